@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""Control: a named number of a camera, in V4L2's ids, units and conventions (linux/v4l2-controls.h)."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+_USER = 0x00980900
+_CAMERA = 0x009A0900
+
+
+class Cid(enum.IntEnum):
+    """The V4L2 control ids that maglens maps; values from linux/v4l2-controls.h."""
+
+    BRIGHTNESS = _USER + 0
+    CONTRAST = _USER + 1
+    SATURATION = _USER + 2
+    AUTO_WHITE_BALANCE = _USER + 12
+    GAIN = _USER + 19
+    HFLIP = _USER + 20
+    VFLIP = _USER + 21
+    POWER_LINE_FREQUENCY = _USER + 24
+    WHITE_BALANCE_TEMPERATURE = _USER + 26
+    EXPOSURE_AUTO = _CAMERA + 1
+    EXPOSURE_ABSOLUTE = _CAMERA + 2  # 100 microseconds
+    FOCUS_ABSOLUTE = _CAMERA + 10  # here: hundredths of a dioptre, larger is nearer
+    FOCUS_AUTO = _CAMERA + 12
+    ZOOM_ABSOLUTE = _CAMERA + 13  # here: tenths of a millimetre of focal length
+    IRIS_ABSOLUTE = _CAMERA + 17  # here: hundredths of a stop above the smallest aperture
+    ISO_SENSITIVITY = _CAMERA + 23
+    ISO_SENSITIVITY_AUTO = _CAMERA + 24
+    AUTO_FOCUS_START = _CAMERA + 28
+    AUTO_FOCUS_STOP = _CAMERA + 29
+    AUTO_FOCUS_STATUS = _CAMERA + 30  # bitmask: 1 busy, 2 reached, 4 failed
+    TEST_PATTERN = 0x009F0900 + 3
+
+
+class ControlType(enum.IntEnum):
+    """Kinds of control; values from enum v4l2_ctrl_type."""
+
+    INTEGER = 1
+    BOOLEAN = 2
+    MENU = 3
+    BUTTON = 4
+    BITMASK = 8
+    INTEGER_MENU = 9
+
+
+class ControlFlag(enum.IntFlag):
+    """What a control's owner says of it."""
+
+    NONE = 0
+    READ_ONLY = 1
+    INACTIVE = 2
+    RING = 4  # a hand can move it: changes come as events
+
+
+@dataclass(frozen=True, slots=True)
+class ControlInfo:
+    """Range and meaning of one control; units as in :class:`Cid`. ``menu`` maps values to names."""
+
+    id: int
+    name: str
+    type: ControlType
+    minimum: int
+    maximum: int
+    step: int
+    default: int
+    flags: ControlFlag = ControlFlag.NONE
+    menu: tuple[tuple[int, str], ...] = ()
+
+    def clamp(self, value: int) -> int:
+        """The nearest legal value: within range, on the step grid counted from the minimum."""
+        value = min(max(value, self.minimum), self.maximum)
+        if self.type in (ControlType.INTEGER, ControlType.BOOLEAN) and self.step > 1:
+            steps = round((value - self.minimum) / self.step)
+            value = min(self.minimum + steps * self.step, self.maximum - (self.maximum - self.minimum) % self.step)
+        return value
+
+
+class Origin(enum.Enum):
+    """Who wrote a control. APP or MODULE on an auto-driven control ends auto."""
+
+    APP = "app"
+    MODULE = "module"  # a hand on the ring
+    AUTO = "auto"
+    RESTORE = "restore"

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The module's side of the link: a USB gadget on FunctionFS."""

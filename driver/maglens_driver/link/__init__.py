@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The maglens link protocol, version 1, declared once for both ends."""

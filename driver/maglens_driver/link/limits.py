@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: MIT
+"""Every ceiling and time limit of link protocol 1 (docs/protocol.md, "Ceilings" and "Time limits")."""
+
+from __future__ import annotations
+
+from typing import Final
+
+VERSION_MAJOR: Final = 1
+VERSION_MINOR: Final = 0
+
+# Ceilings. Checked before anything is allocated.
+MAX_DESCRIPTOR_BYTES: Final = 64 * 1024
+MAX_DESCRIPTOR_DEPTH: Final = 6
+MAX_DESCRIPTOR_ITEMS: Final = 4096
+DESCRIPTOR_BLOCK_BYTES: Final = 4096  # Linux usbfs carries at most a page in one control transfer
+MAX_CONTROL_BYTES: Final = 4096
+MAX_TEXT_BYTES: Final = 64
+MAX_MODES: Final = 64
+MAX_CONTROLS: Final = 64
+MAX_MENU_ITEMS: Final = 32
+MAX_WIDTH: Final = 16384
+MAX_HEIGHT: Final = 16384
+MAX_FRAME_BYTES: Final = 256 * 1024 * 1024
+MAX_INTERVAL_S: Final = 60
+MAX_RATE_FPS: Final = 1000
+MAX_MODE_MBIT_S: Final = 40_000
+MAX_POWER_MW: Final = 100_000
+MAX_PD_OBJECTS: Final = 7  # USB PD 3.1, 6.2.1.1.2
+MAX_CALIBRATION_POINTS: Final = 256
+
+# Time limits, in seconds. USB PD's own are beside them for comparison; they make no sense over acknowledged
+# USB transfers, where the bus itself tells whether a message arrived.
+REPLY_S: Final = 0.5  # any control request; PD tSenderResponse is 0.024-0.030
+POWER_TRANSITION_S: Final = 0.5  # Accept to PS_RDY; PD tPSTransition 0.450-0.550
+FIRST_FRAME_S: Final = 2.0  # START to the first leader, on top of the exposure time
+STALL_INTERVALS: Final = 10  # no leader for so many intervals (and at least STALL_MIN_S): the stream stalls
+STALL_MIN_S: Final = 1.0
+FLUSH_S: Final = 0.5
+HARD_RESETS: Final = 2  # port power-cycles before a port is given up; PD nHardResetCount 2
