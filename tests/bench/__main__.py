@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``make bench``: run every benchmark module and write ``build/bench/report.json``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import pkgutil
+import platform
+import sys
+import time
+from pathlib import Path
+
+import tests.bench
+from tests.bench.case import Case
+
+SUFFIX = "_bench"
+REPORT = Path("build/bench/report.json")
+
+
+def _modules(only: str) -> list[str]:
+    names = [m.name for m in pkgutil.iter_modules(tests.bench.__path__) if m.name.endswith(SUFFIX)]
+    return sorted(n for n in names if only in n)
+
+
+def main() -> int:
+    """Each module ``tests/bench/*_bench.py`` offers ``cases(quick) -> list[Case]``."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--only", default="", help="run benchmark modules whose name contains this")
+    parser.add_argument("--quick", action="store_true", help="fewer sizes and repeats")
+    parser.add_argument("--out", type=Path, default=REPORT)
+    chosen = parser.parse_args()
+    found: list[Case] = []
+    for name in _modules(chosen.only):
+        print(f"bench: {name}", flush=True)
+        began = time.monotonic()
+        for case in importlib.import_module(f"tests.bench.{name}").cases(chosen.quick):
+            found.append(case)
+            print(f"  {case.case:58} {case.ratio:8.3f} x {case.peer_name} ({case.better} is better)", flush=True)
+        print(f"  took {time.monotonic() - began:.0f} s", flush=True)
+    chosen.out.parent.mkdir(parents=True, exist_ok=True)
+    report = {"machine": platform.processor() or platform.machine(), "cases": [c.as_json() for c in found]}
+    chosen.out.write_text(json.dumps(report, indent=2) + "\n")
+    print(f"bench: {len(found)} cases in {chosen.out}")
+    return 0 if found else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
