@@ -5,15 +5,27 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-SOURCES = sorted(str(p) for p in Path("v4l2_bridge/maglens_v4l2/pixels").glob("*.c"))
+PIXELS = Path("v4l2_bridge/maglens_v4l2/pixels")
 
 setup(
     ext_modules=[
         Extension(
             "maglens_v4l2._pixels",
-            sources=SOURCES,
+            sources=sorted(str(p) for p in PIXELS.glob("*.c")),
+            depends=sorted(str(p) for p in PIXELS.glob("*.h")),
             libraries=["turbojpeg"],
-            extra_compile_args=["-std=c11", "-O3", "-Wall", "-Wextra", "-fno-math-errno"],
+            define_macros=[("Py_LIMITED_API", "0x030B0000"), ("_POSIX_C_SOURCE", "200809L")],
+            py_limited_api=True,
+            extra_compile_args=[
+                "-std=c11",
+                "-O3",
+                "-Wall",
+                "-Wextra",
+                "-fvisibility=hidden",
+                "-fno-math-errno",
+                "-pthread",
+            ],
+            extra_link_args=["-pthread"],
         )
     ]
 )

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the Python types of this extension share. Only the stable ABI of Python 3.11 is used. */
+#ifndef ML_PYOBJ_H
+#define ML_PYOBJ_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "cpu.h"
+#include "image.h"
+
+/* Keeps a second thread out of an object whose scratch memory is in use. */
+struct ml_busy {
+	atomic_flag flag;
+};
+
+/* False, with RuntimeError set, when another thread is inside. */
+bool ml_busy_enter(struct ml_busy *b, const char *type);
+void ml_busy_leave(struct ml_busy *b);
+
+/* "O&" converters: a fourcc from a four-letter str or from V4L2's integer; a level's name, None for the best. */
+int ml_fourcc_from(PyObject *o, void *fourcc);
+int ml_level_from(PyObject *o, void *level);
+
+/* A contiguous buffer of at least @need bytes; false with ValueError (or TypeError for what is no buffer) set. */
+bool ml_buffer_get(PyObject *o, const char *name, bool writable, size_t need, Py_buffer *view);
+
+/* False, with ValueError set and both views released, when they share a byte. */
+bool ml_buffers_apart(Py_buffer *src, Py_buffer *dst);
+
+/* Checks @im, @stride 0 meaning tight; false with ValueError set, the message led by @name. */
+bool ml_image_from(const char *name, uint32_t fourcc, int width, int height, int stride, struct ml_image *im);
+
+/* Types and functions of the other files. Each returns 0, or -1 with an exception set. */
+int ml_add_type(PyObject *module, PyType_Spec *spec);
+extern PyType_Spec ml_scaler_spec, ml_jpeg_spec;
+
+/* Frees an instance of a heap type after its C parts are gone. */
+void ml_dealloc(PyObject *self);
+
+#endif
