@@ -17,7 +17,7 @@ def fourcc(text: str) -> int:
 
 def fourcc_text(code: int) -> str:
     """The four characters of a V4L2 pixel format code; unprintable ones as '?'."""
-    return "".join(chr(b) if 0x20 < b < 0x7F else "?" for b in code.to_bytes(4, "little"))
+    return "".join(chr(b) if 0x20 <= b < 0x7F else "?" for b in code.to_bytes(4, "little"))
 
 
 NV12 = fourcc("NV12")

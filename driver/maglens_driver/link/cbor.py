@@ -24,7 +24,8 @@ _KINDS: Final = ("integer", "integer", "bytes", "text", "array", "map", "tag", "
 
 
 def _head(raw: bytes, at: int) -> tuple[int, int, int]:
-    """Major type, argument and the offset behind the head at ``at``."""
+    """Major type, argument and the offset behind the head at ``at``. Floats and one-byte simple values are refused
+    here: their argument would be taken for that of false, true or null."""
     if at >= len(raw):
         raise BadModule("descriptor_truncated", f"descriptor ends at byte {at} in the middle of an item")
     major, short = raw[at] >> 5, raw[at] & 0x1F
@@ -33,6 +34,8 @@ def _head(raw: bytes, at: int) -> tuple[int, int, int]:
         return major, short, at
     if short > _EIGHT_BYTES:
         raise BadModule("descriptor_cbor", f"descriptor has an indefinite length at byte {at - 1}")
+    if major == _SIMPLE:
+        raise BadModule("descriptor_cbor", f"descriptor has a {_KINDS[major]} at byte {at - 1}, which is not allowed")
     width = 1 << (short - _ONE_BYTE)
     if at + width > len(raw):
         raise BadModule("descriptor_truncated", f"descriptor ends at byte {len(raw)} in the middle of a number")
@@ -43,12 +46,17 @@ def _scan(raw: bytes) -> None:
     """Walk the items without building anything; iterative, so depth costs no stack."""
     at, items = 0, 0
     open_items: list[int] = [1]  # items still to come, per level
+    maps: list[bool] = [False]  # whether the level is a map: an even number to come means that a key is next
     while open_items:
         if open_items[-1] == 0:
             open_items.pop()
+            maps.pop()
             continue
+        key = maps[-1] and open_items[-1] % 2 == 0
         open_items[-1] -= 1
         major, argument, at = _head(raw, at)
+        if key and major != _TEXT:
+            raise BadModule("descriptor_cbor", f"descriptor has a {_KINDS[major]} as a key before byte {at}")
         items += 1
         if items > MAX_DESCRIPTOR_ITEMS:
             raise BadModule("descriptor_items", f"descriptor has more than {MAX_DESCRIPTOR_ITEMS} items")
@@ -65,6 +73,7 @@ def _scan(raw: bytes) -> None:
             if len(open_items) > MAX_DESCRIPTOR_DEPTH:
                 raise BadModule("descriptor_depth", f"descriptor is nested deeper than {MAX_DESCRIPTOR_DEPTH}")
             open_items.append(count)
+            maps.append(major == _MAP)
         elif major == _TAG or (major == _SIMPLE and argument not in (_FALSE, _TRUE, _NULL)):
             raise BadModule("descriptor_cbor", f"descriptor has a {_KINDS[major]}, which is not allowed")
     if at != len(raw):

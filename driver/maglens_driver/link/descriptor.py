@@ -137,7 +137,7 @@ class Descriptor:
         sensor = _sensor(top.map("sensor")) if top.has("sensor") else None
         power = top.map("power")
         return cls(
-            Identity(top.text("maker"), top.text("model"), top.text("serial")),
+            Identity(_plain(top, "maker"), top.text("model"), _plain(top, "serial")),
             top.text("firmware"),
             _lens(top.map("lens")),
             sensor,
@@ -149,6 +149,14 @@ class Descriptor:
             ),
             _calibration(top.map("calibration")) if top.has("calibration") else Calibration(),
         )
+
+
+def _plain(top: Reader, key: str) -> str:
+    """Maker or serial: without '/', so that ``maker/model/serial`` has one reading (models are named "f/1.4")."""
+    text = top.text(key)
+    if "/" in text:
+        raise bad(key, f"is {text!r}; '/' is not allowed there")
+    return text
 
 
 def _pack_mode(m: Mode) -> cbor.Value:
@@ -221,7 +229,7 @@ def _matrix(value: cbor.Value, path: str) -> ColorMatrix:
 def _mode(value: cbor.Value, path: str) -> Mode:
     r = Reader(value, path)
     text = r.text("fourcc")
-    if len(text) != 4 or not text.isascii():
+    if len(text) != 4 or not text.isascii():  # text() has refused what cannot be printed
         raise bad(f"{path}.fourcc", f"is {text!r}, not four ASCII characters")
     code = fourcc(text)
     width, height = r.number("width", 2, limits.MAX_WIDTH), r.number("height", 2, limits.MAX_HEIGHT)

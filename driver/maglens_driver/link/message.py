@@ -108,7 +108,7 @@ def message(size: int) -> Callable[[type[M]], type[M]]:
     """Make a class a wire structure of exactly ``size`` bytes; a layout that does not add up fails at import."""
 
     def decorate(cls: type[M]) -> type[M]:
-        made = dataclass(frozen=True)(cls)
+        made = dataclass(frozen=True, slots=True)(cls)
         names = tuple(f.name for f in fields(made))  # type: ignore[arg-type]
         wire = struct.Struct("<" + "".join(f.metadata["code"] for f in fields(made)))  # type: ignore[arg-type]
         if wire.size != size:

@@ -32,6 +32,7 @@ class PdType(enum.Enum):
 _BY_NUMBER = {t.value: t for t in PdType}
 _SPEC_REVISION_3 = 2 << 6
 _POWER_ROLE_SOURCE = 1 << 8
+_EXTENDED = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,8 @@ class PdMessage:
         if len(raw) < 2:
             raise BadModule("pd_length", f"power message of {len(raw)} bytes")
         head = int.from_bytes(raw[:2], "little")
+        if head & _EXTENDED:
+            raise BadModule("pd_type", "extended power message; version 1 has none")
         count = head >> 12 & 7
         if len(raw) != 2 + 4 * count:
             raise BadModule("pd_length", f"power message of {len(raw)} bytes says it has {count} objects")

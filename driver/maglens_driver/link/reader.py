@@ -41,7 +41,7 @@ class Reader:
         return check_number(self._get(key), low, high, self._at(key))
 
     def text(self, key: str, default: str | None = None) -> str:
-        """Printable text of 1 to 64 bytes of UTF-8, without '/' or control characters."""
+        """Printable text of 1 to 64 bytes of UTF-8."""
         if default is not None and key not in self._map:
             return default
         value = self._get(key)

@@ -14,7 +14,7 @@ from typing import Final
 from crc32c import crc32c
 
 from maglens_driver.errors import BadModule
-from maglens_driver.link.limits import MAX_CONTROL_BYTES, MAX_CONTROLS, VERSION_MAJOR
+from maglens_driver.link.limits import MAX_CONTROL_BYTES, MAX_CONTROLS, MAX_STRUCTURE_BYTES, VERSION_MAJOR
 from maglens_driver.link.message import Buffer, Message, i32, i64, message, u8, u16, u32, u64
 
 REQUEST_IN: Final = 0xC1
@@ -29,7 +29,7 @@ class Op(enum.IntEnum):
     """bRequest. IN or OUT is fixed for each; an OUT request's answer is fetched by RESULT with the same tag."""
 
     INFO = 0x01  # IN
-    DESCRIPTOR = 0x02  # IN, wValue: block number
+    DESCRIPTOR = 0x02  # IN, wValue: block number; reply's body: that block, DESCRIPTOR_BLOCK_BYTES but for the last
     CLOCK = 0x03  # IN
     RESULT = 0x04  # IN, wValue: tag
     CONTROLS = 0x05  # IN: present values of all controls
@@ -275,8 +275,8 @@ def seal(structure: Leader | Trailer) -> bytes:
 
 
 def _open_sealed(raw: Buffer, kind: type[Leader] | type[Trailer], magic: int, what: str) -> None:
-    if len(raw) < kind.SIZE:
-        raise BadModule(f"{what}_length", f"{what} of {len(raw)} bytes, at least {kind.SIZE} expected")
+    if not kind.SIZE <= len(raw) <= MAX_STRUCTURE_BYTES:
+        raise BadModule(f"{what}_length", f"{what} of {len(raw)} bytes, {kind.SIZE} to {MAX_STRUCTURE_BYTES} allowed")
     if int.from_bytes(raw[0:4], "little") != magic:
         raise BadModule(f"{what}_magic", f"{what} begins with {bytes(raw[0:4]).hex()}")
     if raw[6] != VERSION_MAJOR:
@@ -323,8 +323,8 @@ def open_payload(raw: Buffer) -> tuple[Header, bytes]:
     if head.major != VERSION_MAJOR:
         raise BadModule(
             "control_version",
-            f"the module speaks protocol {head.major}, this host {VERSION_MAJOR}",
-            hint="update maglens on this machine",
+            f"the other side speaks protocol {head.major}, this one {VERSION_MAJOR}",
+            hint="update maglens on this machine, or the module's firmware",
         )
     if head.length != len(raw):
         raise BadModule("control_length", f"control payload says {head.length} bytes, {len(raw)} came")
