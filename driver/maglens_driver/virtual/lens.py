@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: MIT
+"""Lens: the facts about a virtual module, read from ``lenses/NAME.toml``. No code knows a lens by name.
+
+More files may lie in the directories of ``$MAGLENS_LENS_PATH`` (separated by ':'); they come before the package's own.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final
+
+from maglens_driver.control import Cid, ControlFlag, ControlInfo, ControlType
+from maglens_driver.errors import BadModule, MaglensError
+from maglens_driver.link.descriptor import ColorMatrix, Descriptor, Lens, PowerNeeds, Sensor
+from maglens_driver.link.wire import Leader, Trailer
+from maglens_driver.mode import MJPG, Mode, fourcc, make_mode
+from maglens_driver.names import ENV_LENS_PATH
+from maglens_driver.source import Identity
+
+JPEG_BITS_PER_PIXEL: Final = 4  # the most that one JPEG frame takes
+_CDPT_MM: Final = 100_000  # hundredths of a dioptre times millimetres
+_CENTISTOPS_PER_OCTAVE: Final = 200  # of f-number: a stop is a factor of the square root of two
+
+
+class LensError(MaglensError):
+    """A lens file is missing or wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class LensData:
+    """One virtual module: its ``descriptor`` (serial to be replaced), the ``mark`` source number of its pictures, and the
+    rate in Mbit/s of the link it claims."""
+
+    name: str
+    mark: int
+    link_mbit_s: int
+    descriptor: Descriptor
+
+    def with_serial(self, serial: str) -> LensData:
+        """The same module with another serial number."""
+        identity = replace(self.descriptor.identity, serial=serial)
+        return replace(self, descriptor=replace(self.descriptor, identity=identity))
+
+
+def _directories() -> Iterator[Path]:
+    for entry in os.environ.get(ENV_LENS_PATH, "").split(os.pathsep):
+        if entry:
+            yield Path(entry)
+    yield Path(__file__).with_name("lenses")
+
+
+def lens_names() -> tuple[str, ...]:
+    """Names that :func:`load_lens` knows, sorted by leading number, then by name."""
+    names = {path.stem for directory in _directories() for path in directory.glob("*.toml")}
+
+    def order(name: str) -> tuple[int, str]:
+        digits = name[: len(name) - len(name.lstrip("0123456789"))]
+        return int(digits or 0), name
+
+    return tuple(sorted(names, key=order))
+
+
+def load_lens(name: str) -> LensData:
+    """Read one lens. :class:`LensError` names the file and the field, or the lenses there are."""
+    for directory in _directories():
+        path = directory / f"{name}.toml"
+        if path.parent == directory and path.is_file():
+            break
+    else:
+        raise LensError(f"there is no lens {name!r}", hint=f"use one of {', '.join(lens_names())}")
+    try:
+        with path.open("rb") as file:
+            return _lens(name, tomllib.load(file))
+    except KeyError as error:
+        raise LensError(f"{path}: {error.args[0]} is missing", hint=f"compare it with {_example()}") from error
+    except (ValueError, TypeError, AttributeError, BadModule) as error:
+        raise LensError(f"{path}: {error}", hint=f"compare it with {_example()}") from error
+
+
+def _example() -> str:
+    return str(Path(__file__).with_name("lenses") / "35mm.toml")
+
+
+def _pair(values: Any, scale: int) -> tuple[int, int]:
+    low, high = values
+    return round(low * scale), round(high * scale)
+
+
+def _lens(name: str, top: Mapping[str, Any]) -> LensData:
+    optics = top["lens"]
+    lens = Lens(
+        optics["name"],
+        _pair(optics["focal_mm"], 1000),
+        _pair(optics["fnumber"], 1000),
+        optics["near_mm"],
+        tuple(optics["rings"]),
+    )
+    sensor = dict(top["sensor"])
+    matrices = tuple(ColorMatrix(m["illuminant"], tuple(m["values"])) for m in sensor.pop("matrices", ()))
+    descriptor = Descriptor(
+        Identity(top["maker"], top["model"], "0"),
+        top["firmware"],
+        lens,
+        Sensor(**sensor, matrices=matrices),
+        tuple(mode for entry in top["modes"] for mode in _modes(entry)),
+        tuple(_controls(lens, top["controls"])),
+        PowerNeeds(**top["power"]),
+    )
+    if not 0 <= top["mark"] <= 0xFF:
+        raise ValueError(f"mark is {top['mark']}, not 0 to 255")
+    return LensData(name, top["mark"], top["link_mbit_s"], Descriptor.unpack(descriptor.pack()))
+
+
+def link_mbit(nbytes: int, interval: Fraction) -> int:
+    """Link rate in Mbit/s, rounded up, of frames of ``nbytes`` with their leader and trailer."""
+    return math.ceil((nbytes + Leader.SIZE + Trailer.SIZE) * 8 / interval / 1_000_000)
+
+
+def _modes(entry: Mapping[str, Any]) -> Iterator[Mode]:
+    width, height = entry["size"]
+    for text in entry["formats"]:
+        for rate, mw in zip(entry["rates"], entry["mw"], strict=True):
+            interval = Fraction(1, rate)
+            mode = make_mode(fourcc(text), width, height, interval, mw=mw)
+            if mode.fourcc == MJPG:
+                mode = replace(mode, nbytes=width * height * JPEG_BITS_PER_PIXEL // 8)
+            yield replace(mode, mbit_s=link_mbit(mode.nbytes, interval))
+
+
+def _controls(lens: Lens, table: Mapping[str, Mapping[str, int]]) -> Iterator[ControlInfo]:
+    """Ranges of focus, iris and zoom follow from the optics; a lens without the entry has no such control."""
+    ring = {name: ControlFlag.RING if name in lens.rings else ControlFlag.NONE for name in ("focus", "iris", "zoom")}
+    stops = round(_CENTISTOPS_PER_OCTAVE * math.log2(lens.fnumber_milli[1] / lens.fnumber_milli[0]))
+    optical = {
+        "focus": (Cid.FOCUS_ABSOLUTE, "Focus, Absolute", 0, _CDPT_MM // max(1, lens.near_mm)),
+        "iris": (Cid.IRIS_ABSOLUTE, "Iris, Absolute", 0, stops),
+        "zoom": (Cid.ZOOM_ABSOLUTE, "Zoom, Absolute", lens.focal_um[0] // 100, lens.focal_um[1] // 100),
+    }
+    plain = {
+        "exposure": (Cid.EXPOSURE_ABSOLUTE, "Exposure Time, Absolute"),
+        "gain": (Cid.GAIN, "Gain"),
+        "white_balance": (Cid.WHITE_BALANCE_TEMPERATURE, "White Balance Temperature"),
+    }
+    for key, entry in table.items():
+        if key in optical:
+            cid, title, low, high = optical[key]
+            yield ControlInfo(cid, title, ControlType.INTEGER, low, high, 1, entry["default"], ring[key])
+        elif key in plain:
+            cid, title = plain[key]
+            step = entry.get("step", 1)
+            yield ControlInfo(
+                cid, title, ControlType.INTEGER, entry["minimum"], entry["maximum"], step, entry["default"]
+            )
+        else:
+            raise ValueError(f"controls.{key} is not one of {', '.join((*plain, *optical))}")
