@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Lab: from nothing to a machine with the project in it, a command run there, and its files out.
+
+This is what the suite, the demo, the bench and the soak call:
+
+    with lab.machine(lab.Wish()) as m:
+        result = lab.run(m, ["python3", "-m", "..."], out=Path("build/demo"))
+"""
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from tests.vm import channel, host, layer
+from tests.vm import machine as machines
+from tests.vm.accel import acceleration
+from tests.vm.image import image
+from tests.vm.machine import Machine, guarded
+from tests.vm.progress import LabError, elapsed, say, step
+
+SOURCE = layer.SOURCE
+"""Where the source tree is in the guest."""
+
+BAD_KERNEL = re.compile(
+    r"BUG:|Oops|WARNING:|Kernel panic|general protection fault|KASAN|UBSAN|kernel BUG at|INFO: task .* blocked"
+    r"|possible recursive locking|possible circular locking|refcount_t:|list_(add|del) corruption"
+)
+"""What makes a kernel log a failure whatever the tests say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What machine is wanted. kernel and modules: a kernel developer's own, instead of Debian's."""
+
+    extra: tuple[str, ...] = ()
+    project: bool = True
+    kernel: Path | None = None
+    modules: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run went: the command's status, and the lines of the kernel log that should not be there."""
+
+    status: int
+    kernel_trouble: tuple[str, ...]
+    summary: str
+
+    @property
+    def ok(self) -> bool:
+        """The command succeeded and the kernel has nothing to complain about."""
+        return self.status == 0 and not self.kernel_trouble
+
+
+def up(wish: Wish, name: str, *, outlive: bool) -> Machine:
+    """Boot a machine with the project installed."""
+    host.ensure()
+    base = image(wish.extra)
+    # The project is built while nothing else needs the processor: a build that fails costs no boot.
+    archives = layer.archives(base, source_only=not wish.project)
+    modules = layer.modules_directory(wish.modules) if wish.modules else None
+    machine = machines.boot(base, name, acceleration(base), kernel=wish.kernel, modules=modules, outlive=outlive)
+    with guarded(machine):
+        if modules is not None:
+            layer.push_modules(machine, modules)
+        layer.push(machine, archives)
+    return machine
+
+
+@contextlib.contextmanager
+def machine(wish: Wish, *, name: str = "", keep: bool = False) -> Iterator[Machine]:
+    """A machine for one run; it ends with the block (keep: it stays up under its name)."""
+    made = up(wish, name or f"run-{os.getpid()}", outlive=keep)
+    try:
+        yield made
+    finally:
+        if keep:
+            say(f"machine {made.name!r} stays up: python -m tests.vm sh --name {made.name}")
+        else:
+            made.kill()
+            machines.discard(made)
+
+
+def run(
+    machine: Machine,
+    argv: Sequence[str],
+    *,
+    out: Path,
+    cwd: str = SOURCE,
+    env: Mapping[str, str] | None = None,
+    deadline_s: float | None = None,
+) -> Result:
+    """Run a command in the guest, its lines stamped with the elapsed time; then bring out what it left in /out.
+
+    `out` also gets kernel.log (the whole ring buffer) and console.log. The command finds /out in $OUT.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    stamp = _Stamper()
+    with guarded(machine):
+        status = machine.call(
+            argv,
+            cwd=cwd,
+            env={"OUT": "/out", **(env or {})},
+            stdout=stamp,
+            stderr=stamp,
+            deadline_s=deadline_s,
+        )
+        stamp.close()
+        return Result(status, collect(machine, out), stamp.summary)
+
+
+def collect(machine: Machine, out: Path) -> tuple[str, ...]:
+    """Copy the guest's /out and the kernel's log to `out`; the log's suspicious lines.
+
+    The out disk is remounted read-only for the copy, which needs no file open for writing on it.
+    """
+    log = machine.output(["dmesg"])
+    (out / "kernel.log").write_text(log)
+    (out / "console.log").write_bytes((machine.run / "console.log").read_bytes())
+    machine.output(["mount", "-o", "remount,ro", "/out"])
+    with step(f"copying /out to {out}"):
+        host.quiet(["debugfs", "-R", f"rdump / {out.resolve()}", str(machine.out_disk)])
+    (out / "lost+found").rmdir()
+    machine.output(["mount", "-o", "remount,rw", "/out"])
+    trouble = tuple(line for line in log.splitlines() if BAD_KERNEL.search(line))
+    for line in trouble:
+        say(f"kernel: {line}")
+    return trouble
+
+
+def pull(machine: Machine, path: str, to: Path) -> None:
+    """Copy a file or directory of the guest into a directory here, over the serial port (see collect for speed)."""
+    to.mkdir(parents=True, exist_ok=True)
+    parent, name = os.path.split(path.rstrip("/"))
+    command = ["tar", "-x", "-C", str(to)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        status = machine.call(["tar", "-c", "-C", parent or "/", name], stdout=_into(process.stdin))
+        process.stdin.close()
+    if status or process.returncode:
+        raise LabError(f"copying {path} failed")
+
+
+def _into(stream: IO[bytes]) -> channel.Output:
+    def write(data: bytes) -> None:
+        stream.write(data)
+
+    return write
+
+
+def python(machine: Machine) -> str:
+    """The Python that has the project: its own environment's, else the system's."""
+    return machine.output(["sh", "-c", "ls /usr/lib/maglens/bin/python3 2>/dev/null || echo python3"]).strip()
+
+
+def pytest(machine: Machine, arguments: Sequence[str]) -> list[str]:
+    """The command that runs pytest in the guest on the installed project, not on its source tree."""
+    return [
+        python(machine), "-m", "pytest", "-v", "-p", "no:cacheprovider", "-o", "pythonpath=.",
+        f"--rootdir={SOURCE}", f"--junitxml=/out/{JUNIT}", *arguments,
+    ]  # fmt: skip
+
+
+JUNIT = "junit.xml"
+
+SUMMARY = re.compile(rb"=+ .*\b(passed|failed|error|errors|skipped|no tests ran)\b.* =+")
+"""pytest's last line."""
+
+CommandFor = Callable[[Machine], list[str]]
+"""Makes the command to run, once the machine is there."""
+
+
+class _Stamper:
+    """Passes guest output on to stdout; each line starts with the elapsed seconds, pytest's summary does not."""
+
+    def __init__(self) -> None:
+        self._fresh = True
+        self.summary = ""
+
+    def __call__(self, data: bytes) -> None:
+        for line in data.splitlines(keepends=True):
+            if SUMMARY.match(line):
+                self.summary = line.decode(errors="replace").strip()
+            if self._fresh and not line.startswith(b"==="):
+                sys.stdout.buffer.write(b"[%6.1fs] " % elapsed())
+            sys.stdout.buffer.write(line)
+            self._fresh = line.endswith(b"\n")
+        sys.stdout.buffer.flush()
+
+    def close(self) -> None:
+        """End a line that the guest left open."""
+        if not self._fresh:
+            self(b"\n")

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Layer: the project as archives to unpack over the guest's root.
+
+Two archives. `source` is the working tree (tracked files and new ones that git does not ignore) under
+/usr/src/maglens; scenarios run from there. `installed` is what `make install` puts in place, made natively in
+the image's tree (so that compiler, Python and kernel headers are the guest's), plus the kernel module. Both
+are cached by content.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.vm import cache
+from tests.vm.host import environment, quiet
+from tests.vm.image import Image
+from tests.vm.machine import Machine
+from tests.vm.progress import LabError, say, step
+
+RECIPE = 1
+SOURCE = "/usr/src/maglens"
+TREE = Path(__file__).resolve().parents[2]
+WHEELS = ("linuxpy",)
+"""Python packages that Debian does not have; v4l2py's successor. Wheels come from PyPI."""
+
+AFTER = """set -e
+systemd-sysusers
+systemd-tmpfiles --create 2>/dev/null || true
+udevadm control --reload
+systemctl daemon-reload
+if systemctl is-active -q dbus; then systemctl reload dbus; fi
+"""
+"""What a user does after an installation, besides depmod."""
+
+
+def files() -> list[str]:
+    """The working tree's files, relative, sorted: tracked, or new and not ignored."""
+    command = [
+        "git",
+        "-c",
+        f"safe.directory={TREE}",
+        "-C",
+        str(TREE),
+        "ls-files",
+        "-z",
+        "-co",
+        "--exclude-standard",
+    ]
+    done = subprocess.run(command, capture_output=True, env=environment(), check=False)
+    if done.returncode:
+        raise LabError(f"git ls-files: {done.stderr.decode().strip()}", "run from a git checkout")
+    found = {name for name in done.stdout.decode().split("\0") if name}
+    return sorted(name for name in found if (TREE / name).is_file() or (TREE / name).is_symlink())
+
+
+def wheels() -> Path:
+    """A directory with the wheels, fetched once."""
+    key = cache.key_of([RECIPE, WHEELS])
+
+    def build(directory: Path) -> None:
+        with step(f"fetching {', '.join(WHEELS)} from PyPI"):
+            pip = ["python3", "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"]
+            quiet([*pip, "--dest", str(directory), *WHEELS])
+
+    return cache.entry("wheels", key, build)
+
+
+def archives(image: Image, *, source_only: bool = False) -> list[Path]:
+    """The archives, in the order in which to unpack them."""
+    everything = files()
+    source = _archive("source", everything, [RECIPE], lambda work: _stage(everything, work / "root" / SOURCE[1:]))
+    if source_only:
+        return [source]
+    # Tests are no part of what is installed, so a changed scenario costs no reinstallation.
+    shipped = [name for name in everything if not name.startswith("tests/") or name.endswith(".mk")]
+    installed = _archive("installed", shipped, [RECIPE, image.key], lambda work: _install(image, shipped, work))
+    return [source, installed]
+
+
+def guest_directory(machine: Machine) -> str:
+    """Where to start a command in the guest: the source tree if it is there."""
+    return machine.output(["sh", "-c", f"test -d {SOURCE} && echo {SOURCE} || echo /root"]).strip()
+
+
+def push(machine: Machine, paths: Sequence[Path]) -> None:
+    """Unpack archives in the running guest and do what a user does after an installation."""
+    with step(f"installing the project in {machine.name!r}"):
+        for path in paths:
+            with path.open("rb") as archive:
+                if machine.call(["tar", "-x", "-C", "/", "--keep-directory-symlink"], stdin=archive):
+                    raise LabError(f"unpacking {path} failed in the guest")
+        with tarfile.open(paths[-1]) as archive:
+            has_module = any(name.endswith(".ko") for name in archive.getnames())
+        script = AFTER + ("depmod -a\n" if has_module else "")
+        if machine.call(["sh", "-c", script], stdout=_drop):
+            raise LabError("the steps after the installation failed in the guest")
+
+
+def modules_directory(path: Path) -> Path:
+    """The directory with modules.dep in `path`: itself, or the only one in its lib/modules."""
+    if (path / "modules.dep").exists():
+        return path.resolve()
+    found = [p.parent for p in path.glob("lib/modules/*/modules.dep")]
+    if len(found) != 1:
+        raise LabError(
+            f"{path} has {len(found)} modules directories",
+            "make modules_install INSTALL_MOD_PATH=DIR, then MODULES=DIR",
+        )
+    return found[0].resolve()
+
+
+def push_modules(machine: Machine, modules: Path) -> None:
+    """Copy a foreign kernel's modules into the guest."""
+    with step(f"copying the modules of {modules.name}"):
+        command = [
+            "tar",
+            "-c",
+            "-C",
+            str(modules.parent),
+            "--exclude=build",
+            "--exclude=source",
+            modules.name,
+        ]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            status = machine.call(["tar", "-x", "-C", "/usr/lib/modules"], stdin=process.stdout)
+        if status or process.returncode:
+            raise LabError(f"copying {modules} failed")
+
+
+def _drop(_: bytes) -> None:
+    """Ignore a command's output."""
+
+
+def _archive(kind: str, names: Sequence[str], facts: list[object], fill: Callable[[Path], None]) -> Path:
+    """The cached archive of what fill() puts under work/root."""
+    digest = hashlib.sha256()
+    for name in names:
+        path = TREE / name
+        content = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
+        digest.update(f"{name}\0{path.lstat().st_mode:o}\0{len(content)}\0".encode() + content)
+
+    def build(directory: Path) -> None:
+        work = directory / "work"
+        (work / "root").mkdir(parents=True)
+        fill(work)
+        tar = [
+            "tar",
+            "-c",
+            "--owner=0",
+            "--group=0",
+            "-f",
+            str(directory / "layer.tar"),
+            "-C",
+            str(work / "root"),
+            ".",
+        ]
+        quiet(tar)
+        cache.remove(work)
+
+    return cache.entry(kind, cache.key_of([*facts, digest.hexdigest()]), build) / "layer.tar"
+
+
+def _stage(names: Sequence[str], target: Path) -> None:
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(TREE / name, target / name, follow_symlinks=False)
+
+
+def _install(image: Image, names: Sequence[str], work: Path) -> None:
+    """Run `make install` and build the kernel module in the image's tree, which stays as it is."""
+    if "Makefile" not in names:
+        raise LabError("the tree has no Makefile, so nothing can be installed", "use --no-project")
+    _stage(names, work / "source")
+    (work / "tmp").mkdir()
+    script = (
+        "export HOME=/tmp PIP_NO_INDEX=1 PIP_FIND_LINKS=/mnt/wheels PIP_CONFIG_FILE=/dev/null\n"
+        "make -C /mnt/source install PREFIX=/usr DESTDIR=/mnt/root\n"
+    )
+    if "driver/kernel/Kbuild" in names:
+        updates = f"/mnt/root/usr/lib/modules/{image.release}/updates"
+        script += (
+            f"make -C /lib/modules/{image.release}/build M=/mnt/source/driver/kernel modules\n"
+            f"install -D -m 644 -t {updates} /mnt/source/driver/kernel/*.ko\n"
+        )
+    with step("installing the project in the image's tree (make install)"):
+        chroot(image, work, wheels(), script)
+
+
+def chroot(image: Image, work: Path, wheel_directory: Path, script: str) -> None:
+    """Run a shell script in the image's tree, mounted read-only, with `work` at /mnt and an own /tmp."""
+    tree = image.tree
+    (work / "wheels").mkdir()
+    outer = (
+        "set -e\n"
+        'mount --bind "$TREE" "$TREE"; mount -o remount,bind,ro "$TREE"\n'
+        'mount --bind "$WORK" "$TREE/mnt"; mount --bind "$WHEELS" "$TREE/mnt/wheels"\n'
+        'mount --bind "$WORK/tmp" "$TREE/tmp"\n'
+        'mount -t proc proc "$TREE/proc"; mount -t tmpfs tmpfs "$TREE/dev"\n'
+        'for d in null zero urandom random full; do : >"$TREE/dev/$d"; mount --bind /dev/$d "$TREE/dev/$d"; done\n'
+        'mkdir "$TREE/dev/shm"\n'
+        'exec chroot "$TREE" /bin/sh -ec "$SCRIPT"\n'
+    )
+    env = {"TREE": str(tree), "WORK": str(work), "WHEELS": str(wheel_directory), "SCRIPT": script}
+    env["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    quiet(["unshare", "--mount", "--propagation", "private", "sh", "-c", outer], env)
+    say("installed")
