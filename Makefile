@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# maglens: `make help` lists what can be done here.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+DESTDIR ?=
+VERSION := $(shell sed -n 's/^version = //p' setup.cfg)
+
+# The development environment: a venv in the cache, outside the tree. Asked for once, and only by targets that need it.
+PREPARE := $(PYTHON) daemon/system/prepare.py
+VENV = $(eval VENV := $$(shell $(PREPARE) --where))$(VENV)
+PY = $(VENV)/bin/python
+
+.PHONY: help demo test unit test-vm soak bench lint install install-dkms uninstall clean prepare
+
+help: ## this list
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | sort -u | expand -t 16
+
+demo: prepare ## an app keeps its picture while modules are snapped on, swapped and pulled (HOST=1: without the VM)
+	@$(PY) -m tests.demo $(if $(HOST),--host)
+
+test: unit test-vm ## everything: linters, unit tests, then the scenarios in a virtual machine
+
+unit: prepare ## linters and unit tests, without kernel or root
+	@$(PY) -m pytest tests/unit -q
+
+test-vm: prepare ## the scenarios on a real kernel in a virtual machine
+	@$(PY) -m tests.vm run
+
+soak: prepare ## 200 attach and detach cycles in the virtual machine, watching for leaks
+	@$(PY) -m tests.soak
+
+bench: prepare ## measure, into build/bench
+	@$(PY) -m tests.bench
+
+lint: prepare ## ruff and mypy alone
+	@$(PY) -m pytest tests/unit/test_lint.py -q
+
+prepare: ## the development environment (a venv in the cache), as the other targets do it
+	@$(PREPARE)
+
+install: ## into PREFIX (/usr/local) under DESTDIR; without DESTDIR also enables and starts the service
+	@$(PYTHON) daemon/system/install.py install --prefix '$(PREFIX)' --sysconfdir '$(SYSCONFDIR)' --destdir '$(DESTDIR)'
+
+uninstall: ## remove exactly what install has put there
+	@$(PYTHON) daemon/system/install.py uninstall --prefix '$(PREFIX)' --sysconfdir '$(SYSCONFDIR)' --destdir '$(DESTDIR)'
+
+install-dkms: ## the kernel module's source, built now and for every later kernel by DKMS
+	@$(PYTHON) daemon/system/install.py install-dkms --destdir '$(DESTDIR)'
+
+clean: ## remove what was built in the tree; the cache stays
+	@rm -rf build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis v4l2_bridge/maglens_v4l2/_pixels*.so
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+-include tests/vm/vm.mk
+-include tests/kernel/kernel.mk

@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Config: what an administrator may choose, read strictly from TOML with drop-ins.
+
+``/etc/maglens/maglens.toml`` first, then ``/etc/maglens/maglens.toml.d/*.toml`` by name; later values win, table by
+table, and a later list replaces an earlier one. Nothing has to be there. An unknown key or a value that is not
+allowed is an error that names file and line; nothing of a broken configuration is used.
+
+The dataclasses below are the schema: each field holds its check, its unit and its meaning, and the manual's table is
+tested against them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from maglens_daemon.toml_lines import Lines, Path as KeyPath
+from maglens_driver import names
+from maglens_driver.errors import MaglensError
+from maglens_driver.link import limits
+from maglens_driver.mode import NV12, YUYV, Mode, make_mode
+
+T = TypeVar("T")
+Table = dict[str, Any]
+
+NODE_FORMATS: Final = {"NV12": NV12, "YUYV": YUYV}
+NODE_KINDS: Final = ("auto", "kernel", "loopback")
+SOURCE_KINDS: Final = ("module", "v4l2", "libcamera")
+RULE_ACTIONS: Final = ("prefer", "never")
+MAX_CARD_NAME: Final = 31  # bytes of struct v4l2_capability's card, without the final zero
+MAX_DWELL_MS: Final = 10_000
+
+
+class ConfigError(MaglensError):
+    """A configuration that cannot be used; the message begins with ``FILE:LINE:``."""
+
+
+class _Unfit(ValueError):
+    """What a check says of a value."""
+
+
+def _key(check: Callable[[Any], T], default: T, doc: str) -> Any:
+    return field(default=default, metadata={"check": check, "doc": doc})
+
+
+def _number(low: int, high: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise _Unfit(f"a whole number from {low} to {high}")
+        return value
+
+    return check
+
+
+def _optional(check: Callable[[Any], T]) -> Callable[[Any], T | None]:
+    return check
+
+
+def _even(low: int, high: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high or value % 2:
+            raise _Unfit(f"an even number from {low} to {high}")
+        return value
+
+    return check
+
+
+def _share(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise _Unfit("a number above 0, at most 1")
+    return float(value)
+
+
+def _choice(choices: Sequence[str]) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if value not in choices:
+            near = difflib.get_close_matches(str(value), choices, 1)
+            raise _Unfit(f"one of {', '.join(choices)}" + (f" (did you mean {near[0]!r}?)" if near else ""))
+        return str(value)
+
+    return check
+
+
+def _text(most: int) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or not value.isprintable() or not 0 < len(value.encode()) <= most:
+            raise _Unfit(f"printable text of 1 to {most} bytes")
+        return value
+
+    return check
+
+
+def _rate(value: Any) -> Fraction:
+    """Frames per second; ``"30000/1001"`` for what is no decimal number."""
+    try:
+        rate = Fraction(value) if isinstance(value, str | int) and not isinstance(value, bool) else Fraction(str(value))
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not Fraction(1) <= rate <= limits.MAX_RATE_FPS:
+        raise _Unfit(f'frames per second from 1 to {limits.MAX_RATE_FPS}, as 30, 29.97 or "30000/1001"')
+    return rate.limit_denominator(1_000_000)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _Unfit("true or false")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """``[node]``: the video device that apps open."""
+
+    name: str = _key(_text(MAX_CARD_NAME), names.NODE_CARD_NAME, "name under which apps list the camera")
+    kind: str = _key(_choice(NODE_KINDS), "auto", "auto (kernel, else loopback), kernel (maglens.ko) or loopback")
+    format: str = _key(_choice(tuple(NODE_FORMATS)), "NV12", "pixel format: NV12 or YUYV")
+    width: int = _key(_even(16, limits.MAX_WIDTH), 1280, "pixels, even")
+    height: int = _key(_even(16, limits.MAX_HEIGHT), 720, "pixels, even")
+    rate: Fraction = _key(_rate, Fraction(30), "frames per second")
+
+    @property
+    def mode(self) -> Mode:
+        """The format as the node wants it."""
+        return make_mode(NODE_FORMATS[self.format], self.width, self.height, 1 / self.rate)
+
+
+@dataclass(frozen=True, slots=True)
+class PowerConfig:
+    """``[power]``: how much may be promised to modules."""
+
+    budget_mw: int | None = _key(
+        _optional(_number(0, 1_000_000)), None, "mW for all ports together; not set: what the ports allow"
+    )
+    usb2_ma: int = _key(_number(0, 5000), 500, "mA at 5 V on a port that trained at 480 Mbit/s or less")
+    usb3_ma: int = _key(_number(0, 5000), 900, "mA at 5 V on a faster port")
+
+
+@dataclass(frozen=True, slots=True)
+class LinkConfig:
+    """``[link]``: what a link is trusted to carry."""
+
+    derating: float = _key(_share, 0.75, "share of the trained rate that modes may fill")
+
+
+@dataclass(frozen=True, slots=True)
+class PortConfig:
+    """``[port."PATH"]``: one place where a module can snap on, by the kernel's name for it (``1-2.3``)."""
+
+    name: str = _key(_text(64), "", "what people call it; not set: the path")
+    max_mw: int | None = _key(_optional(_number(0, limits.MAX_POWER_MW)), None, "mW; not set: by [power]")
+    max_mbit_s: int | None = _key(
+        _optional(_number(1, limits.MAX_MODE_MBIT_S)), None, "Mbit/s used at most; not set: as trained"
+    )
+    priority: int = _key(_number(-100, 100), 0, "who is served first when power is short; larger first")
+    enabled: bool = _key(_flag, True, "false: what snaps on here is left alone")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """``[[policy.rule]]``: the first rule that matches a source decides. Patterns may hold ``*`` and ``?``."""
+
+    kind: str | None = _key(_optional(_choice(SOURCE_KINDS)), None, "module, v4l2 or libcamera")
+    identity: str | None = _key(_optional(_text(256)), None, "pattern for maker/model/serial")
+    port: str | None = _key(_optional(_text(64)), None, "pattern for the port's path or name")
+    use: str = _key(_choice(RULE_ACTIONS), "prefer", "prefer (in the order of the rules) or never")
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyConfig:
+    """``[policy]``: which source plays."""
+
+    dwell_ms: int = _key(
+        _number(0, MAX_DWELL_MS), 300, "a source must have been there so long before it displaces a playing one"
+    )
+    rule: tuple[Rule, ...] = field(default=(), metadata={"tables": Rule})
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything, with defaults where nothing is said. ``files`` are those read."""
+
+    node: NodeConfig = field(default_factory=NodeConfig)
+    power: PowerConfig = field(default_factory=PowerConfig)
+    link: LinkConfig = field(default_factory=LinkConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    port: Mapping[str, PortConfig] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
+
+    def port_config(self, path: str) -> PortConfig:
+        """What is configured for a port, or the defaults."""
+        return self.port.get(path, PortConfig())
+
+
+SECTIONS: Final[Mapping[str, type[Any]]] = {
+    "node": NodeConfig,
+    "power": PowerConfig,
+    "link": LinkConfig,
+    "policy": PolicyConfig,
+}
+
+
+def schema() -> Iterator[tuple[str, str, Any, str]]:
+    """Every key as section, name, default and meaning: for the manual and its test."""
+    for section, kind in (*SECTIONS.items(), ('port."PATH"', PortConfig), ("policy.rule", Rule)):
+        for f in fields(kind):
+            if "doc" in f.metadata:
+                yield section, f.name, f.default, f.metadata["doc"]
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """One file while it is checked: knows where its keys stand."""
+
+    path: Path
+    lines: Lines
+
+    def error(self, at: KeyPath, what: str, hint: str = "") -> ConfigError:
+        return ConfigError(f"{self.path}:{self.lines.find(at)}: {what}", hint=hint)
+
+    def table(self, value: Any, at: KeyPath) -> Table:
+        if not isinstance(value, dict):
+            raise self.error(at, f"{dotted(at)} is no table", f"write [{dotted(at)}]")
+        return value
+
+    def check(self, kind: type[Any], value: Any, at: KeyPath) -> None:
+        """Every key of a table against its dataclass."""
+        known = {f.name: f.metadata for f in fields(kind)}
+        for name, given in self.table(value, at).items():
+            here = (*at, name)
+            if name not in known:
+                raise self.unknown(here, tuple(known))
+            if "tables" in known[name]:
+                if not isinstance(given, list):
+                    raise self.error(here, f"{dotted(here)} is no list of tables", f"write [[{dotted(here)}]]")
+                for index, item in enumerate(given):
+                    self.check(known[name]["tables"], item, (*here, index))
+                continue
+            try:
+                known[name]["check"](given)
+            except _Unfit as unfit:
+                raise self.error(here, f"{dotted(here)} = {given!r} is not {unfit}") from None
+
+    def unknown(self, at: KeyPath, known: Sequence[str]) -> ConfigError:
+        near = difflib.get_close_matches(str(at[-1]), known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        return self.error(at, f"unknown key {dotted(at)}", hint)
+
+
+def dotted(at: KeyPath) -> str:
+    """A key's path as people write it; indices of lists are left out."""
+    return ".".join(str(part) for part in at if isinstance(part, str))
+
+
+def _read(path: Path) -> Table:
+    """One file, checked by itself."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", hint=f"ls -l {path}") from error
+    except UnicodeDecodeError as error:
+        line = 1 + error.object[: error.start].count(b"\n")
+        raise ConfigError(f"{path}:{line}: not UTF-8", hint=f"file {path}") from error
+    file = _File(path, Lines(text))
+    try:
+        top: Table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line, what = file.lines.of_syntax_error(str(error))
+        raise ConfigError(f"{path}:{line}: {what}", hint=f"sed -n {line}p {path}") from None
+    for name, value in top.items():
+        if name == "port":
+            for port, settings in file.table(value, ("port",)).items():
+                file.check(PortConfig, settings, ("port", port))
+        elif name in SECTIONS:
+            file.check(SECTIONS[name], value, (name,))
+        else:
+            raise file.unknown((name,), (*SECTIONS, "port"))
+    return top
+
+
+def _merge(below: Table, above: Table) -> Table:
+    """Tables are merged key by key; anything else above replaces what is below."""
+    merged = dict(below)
+    for name, value in above.items():
+        old = merged.get(name)
+        merged[name] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _build(kind: type[T], table: Table) -> T:
+    values: Table = {}
+    for f in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if f.name not in table:
+            continue
+        if "tables" in f.metadata:
+            values[f.name] = tuple(_build(f.metadata["tables"], t) for t in table[f.name])
+        else:
+            values[f.name] = f.metadata["check"](table[f.name])
+    return kind(**values)
+
+
+def config_files() -> tuple[Path, ...]:
+    """The files that are there, in the order of reading. ``MAGLENS_CONFIG`` names another main file; its drop-ins
+    are then beside it."""
+    main = Path(os.environ.get(names.ENV_CONFIG) or names.CONFIG_FILE)
+    dropins = sorted(Path(f"{main}.d").glob("*.toml"))
+    return (*((main,) if main.exists() or names.ENV_CONFIG in os.environ else ()), *dropins)
+
+
+def load(files: Sequence[Path] | None = None) -> Config:
+    """Read and check; raises :class:`ConfigError`."""
+    files = config_files() if files is None else files
+    merged: Table = {}
+    for path in files:
+        merged = _merge(merged, _read(path))
+    ports = {path: _build(PortConfig, table) for path, table in merged.get("port", {}).items()}
+    sections = {name: _build(kind, merged.get(name, {})) for name, kind in SECTIONS.items()}
+    return Config(**sections, port=ports, files=tuple(files))

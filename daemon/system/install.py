@@ -1,0 +1,292 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Install: puts maglens on a machine, and takes away exactly what it put there.
+
+``PREFIX/lib/maglens`` is a venv of the system's Python that sees the system's packages: what the distribution has is
+used, what it lacks is fetched by pip (``PIP_NO_INDEX`` and ``PIP_FIND_LINKS`` make that offline). Everything else is
+one table, :data:`FILES`; ``@PREFIX@`` in a file becomes the prefix. A manifest remembers every file and directory made,
+and uninstall goes by it. Standard library only: it runs on the system's Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCHER = """#!{python} -I
+# SPDX-License-Identifier: GPL-2.0-or-later
+import sys
+
+from {module} import main
+
+sys.exit(main())
+"""
+PROGRAMS = {"maglens": "maglens_daemon.cli.main", "maglensd": "maglens_daemon.main"}
+SERVICE = "maglensd.service"
+
+# Source in the tree, place on the machine. {lib} is PREFIX/lib, {share} PREFIX/share; {dbus} and {polkit} are where
+# those daemons look, which for PREFIX=/usr/local is not below it.
+FILES = (
+    ("daemon/system/maglensd.service", "{lib}/systemd/system/maglensd.service"),
+    ("daemon/system/maglens.sysusers", "{lib}/sysusers.d/maglens.conf"),
+    ("daemon/system/maglens.tmpfiles", "{lib}/tmpfiles.d/maglens.conf"),
+    ("daemon/system/maglens.modprobe", "{lib}/modprobe.d/maglens.conf"),
+    ("udev/70-maglens.rules", "{lib}/udev/rules.d/70-maglens.rules"),
+    ("daemon/system/org.maglens1.conf", "{dbus}/system.d/org.maglens1.conf"),
+    ("daemon/system/org.maglens1.service", "{dbus_services}/org.maglens1.service"),
+    ("daemon/maglens_daemon/org.maglens1.xml", "{share}/dbus-1/interfaces/org.maglens1.xml"),
+    ("daemon/system/org.maglens1.policy", "{polkit}/org.maglens1.policy"),
+    ("daemon/system/maglens.toml", "{share}/doc/maglens/maglens.toml"),
+    ("daemon/system/maglens.bash", "{share}/bash-completion/completions/maglens"),
+    ("daemon/system/maglens.1", "{share}/man/man1/maglens.1"),
+    ("daemon/system/maglensd.8", "{share}/man/man8/maglensd.8"),
+    ("daemon/system/maglens.toml.5", "{share}/man/man5/maglens.toml.5"),
+)
+
+
+class InstallError(Exception):
+    """What went wrong and, behind a newline, what to try."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where things go. ``destdir`` is put before every path when writing, and is in no file's text."""
+
+    prefix: str
+    sysconfdir: str
+    destdir: str
+
+    @property
+    def home(self) -> str:
+        """The venv."""
+        return f"{self.prefix}/lib/maglens"
+
+    def staged(self, path: str) -> Path:
+        """Where ``path`` is written."""
+        return Path(self.destdir + path) if self.destdir else Path(path)
+
+    def place(self, template: str) -> str:
+        """The path of a template of :data:`FILES`."""
+        usr = self.prefix == "/usr"
+        return template.format(
+            lib=f"{self.prefix}/lib",
+            share=f"{self.prefix}/share",
+            dbus="/usr/share/dbus-1" if usr else f"{self.sysconfdir}/dbus-1",
+            dbus_services=f"{self.prefix}/share/dbus-1/system-services",
+            polkit="/usr/share/polkit-1/actions",
+        )
+
+
+@dataclass(slots=True)
+class Manifest:
+    """Files and directories made, in the order of their making; paths without DESTDIR."""
+
+    layout: Layout
+    files: list[str] = field(default_factory=list)
+    directories: list[str] = field(default_factory=list)
+
+    @property
+    def path(self) -> Path:
+        """Where it is kept."""
+        return self.layout.staged(f"{self.layout.home}/manifest.json")
+
+    def directory(self, path: str) -> Path:
+        """Make a directory and remember every level that was not there."""
+        made: list[str] = []
+        level = path
+        while level not in ("", "/") and not self.layout.staged(level).exists():
+            made.append(level)
+            level = os.path.dirname(level)
+        self.layout.staged(path).mkdir(parents=True, exist_ok=True)
+        self.directories += [p for p in reversed(made) if p not in self.directories]
+        return self.layout.staged(path)
+
+    def write(self, path: str, content: str, mode: int) -> None:
+        """Write one file."""
+        self.directory(os.path.dirname(path))
+        target = self.layout.staged(path)
+        target.unlink(missing_ok=True)
+        target.write_text(content)
+        target.chmod(mode)
+        if path not in self.files:
+            self.files.append(path)
+
+    def save(self) -> None:
+        """Keep it beside the venv."""
+        content = {"files": self.files, "directories": self.directories}
+        self.path.write_text(json.dumps(content, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, layout: Layout) -> Manifest | None:
+        """The manifest of an earlier installation, or None."""
+        manifest = cls(layout)
+        if not manifest.path.exists():
+            return None
+        content = json.loads(manifest.path.read_text())
+        manifest.files, manifest.directories = content["files"], content["directories"]
+        return manifest
+
+
+def _run(command: Sequence[str | os.PathLike[str]], hint: str = "") -> None:
+    done = subprocess.run(command, cwd=ROOT, check=False)
+    if done.returncode != 0:
+        text = " ".join(str(c) for c in command)
+        raise InstallError(f"`{text}` failed with {done.returncode}" + (f"\n  try: {hint}" if hint else ""))
+
+
+def _pip() -> list[str]:
+    if importlib.util.find_spec("pip") is None:
+        raise InstallError(f"{sys.executable} has no pip\n  try: sudo apt-get install python3-pip")
+    return [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "--no-input"]
+
+
+def _can_build_here() -> bool:
+    """Whether this Python has what the build needs, so that nothing is fetched for it."""
+    try:
+        setuptools = int(metadata.version("setuptools").partition(".")[0])
+    except metadata.PackageNotFoundError:
+        return False
+    has_wheel_inside = 71
+    return setuptools >= has_wheel_inside or importlib.util.find_spec("wheel") is not None
+
+
+def _wheel(where: str) -> Path:
+    command = [*_pip(), "wheel", "--no-deps", "-w", where]
+    if _can_build_here():
+        command.append("--no-build-isolation")
+    _run([*command, str(ROOT)], "sudo apt-get install gcc python3-dev python3-setuptools libturbojpeg0-dev")
+    (wheel,) = Path(where).glob("maglens-*.whl")
+    return wheel
+
+
+def install_packages(layout: Layout, manifest: Manifest) -> None:
+    """The venv with our packages, and those of others that the system lacks."""
+    home = layout.staged(layout.home)
+    manifest.directory(os.path.dirname(layout.home))
+    shutil.rmtree(home, ignore_errors=True)
+    _run(
+        [sys.executable, "-m", "venv", "--system-site-packages", "--without-pip", home],
+        "sudo apt-get install python3-venv",
+    )
+    python = home / "bin" / "python"
+    pip = [*_pip(), "--python", str(python), "install", "--no-compile", "--no-warn-script-location"]
+    with tempfile.TemporaryDirectory(prefix="maglens-") as temporary:
+        wheel = _wheel(temporary)
+        _run([*pip, str(wheel)], "a network, or PIP_NO_INDEX=1 PIP_FIND_LINKS=DIR with the wheels of setup.cfg")
+        optional = subprocess.run(
+            [*pip, "--retries", "1", "--timeout", "10", f"{wheel}[v4l2]"], capture_output=True, text=True, check=False
+        )
+        if optional.returncode != 0:
+            print("without linuxpy: webcams are no source until it is there (see `maglens doctor`)", file=sys.stderr)
+    for script in (home / "bin").iterdir():
+        if not script.name.startswith("python"):
+            script.unlink()  # activation scripts and others' tools: their paths would hold DESTDIR
+    config = home / "pyvenv.cfg"
+    config.write_text(re.sub(r"^(command|executable) = .*\n", "", config.read_text(), flags=re.MULTILINE))
+    strip = ["-s", layout.destdir, "-p", "/"] if layout.destdir else []
+    _run([str(python), "-m", "compileall", "-q", *strip, str(home / "lib")])
+
+
+def install(layout: Layout) -> None:
+    """Everything but the kernel module."""
+    previous = Manifest.load(layout)
+    manifest = Manifest(layout, directories=list(previous.directories) if previous else [])
+    install_packages(layout, manifest)
+    for name, module in PROGRAMS.items():
+        content = LAUNCHER.format(python=f"{layout.home}/bin/python", module=module)
+        manifest.write(f"{layout.prefix}/bin/{name}", content, 0o755)
+    for source, template in FILES:
+        content = (ROOT / source).read_text().replace("@PREFIX@", layout.prefix)
+        manifest.write(layout.place(template), content, 0o644)
+    manifest.save()
+    for path in previous.files if previous else ():
+        if path not in manifest.files:
+            layout.staged(path).unlink(missing_ok=True)
+    if not layout.destdir:
+        activate()
+
+
+def uninstall(layout: Layout) -> None:
+    """What the manifest lists, and nothing else."""
+    manifest = Manifest.load(layout)
+    if manifest is None:
+        raise InstallError(f"nothing is installed under {layout.staged(layout.prefix)}")
+    if not layout.destdir:
+        deactivate()
+    for path in manifest.files:
+        layout.staged(path).unlink(missing_ok=True)
+    shutil.rmtree(layout.staged(layout.home))
+    for path in reversed(manifest.directories):
+        directory = layout.staged(path)
+        if directory.is_dir() and not any(directory.iterdir()):
+            directory.rmdir()
+    if not layout.destdir:
+        _tell_the_system(("systemctl", "daemon-reload"), ("udevadm", "control", "--reload"))
+
+
+def _tell_the_system(*commands: Sequence[str]) -> None:
+    """Commands of systemd, where it is there; without a running system they work on the files alone or do nothing."""
+    for command in commands:
+        if shutil.which(command[0]) is not None:
+            subprocess.run(command, check=False)
+
+
+def _running() -> bool:
+    return Path("/run/systemd/system").is_dir()
+
+
+def activate() -> None:
+    """Make users, directories and devices known, enable the service and start it."""
+    _tell_the_system(("systemd-sysusers",), ("systemctl", "enable", SERVICE))
+    if _running():
+        _tell_the_system(
+            ("systemd-tmpfiles", "--create", "maglens.conf"),
+            ("systemctl", "daemon-reload"),
+            ("udevadm", "control", "--reload"),
+            ("systemctl", "reload", "dbus.service"),
+            ("udevadm", "trigger", "--subsystem-match=usb", "--subsystem-match=misc"),
+            ("systemctl", "restart", SERVICE),
+        )
+
+
+def deactivate() -> None:
+    """Stop and disable the service."""
+    stop = ("--now",) if _running() else ()
+    _tell_the_system(("systemctl", "disable", *stop, SERVICE))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("action", choices=("install", "uninstall"))
+    parser.add_argument("--prefix", default="/usr/local")
+    parser.add_argument("--sysconfdir", default="/etc")
+    parser.add_argument("--destdir", default="")
+    return parser
+
+
+def main() -> int:
+    """Exit status 0, or 1 with one clear line."""
+    args = _parser().parse_args()
+    layout = Layout(args.prefix.rstrip("/"), args.sysconfdir.rstrip("/"), args.destdir.rstrip("/"))
+    try:
+        (install if args.action == "install" else uninstall)(layout)
+    except (InstallError, OSError) as error:
+        print(f"maglens: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Prepare: the development environment that ``make unit`` and its kin use, from nothing.
+
+Debian packages that are missing are installed where this runs as root, else named in one line. Python packages go
+into a venv in the cache, whose name says what it was made of, so that two trees or two versions never share one.
+Standard library only: it runs before anything is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes.util
+import fcntl
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DECLARATIONS = ("setup.cfg", "pyproject.toml", "setup.py")
+PIXELS = ROOT / "v4l2_bridge" / "maglens_v4l2" / "pixels"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One thing the machine must have: its Debian package, what for, and how to see that it is there."""
+
+    package: str
+    purpose: str
+    present: Callable[[], bool]
+
+
+def _program(name: str) -> Callable[[], bool]:
+    return lambda: shutil.which(name) is not None
+
+
+def _library(name: str) -> Callable[[], bool]:
+    return lambda: ctypes.util.find_library(name) is not None
+
+
+def _header(name: str) -> Callable[[], bool]:
+    def look() -> bool:
+        compiler = shutil.which("cc") or shutil.which("gcc")
+        if compiler is None:
+            return False
+        source = f"#include <stdio.h>\n#include <{name}>\n"
+        command = [compiler, "-E", "-x", "c", "-"]
+        return subprocess.run(command, input=source, capture_output=True, text=True, check=False).returncode == 0
+
+    return look
+
+
+NEEDS = (
+    Need("gcc", "the pixel kernel", _program("cc")),
+    Need("libc6-dev", "the pixel kernel", _header("stdlib.h")),
+    Need(
+        "python3-dev",
+        "the pixel kernel",
+        lambda: Path(sysconfig.get_paths()["include"], "Python.h").exists(),
+    ),
+    Need("python3-venv", "the environment", lambda: importlib.util.find_spec("ensurepip") is not None),
+    Need("libturbojpeg0-dev", "MJPEG", _header("turbojpeg.h")),
+    Need("libusb-1.0-0", "USB", _library("usb-1.0")),
+    Need("libudev1", "hot-plug", _library("udev")),
+    Need("dbus-daemon", "the D-Bus tests", _program("dbus-daemon")),
+)
+
+
+def missing() -> list[Need]:
+    """What this machine lacks."""
+    return [need for need in NEEDS if not need.present()]
+
+
+def install_packages() -> None:
+    """Install what is missing, or say in one line how to."""
+    lacking = missing()
+    if not lacking:
+        return
+    names = [need.package for need in lacking]
+    purposes = ", ".join(f"{need.package} ({need.purpose})" for need in lacking)
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise SystemExit(f"missing: {purposes}\n  try: sudo apt-get install {' '.join(names)}")
+    print(f"installing {purposes}", file=sys.stderr)
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *names]
+    if subprocess.run(install, env=environment, stdout=sys.stderr, check=False).returncode != 0:
+        subprocess.run(["apt-get", "update", "-q"], env=environment, stdout=sys.stderr, check=True)
+        subprocess.run(install, env=environment, stdout=sys.stderr, check=True)
+    still = missing()
+    if still:
+        raise SystemExit(f"still missing after installation: {', '.join(need.package for need in still)}")
+
+
+def cache() -> Path:
+    """The project's cache: MAGLENS_CACHE, else the user's cache directory."""
+    named = os.environ.get("MAGLENS_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maglens"
+
+
+def venv() -> Path:
+    """Where the venv of this tree, these declarations and this Python is."""
+    digest = hashlib.sha256(f"{ROOT}\0{sys.version}\0{sys.base_prefix}".encode())
+    for name in DECLARATIONS:
+        digest.update((ROOT / name).read_bytes())
+    return cache() / f"venv-{digest.hexdigest()[:16]}"
+
+
+def _pixels_digest() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(PIXELS.glob("*.[ch]")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _extension_current(stamp: Path) -> bool:
+    built = any(PIXELS.parent.glob("_pixels*.so"))
+    return built and stamp.exists() and stamp.read_text() == _pixels_digest()
+
+
+def prepare() -> Path:
+    """Make what is not there yet; nothing to do costs milliseconds. Returns the venv."""
+    where = venv()
+    where.parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{where}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two makes at once: the second waits and finds it made
+        _make(where)
+    return where
+
+
+def _make(where: Path) -> None:
+    python, stamp = where / "bin" / "python", where / "pixels.sha256"
+    if not (where / "complete").exists():
+        install_packages()
+        print(f"making the environment {where}", file=sys.stderr)
+        shutil.rmtree(where, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", where], check=True)
+        pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        subprocess.run([*pip, "setuptools>=66", "wheel"], check=True)
+        subprocess.run([*pip, "-e", f"{ROOT}[test,v4l2]"], check=True)
+        stamp.write_text(_pixels_digest())
+        (where / "complete").touch()
+    elif not _extension_current(stamp):
+        install_packages()
+        print("building the pixel kernel", file=sys.stderr)
+        subprocess.run([python, "setup.py", "-q", "build_ext", "--inplace"], cwd=ROOT, check=True)
+        stamp.write_text(_pixels_digest())
+
+
+def main() -> int:
+    """``--where`` prints the venv's place without making it."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--where", action="store_true", help="print the venv's place and do nothing")
+    if parser.parse_args().where:
+        print(venv())
+    else:
+        prepare()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
