@@ -120,6 +120,7 @@ def collect(machine: Machine, out: Path) -> tuple[str, ...]:
 
     The out disk is remounted read-only for the copy, which needs no file open for writing on it.
     """
+    out.mkdir(parents=True, exist_ok=True)
     log = machine.output(["dmesg"])
     (out / "kernel.log").write_text(log)
     (out / "console.log").write_bytes((machine.run / "console.log").read_bytes())
