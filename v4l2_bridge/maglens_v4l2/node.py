@@ -17,7 +17,8 @@ class NodeCaps:
 
     ``controls``: apps see and set controls. ``many_readers``: several files may stream. ``outlives_daemon``: apps
     keep the very same node and a picture while the daemon is restarted. ``fixed_format``: one format from creation
-    on. ``inputs``: apps can choose a source.
+    on. ``inputs``: apps can choose a source. ``usage``: the node knows who watches; where it does not, its state
+    says one streamer always.
     """
 
     controls: bool
@@ -25,6 +26,7 @@ class NodeCaps:
     outlives_daemon: bool
     fixed_format: bool
     inputs: bool
+    usage: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,9 @@ class InputInfo:
 
 
 class Node(Protocol):
-    """One video device. ``lease``, ``submit`` and ``placeholder`` belong to the pipeline's thread (``lease`` also to
-    source threads); everything else to the event loop's. Raises ``Gone`` when the device was taken away."""
+    """One video device. ``lease``, ``submit``, ``repeat`` and ``placeholder`` belong to the pipeline's thread
+    (``lease`` also to source threads); everything else to the event loop's. Raises ``Gone`` when the device was taken
+    away."""
 
     @property
     def path(self) -> str:
@@ -118,7 +121,8 @@ class Node(Protocol):
     def state(self) -> NodeState: ...
 
     def events(self) -> AsyncIterator[NodeEvent]:
-        """Level-triggered: bounded, latest wins per kind, each carries the generation."""
+        """Level-triggered: bounded, latest wins per kind, each carries the generation. One listener at a time; ends
+        when the node is closed."""
         ...
 
     def adopt(self) -> int:
@@ -129,9 +133,16 @@ class Node(Protocol):
         """A buffer for one frame of at least ``nbytes``, or None when all are in use."""
         ...
 
-    def submit(self, frame: Frame) -> None:
-        """Show a frame that is exactly in the present format. Consumes the lease; a stale generation is dropped and
-        counted, never shown."""
+    def submit(self, frame: Frame) -> bool:
+        """Show a frame that is exactly in the present format; its generation is the node's, from :meth:`adopt`.
+
+        Consumes the lease, which may be the node's own (no copy) or any other. False when it was not shown: a stale
+        generation, another format, or no room."""
+        ...
+
+    def repeat(self, exposure_ns: int, generation: int) -> bool:
+        """Show the last submitted picture again with a new timestamp. False when there is none in the present
+        format, or the generation is stale."""
         ...
 
     def placeholder(self, image: bytes) -> None:

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The pacer and the stamps, with a clock of their own: rates, jitter, stalls."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from dataclasses import dataclass, field
+
+import pytest
+
+from maglens_v4l2.pacer import Pacer
+from maglens_v4l2.stamps import Stamps
+
+T = 33_333_333
+SECOND = 1_000_000_000
+
+
+@dataclass
+class Outcome:
+    fresh: list[tuple[int, int]] = field(default_factory=list)  # (when, number)
+    fillers: list[int] = field(default_factory=list)
+
+    @property
+    def times(self) -> list[int]:
+        return sorted([when for when, _ in self.fresh] + self.fillers)
+
+    def largest_gap(self) -> float:
+        times = self.times
+        return max(b - a for a, b in itertools.pairwise(times)) / T
+
+
+def simulate(source_ns: int | None, arrivals: list[int], end: int) -> Outcome:
+    """The pipeline's thread in miniature: newest frame wins, exact wake-ups."""
+    pacer = Pacer(T)
+    pacer.restart(0)
+    pacer.follow(source_ns)
+    out = Outcome()
+    coming = list(enumerate(arrivals))
+    mailbox: int | None = None
+    now = 0
+    while now < end:
+        due = pacer.next_ns(mailbox is not None)
+        if coming and coming[0][1] <= max(due, now):
+            mailbox, when = coming.pop(0)
+            now = max(now, when)
+            pacer.arrived(now)
+            continue
+        now = max(now, due)
+        if mailbox is None:
+            out.fillers.append(now)
+        else:
+            out.fresh.append((now, mailbox))
+        pacer.shown(now, mailbox is not None)
+        mailbox = None
+    return out
+
+
+def jittered(source_ns: int, count: int, jitter: float, seed: int = 1) -> list[int]:
+    rng = random.Random(seed)
+    return sorted(round(source_ns * (1 + n) + rng.uniform(-jitter, jitter) * T) for n in range(count))
+
+
+def test_no_source_gives_an_exact_grid() -> None:
+    out = simulate(None, [], 10 * SECOND)
+    assert not out.fresh
+    assert len(out.fillers) == pytest.approx(300, abs=2)
+    assert out.largest_gap() == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.2, 0.4])
+@pytest.mark.parametrize("ppm", [-2000, -50, 0, 50, 2000])
+def test_same_rate_shows_every_frame_at_once(jitter: float, ppm: int) -> None:
+    source = round(T * (1 + ppm / 1e6))
+    arrivals = jittered(source, 900, jitter)
+    out = simulate(source, arrivals, arrivals[-1])
+    assert len(out.fresh) >= 0.98 * len(arrivals)
+    assert len(out.times) == pytest.approx(arrivals[-1] / T, rel=0.02)
+    assert out.largest_gap() <= 2
+    late = [when - arrivals[number] for when, number in out.fresh]
+    assert sum(wait == 0 for wait in late) >= 0.98 * len(late)
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.2])
+@pytest.mark.parametrize("fps", [5, 10, 15, 20, 24, 25, 29.97])
+def test_slower_source_is_filled_up_to_the_rate(fps: float, jitter: float) -> None:
+    source = round(SECOND / fps)
+    arrivals = jittered(source, round(fps * 30), jitter)
+    out = simulate(source, arrivals, arrivals[-1])
+    assert len(out.times) == pytest.approx(arrivals[-1] / T, rel=0.02)
+    assert len(out.fresh) >= 0.98 * len(arrivals)
+    assert out.largest_gap() <= 2
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.1])
+@pytest.mark.parametrize("fps", [40, 50, 60, 120])
+def test_faster_source_is_thinned_to_the_rate(fps: int, jitter: float) -> None:
+    source = round(SECOND / fps)
+    arrivals = jittered(source, fps * 30, jitter)
+    out = simulate(source, arrivals, arrivals[-1])
+    assert len(out.times) == pytest.approx(arrivals[-1] / T, rel=0.02)
+    assert out.largest_gap() <= 2
+    numbers = [number for _, number in out.fresh]
+    assert numbers == sorted(numbers)
+
+
+def test_a_late_burst_costs_at_most_two_frames() -> None:
+    arrivals = [T * n for n in range(1, 300)]
+    for start in (50, 150, 250):  # three frames held up, then all at once
+        for number in range(start, start + 3):
+            arrivals[number] = arrivals[start + 3] + number - start - 4
+    out = simulate(T, arrivals, arrivals[-1])
+    assert len(out.fresh) >= len(arrivals) - 6
+    assert out.largest_gap() <= 2
+    assert len(out.times) == pytest.approx(arrivals[-1] / T, rel=0.02)
+
+
+def test_a_stall_is_filled_at_the_rate() -> None:
+    arrivals = [T * n for n in range(1, 60)]
+    out = simulate(T, arrivals, 120 * T)
+    assert len(out.fillers) == pytest.approx(60, abs=2)
+    assert out.largest_gap() <= 2
+
+
+def test_a_stopped_thread_does_not_burst_afterwards() -> None:
+    pacer = Pacer(T)
+    pacer.restart(0)
+    pacer.shown(0, False)
+    now = 50 * T
+    quick = 0
+    while pacer.next_ns(False) <= now:
+        pacer.shown(now, False)
+        quick += 1
+    assert quick <= 2
+
+
+def test_stamps_rise_without_jumps_from_frames_to_fillers_and_back() -> None:
+    stamps = Stamps()
+    lag = 2 * T
+    now = 10 * SECOND
+    seen = []
+    for kind in ["frame"] * 20 + ["filler"] * 20 + ["frame"] * 20:
+        now += T
+        seen.append(stamps.frame(now - lag, now, T) if kind == "frame" else stamps.filler(now, T))
+        assert seen[-1] <= now
+    steps = [b - a for a, b in itertools.pairwise(seen)]
+    assert min(steps) > 0
+    assert max(steps) < 1.5 * T
+    assert seen[19] == 10 * SECOND + 20 * T - lag  # start of exposure
+    assert seen[39] == 10 * SECOND + 40 * T  # worn off: now
+    assert seen[59] == now - lag  # caught up
+
+
+def test_an_exposure_in_the_future_or_long_ago_is_not_believed() -> None:
+    stamps = Stamps()
+    assert stamps.frame(20 * SECOND, 10 * SECOND, T) == 10 * SECOND
+    assert stamps.frame(0, 11 * SECOND, T) == 11 * SECOND

@@ -1,0 +1,425 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The pipeline on a memory node: who is shown when, what is dropped and counted, and what never happens."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+import time
+import tracemalloc
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from maglens_driver.errors import Gone, Refused
+from maglens_driver.frame import Frame
+from maglens_driver.mode import MJPG, NV12, SRGGB10P, YUYV, Mode, make_mode
+from maglens_v4l2.card import Card, render
+from maglens_v4l2.memory_node import MemoryNode, MemoryReader
+from maglens_v4l2.node import FormatChosen, NodeEvent
+from maglens_v4l2.pipeline import HOLD_NS, Pipeline
+
+FAST = Fraction(1, 100)
+NODE = make_mode(NV12, 128, 96, FAST)
+WIDE = make_mode(YUYV, 192, 96, FAST)
+CARD = Card("Waiting", ("for a module",))
+WAIT_S = 5.0
+
+
+@dataclass
+class Stage:
+    """A pipeline on a node with one reader that remembers what it saw."""
+
+    node: MemoryNode
+    pipeline: Pipeline
+    reader: MemoryReader
+    lost: list[tuple[int, Exception]] = field(default_factory=list)
+    controls: list[tuple[int, int, int]] = field(default_factory=list)
+    events: list[NodeEvent] = field(default_factory=list)
+    failed: list[Exception] = field(default_factory=list)
+
+    async def see(self, wanted: Callable[[bytes], bool], limit: float = WAIT_S) -> bytes:
+        """Read until a picture is as wanted."""
+        end = time.monotonic() + limit
+        while time.monotonic() < end:
+            got = await asyncio.to_thread(self.reader.copy, limit)
+            if got is not None and wanted(got[1]):
+                return got[1]
+        raise AssertionError("never shown")
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(WAIT_S):
+            while not condition():  # noqa: ASYNC110 counters have no event
+                await asyncio.sleep(0.001)
+
+
+def play(act: Callable[[Stage], Awaitable[None]], formats: tuple[Mode, ...] = (NODE,), watch: bool = True) -> None:
+    async def run() -> None:
+        node = MemoryNode(formats)
+        stage: Stage
+        events: list[NodeEvent] = []
+        failed: list[Exception] = []
+        pipeline = Pipeline(
+            node,
+            loop=asyncio.get_running_loop(),
+            on_lost=lambda generation, why: stage.lost.append((generation, why)),
+            on_control=lambda generation, control, value: stage.controls.append((generation, control, value)),
+            on_event=events.append,
+            on_failed=failed.append,
+            card=CARD,
+        )
+        stage = Stage(node, pipeline, node.open(), events=events, failed=failed)
+        if watch:
+            stage.reader.start()
+        await stage.until(lambda: pipeline.watched == watch and bool(stage.events))
+        try:
+            await act(stage)
+        finally:
+            await pipeline.close()
+        assert not [t for t in threading.enumerate() if t.name.startswith("maglens-")]
+
+    asyncio.run(run())
+
+
+def frame(pipeline: Pipeline, mode: Mode, generation: int, luma: int = 90, seq: int = 1) -> Frame:
+    lease = pipeline.lease(mode.nbytes)
+    assert lease is not None
+    view = np.frombuffer(lease.view, np.uint8, mode.nbytes)
+    view[:] = 128
+    if mode.fourcc == YUYV:
+        view[::2] = luma
+    else:
+        view[: mode.width * mode.height] = luma
+    return Frame(lease, mode.nbytes, mode, seq, time.monotonic_ns(), generation)
+
+
+def flat(mode: Mode, luma: int) -> Callable[[bytes], bool]:
+    def wanted(data: bytes) -> bool:
+        plane = data[::2] if mode.fourcc == YUYV else data[: mode.width * mode.height]
+        return set(plane) == {luma}
+
+    return wanted
+
+
+def is_card(card: Card, mode: Mode = NODE) -> Callable[[bytes], bool]:
+    return lambda data: data == render(card, mode)
+
+
+def test_the_card_is_shown_while_there_is_no_source() -> None:
+    async def act(stage: Stage) -> None:
+        await stage.see(is_card(CARD))
+        stage.pipeline.show(Card("Other"))
+        await stage.see(is_card(Card("Other")))
+        await stage.until(lambda: stage.node.placeholder_image == render(Card("Other"), NODE))
+        assert stage.pipeline.stats().cards > 0
+
+    play(act)
+
+
+def test_the_last_frame_stands_in_for_half_a_second_then_the_card() -> None:
+    async def act(stage: Stage) -> None:
+        stage.pipeline.begin(1, NODE)
+        stage.pipeline.deliver(frame(stage.pipeline, NODE, 1))
+        await stage.see(flat(NODE, 90))
+        began = stage.pipeline.stats().last_frame_ns
+        stage.pipeline.end(Card("Detached"))
+        await stage.see(is_card(Card("Detached")))
+        held = time.monotonic_ns() - began
+        assert HOLD_NS <= held < HOLD_NS + 300_000_000
+        assert stage.pipeline.stats().repeated >= 40
+
+    play(act)
+
+
+def test_a_source_slower_than_the_hold_does_not_flicker() -> None:
+    slow = make_mode(NV12, 128, 96, Fraction(3, 4))
+
+    async def act(stage: Stage) -> None:
+        await stage.see(is_card(CARD))
+        stage.pipeline.begin(1, slow)
+        stage.pipeline.deliver(frame(stage.pipeline, slow, 1))
+        await stage.see(flat(slow, 90))
+        cards = stage.pipeline.stats().cards
+        await asyncio.sleep(0.8)
+        assert stage.pipeline.stats().cards == cards
+
+    play(act)
+
+
+def test_pass_through_lends_the_nodes_own_memory() -> None:
+    async def act(stage: Stage) -> None:
+        assert stage.pipeline.lease(NODE.nbytes) is None  # no source
+        stage.pipeline.begin(1, NODE)
+        lease = stage.pipeline.lease(NODE.nbytes)
+        own = stage.node.lease(NODE.nbytes)
+        assert lease is not None
+        assert own is not None
+        lease.release()
+        own.release()
+        again = stage.node.lease(NODE.nbytes)
+        assert again is not None
+        assert {id(again.view)} <= {id(lease.view), id(own.view)}
+
+    play(act)
+
+
+@pytest.mark.parametrize(
+    ("mode", "node"),
+    [
+        (make_mode(YUYV, 128, 96, FAST), NODE),
+        (make_mode(NV12, 128, 96, FAST), WIDE),
+        (Mode(NV12, 128, 96, 160, 160 * 96 * 3 // 2, FAST), NODE),
+        (make_mode(YUYV, 256, 192, FAST), NODE),
+        (make_mode(NV12, 64, 48, FAST), NODE),
+    ],
+)
+def test_other_formats_strides_and_sizes_are_converted(mode: Mode, node: Mode) -> None:
+    async def act(stage: Stage) -> None:
+        stage.pipeline.begin(1, mode)
+        lease = stage.pipeline.lease(mode.nbytes)
+        assert lease is not None
+        data = np.frombuffer(lease.view, np.uint8, mode.nbytes)
+        data[:] = 128
+        if mode.fourcc == YUYV:
+            data[::2] = 90
+        else:
+            data[: mode.stride * mode.height] = 90
+        stage.pipeline.deliver(Frame(lease, mode.nbytes, mode, 1, time.monotonic_ns(), 1))
+        middle = (node.height // 2) * node.stride + node.stride // 2
+        await stage.see(lambda data: data[middle] == 90 and len(data) == node.nbytes and data != render(CARD, node))
+        assert stage.pipeline.stats().submitted == 1
+
+    play(act, (node,))
+
+
+@pytest.mark.parametrize("size", [(128, 96), (320, 240)])
+def test_mjpeg_is_decoded_and_damage_is_counted(size: tuple[int, int]) -> None:
+    mode = Mode(MJPG, *size, 0, 65536, FAST)
+    out = io.BytesIO()
+    Image.new("YCbCr", size, (120, 128, 128)).save(out, "JPEG", quality=95)
+    jpeg = out.getvalue()
+
+    async def act(stage: Stage) -> None:
+        stage.pipeline.begin(1, mode)
+
+        def send(data: bytes) -> None:
+            lease = stage.pipeline.lease(len(data))
+            assert lease is not None
+            lease.view[: len(data)] = data
+            stage.pipeline.deliver(Frame(lease, len(data), mode, 1, time.monotonic_ns(), 1))
+
+        send(jpeg)
+        expected = round(16 + 120 * 219 / 255)
+        await stage.see(lambda data: abs(data[NODE.stride * 48 + 64] - expected) <= 1)
+        send(b"no jpeg at all")
+        await stage.until(lambda: stage.pipeline.stats().dropped == {"undecodable": 1})
+        send(jpeg[:-10])
+        await stage.until(lambda: stage.pipeline.stats().dropped == {"undecodable": 1, "jpeg_damaged": 1})
+        assert stage.pipeline.stats().submitted == 2
+
+    play(act)
+
+
+def test_a_mode_that_cannot_be_converted_is_refused_and_nothing_changes() -> None:
+    raw = make_mode(SRGGB10P, 128, 96, FAST)
+
+    async def act(stage: Stage) -> None:
+        stage.pipeline.begin(1, NODE)
+        with pytest.raises(Refused):
+            stage.pipeline.begin(2, raw)
+        stage.pipeline.deliver(frame(stage.pipeline, NODE, 1))
+        await stage.see(flat(NODE, 90))
+
+    play(act)
+
+
+def test_stale_unwatched_and_displaced_frames_are_dropped_and_given_back() -> None:
+    async def act(stage: Stage) -> None:
+        pipeline = stage.pipeline
+        pipeline.begin(1, NODE)
+        for _ in range(30):
+            pipeline.deliver(frame(pipeline, NODE, 1))
+        assert pipeline.stats().dropped == {"unwatched": 30}
+        pipeline.begin(2, NODE)
+        for _ in range(30):
+            pipeline.deliver(frame(pipeline, NODE, 1))
+        assert pipeline.stats().dropped["stale"] == 30
+        small = make_mode(NV12, 64, 48, FAST)
+        stage.reader.start()
+        await stage.until(lambda: pipeline.watched)
+        pipeline.deliver(frame(pipeline, small, 2))
+        assert pipeline.stats().dropped["mode"] == 1
+        for number in range(30):
+            pipeline.deliver(frame(pipeline, NODE, 2, luma=50 + number))
+        await stage.see(flat(NODE, 79))  # the newest wins
+        stats = pipeline.stats()
+        assert stats.submitted + stats.dropped["displaced"] == 30
+
+    play(act, watch=False)
+
+
+def test_no_old_frame_after_a_swap() -> None:
+    async def act(stage: Stage) -> None:
+        pipeline = stage.pipeline
+        for generation in range(1, 40):
+            pipeline.begin(generation, NODE)
+            late = frame(pipeline, NODE, generation - 1, luma=200)
+            pipeline.deliver(frame(pipeline, NODE, generation, luma=50))
+            pipeline.deliver(late)
+            got = await asyncio.to_thread(stage.reader.copy, WAIT_S)
+            assert got is not None
+            assert not flat(NODE, 200)(got[1])
+
+    play(act)
+
+
+def test_a_frame_is_shown_at_once() -> None:
+    mode = make_mode(NV12, 128, 96, Fraction(1, 10))
+    delays: list[float] = []
+
+    async def act(stage: Stage) -> None:
+        stage.pipeline.begin(1, mode)
+        for number in range(10):
+            fresh = frame(stage.pipeline, mode, 1, luma=100 + number)
+            start = time.monotonic()
+            stage.pipeline.deliver(fresh)
+            await stage.see(flat(mode, 100 + number))
+            delays.append(time.monotonic() - start)
+            await asyncio.sleep(max(0, 0.1 - delays[-1]))
+
+    play(act, (mode,))
+    assert sorted(delays)[len(delays) // 2] < 0.02  # a fifth of the interval
+
+
+def test_deliver_never_waits_for_a_slow_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def act(stage: Stage) -> None:
+        entered, go_on = threading.Event(), threading.Event()
+        submit = stage.node.submit
+
+        def slow(frame: Frame) -> bool:
+            entered.set()
+            go_on.wait(WAIT_S)
+            return submit(frame)
+
+        monkeypatch.setattr(stage.node, "submit", slow)
+        stage.pipeline.begin(1, NODE)
+        stage.pipeline.deliver(frame(stage.pipeline, NODE, 1))
+        await stage.until(entered.is_set)
+        start = time.monotonic()
+        for _ in range(20):
+            stage.pipeline.deliver(frame(stage.pipeline, NODE, 1))
+        assert time.monotonic() - start < 0.5
+        go_on.set()
+
+    play(act)
+
+
+def test_lost_is_told_once_and_ends_the_generation() -> None:
+    async def act(stage: Stage) -> None:
+        why = Gone("pulled")
+        stage.pipeline.begin(5, NODE)
+        stage.pipeline.control(5, 1, 2)
+        stage.pipeline.control(4, 1, 3)
+        stage.pipeline.lost(4, why)
+        stage.pipeline.lost(5, why)
+        stage.pipeline.lost(5, why)
+        stage.pipeline.control(5, 1, 4)
+        stage.pipeline.deliver(frame(stage.pipeline, NODE, 5))
+        await stage.until(lambda: bool(stage.lost))
+        await asyncio.sleep(0)
+        assert stage.lost == [(5, why)]
+        assert stage.controls == [(5, 1, 2)]
+        assert stage.pipeline.stats().dropped == {"stale": 1}
+
+    play(act)
+
+
+def test_an_app_may_choose_another_format_between_streams() -> None:
+    async def act(stage: Stage) -> None:
+        stage.pipeline.begin(1, NODE)
+        stage.reader.choose_format(WIDE)
+        await stage.until(lambda: stage.pipeline.format == WIDE)
+        assert any(isinstance(event, FormatChosen) for event in stage.events)
+        stage.reader.start()
+        await stage.see(is_card(CARD, WIDE))
+        stage.pipeline.deliver(frame(stage.pipeline, NODE, 1))
+        await stage.see(lambda data: data[WIDE.stride * 48 + 192] == 90)
+
+    play(act, (NODE, WIDE), watch=False)
+
+
+def test_a_node_that_is_taken_away_is_told_once() -> None:
+    async def act(stage: Stage) -> None:
+        stage.node.close()
+        await stage.until(lambda: bool(stage.failed))
+        assert isinstance(stage.failed[0], Gone)
+
+    play(act)
+
+
+def test_nothing_runs_while_nobody_watches() -> None:
+    async def act(stage: Stage) -> None:
+        stage.pipeline.begin(1, NODE)
+        before = stage.pipeline.stats()
+        await asyncio.sleep(0.2)
+        assert stage.pipeline.stats() == before
+        stage.reader.start()
+        await stage.see(is_card(CARD))
+        stage.reader.stop()
+        await stage.until(lambda: not stage.pipeline.watched)
+
+    play(act, watch=False)
+
+
+def test_no_large_allocation_per_frame() -> None:
+    async def act(stage: Stage) -> None:
+        pipeline, reader = stage.pipeline, stage.reader
+        wide = make_mode(YUYV, 256, 192, FAST)
+        for generation, mode in ((1, NODE), (2, wide)):
+            pipeline.begin(generation, mode)
+
+            def rounds(count: int, generation: int = generation, mode: Mode = mode) -> None:
+                for _ in range(count):
+                    lease = pipeline.lease(mode.nbytes)
+                    if lease is not None:
+                        pipeline.deliver(Frame(lease, mode.nbytes, mode, 1, time.monotonic_ns(), generation))
+                    shown = reader.read(WAIT_S)
+                    assert shown is not None
+                    reader.give_back(shown)
+
+            await asyncio.to_thread(rounds, 10)
+            tracemalloc.start()
+            await asyncio.to_thread(rounds, 5)
+            tracemalloc.reset_peak()
+            base = tracemalloc.get_traced_memory()[0]
+            await asyncio.to_thread(rounds, 20)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert peak - base < 16_384 < mode.nbytes  # all threads' small objects together; not one frame
+
+    play(act)
+
+
+def test_timestamps_rise_and_frames_keep_their_exposure() -> None:
+    async def act(stage: Stage) -> None:
+        stage.pipeline.begin(1, NODE)
+        stamps: list[int] = []
+        exposures: set[int] = set()
+        for _ in range(40):
+            fresh = frame(stage.pipeline, NODE, 1)
+            fresh = replace(fresh, exposure_ns=fresh.exposure_ns - 3_000_000)
+            exposures.add(fresh.exposure_ns)
+            stage.pipeline.deliver(fresh)
+            got = await asyncio.to_thread(stage.reader.copy, WAIT_S)
+            assert got is not None
+            stamps.append(got[0].timestamp_ns)
+            await asyncio.sleep(0.01)
+        assert stamps == sorted(set(stamps))
+        assert len(exposures & set(stamps)) > 10
+
+    play(act)

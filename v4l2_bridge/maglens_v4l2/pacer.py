@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Pacer: when the next picture is due, so that an app sees the node's rate whatever the source does.
+
+Pure arithmetic on CLOCK_MONOTONIC nanoseconds; the pipeline's thread asks it and does the waiting.
+
+Pictures are counted on a grid of one interval T. A fresh frame goes out at once, even ahead of its place on the grid,
+up to a limit (*lead*): latency comes before evenness. When none comes, a filler goes out at its place on the grid,
+or, if the source's own rate says that a frame is about to come, after a short wait (*grace*). Lead and grace together
+are wider than T, so a frame more or less moves the source within that band instead of toggling at its edge, and
+jitter makes neither doubles nor drops. The grid is drawn slowly towards the source, so that two clocks that differ by
+a few thousandths never need a filler at all.
+"""
+
+from __future__ import annotations
+
+# In intervals of the node.
+GRACE = 0.5
+LEAD_MAX = 1.5
+LEAD_MIN = 0.25
+GAP_MAX = 1.75  # an app may see two; the rest is for the scheduler
+PULL = 1 / 128  # of the lead, at each fresh frame: at most 1.2 % off the node's rate
+
+
+class Pacer:
+    """The grid and its next place. Not thread-safe: one owner."""
+
+    def __init__(self, interval_ns: int) -> None:
+        self.interval_ns = interval_ns
+        self._source_ns: int | None = None
+        self._due = 0
+        self._last: int | None = None
+        self._expected: int | None = None
+
+    def follow(self, source_interval_ns: int | None) -> None:
+        """A source of that interval begins; None: there is no source now."""
+        self._source_ns = source_interval_ns
+        self._expected = None
+
+    def restart(self, now: int) -> None:
+        """Someone begins to watch: a picture is due at once."""
+        self._due = now
+        self._last = None
+
+    def arrived(self, now: int) -> None:
+        """The source delivered a frame."""
+        if self._source_ns is not None:
+            self._expected = now + self._source_ns
+
+    def next_ns(self, fresh: bool) -> int:
+        """When to show something; ``fresh``: a frame is waiting, else it will be a filler."""
+        filler = self._filler_ns()
+        return min(filler, self._due - self._lead_ns()) if fresh else filler
+
+    def shown(self, now: int, fresh: bool) -> None:
+        """A picture went out."""
+        interval = self.interval_ns
+        self._due += interval
+        if now - self._due > interval:  # stopped for longer: never make up for it with a burst
+            self._due = now
+        if fresh:
+            self._due -= round((self._due - now - interval) * PULL)
+        self._last = now
+
+    def _filler_ns(self) -> int:
+        grace = self._due + round(GRACE * self.interval_ns)
+        due = grace if self._expected is not None and self._expected <= grace else self._due
+        return due if self._last is None else min(due, self._last + round(GAP_MAX * self.interval_ns))
+
+    def _lead_ns(self) -> int:
+        """How far ahead of the grid a fresh frame may go: little when the source is faster, so that the frames left
+        out are spread evenly."""
+        interval = self.interval_ns
+        if self._source_ns is None:
+            return round(LEAD_MAX * interval)
+        wanted = 2.5 * self._source_ns - interval
+        return round(min(max(wanted, LEAD_MIN * interval), LEAD_MAX * interval))

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Stamps: the timestamps an app sees. Start of exposure, strictly rising, no jumps where a filler steps in."""
+
+from __future__ import annotations
+
+MAX_LAG_NS = 1_000_000_000  # an exposure further back than this, or in the future, is not believed
+STEP = 0.25  # smallest step between two pictures, and how fast a filler's lag is worn off, in intervals
+
+
+class Stamps:
+    """Frames carry their start of exposure, which lies some way (*lag*) before they are shown. A filler that follows
+    one keeps that lag and wears it off, instead of jumping to now; a frame that follows a filler may lie before
+    it, and is then moved just behind it until the source's own timeline has caught up."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._lag = 0
+
+    def frame(self, exposure_ns: int, now: int, interval_ns: int) -> int:
+        """The timestamp of a source's frame that is shown at ``now``."""
+        lag = now - exposure_ns
+        if not 0 <= lag <= MAX_LAG_NS:
+            lag = 0
+        return self._advance(now - lag, now, interval_ns)
+
+    def filler(self, now: int, interval_ns: int) -> int:
+        """The timestamp of a repeated frame or a card that is shown at ``now``."""
+        self._lag = max(0, self._lag - round(STEP * interval_ns))
+        return self._advance(now - self._lag, now, interval_ns)
+
+    def _advance(self, wanted: int, now: int, interval_ns: int) -> int:
+        self._last = max(wanted, self._last + round(STEP * interval_ns))
+        self._lag = max(0, now - self._last)
+        return self._last
