@@ -11,9 +11,10 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+
 from maglens_driver.mode import NV12, YUYV, Mode, make_mode
 from maglens_driver.virtual.mark import Mark, Mixed, draw, luma_plane, read, strip_height
-from PIL import Image
 
 Luma = npt.NDArray[np.uint8]
 SIZES = ((640, 480), (1280, 720), (1920, 1080))

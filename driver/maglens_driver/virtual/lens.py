@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Lens: the facts about a virtual module, read from ``lenses/NAME.toml``. No code knows a lens by name.
 
-More files may lie in the directories of ``$MAGLENS_LENS_PATH`` (separated by ':'); they come before the package's own.
+More files may lie in the directories of ``$MAGLENS_LENS_PATH`` (separated by ':'); they come before the package's
+own.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class LensError(MaglensError):
 
 @dataclass(frozen=True, slots=True)
 class LensData:
-    """One virtual module: its ``descriptor`` (serial to be replaced), the ``mark`` source number of its pictures, and the
-    rate in Mbit/s of the link it claims."""
+    """One virtual module: its ``descriptor`` (serial to be replaced), the ``mark`` source number of its pictures, and
+    the rate in Mbit/s of the link it claims."""
 
     name: str
     mark: int

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Mark: source, generation and number of a frame, written into the picture so that a recording tells what was seen.
 
-A strip of 64 black or white cells spans the picture's whole width at its top edge, a second one (data inverted, other
-sync) at its bottom edge. Each holds 8 sync cells, 48 bits (source 8, generation 8, number 24, CRC-8), 8 sync cells. Both
-begin and end white, so that a reader finds the picture's left and right edge in a letterboxed frame without
+A strip of 64 black or white cells spans the picture's whole width at its top edge, a second one (data inverted,
+other sync) at its bottom edge. Each holds 8 sync cells, 48 bits (source 8, generation 8, number 24, CRC-8), 8 sync
+cells. Both begin and end white, so that a reader finds the picture's left and right edge in a letterboxed frame without
 knowing the scale. A picture is whole only if both copies say the same.
 """
 
