@@ -3,8 +3,8 @@
 
 A strip of 64 black or white cells spans the picture's whole width at its top edge, a second one (data inverted,
 other sync) at its bottom edge. Each holds 8 sync cells, 48 bits (source 8, generation 8, number 24, CRC-8), 8 sync
-cells. Both begin and end white, so that a reader finds the picture's left and right edge in a letterboxed frame without
-knowing the scale. A picture is whole only if both copies say the same.
+cells. Both begin and end white, so that a reader finds the picture's left and right edge in a letterboxed frame
+without knowing the scale. A picture is whole only if both copies say the same.
 """
 
 from __future__ import annotations
