@@ -7,11 +7,13 @@ TypeError for what is no buffer. One object works for one thread at a time (Runt
 release the GIL and allocate nothing per frame.
 """
 
-from typing import Literal, final
+from typing import Any, Literal, final
 
+from numpy.typing import NDArray
 from typing_extensions import Buffer
 
 Fourcc = str | int
+Bytes = Buffer | NDArray[Any]  # numpy's stubs know the buffer protocol only from Python 3.12 on
 Level = Literal["portable", "avx2", "avx512", "neon"]
 
 def levels() -> tuple[Level, ...]:
@@ -21,11 +23,11 @@ def image_bytes(fourcc: Fourcc, width: int, height: int, stride: int = 0, /) -> 
     """Bytes of a picture: height x stride for YUYV, one and a half times that for NV12."""
 
 def fill(
-    fourcc: Fourcc, width: int, height: int, stride: int, dst: Buffer, y: int, u: int = 128, v: int = 128, /
+    fourcc: Fourcc, width: int, height: int, stride: int, dst: Bytes, y: int, u: int = 128, v: int = 128, /
 ) -> None:
     """One colour over the whole picture; padding bytes of each row stay as they were."""
 
-def crc32c(data: Buffer, init: int = 0, *, way: Literal["portable", "hardware", "vpclmul"] | None = None) -> int:
+def crc32c(data: Bytes, init: int = 0, *, way: Literal["portable", "hardware", "vpclmul"] | None = None) -> int:
     """CRC-32C (Castagnoli) of `data`, continuing from `init`; by the fastest way here unless one is named."""
 
 @final
@@ -55,7 +57,7 @@ class Scaler:
         flip_y: bool = False,
         level: Level | None = None,
     ) -> Scaler: ...
-    def run(self, src: Buffer, dst: Buffer, /) -> None: ...
+    def run(self, src: Bytes, dst: Bytes, /) -> None: ...
     @property
     def src_bytes(self) -> int: ...
     @property
@@ -69,7 +71,7 @@ class JpegDecoder:
     """Decodes MJPEG frames (YCbCr 4:2:0, 4:2:2, 4:4:4, grey) of one size to limited-range BT.601."""
 
     def __new__(cls, fourcc: Fourcc, width: int, height: int, stride: int = 0) -> JpegDecoder: ...
-    def run(self, src: Buffer, dst: Buffer, /) -> str | None:
+    def run(self, src: Bytes, dst: Bytes, /) -> str | None:
         """None, or libjpeg's warning when damaged data still gave a picture (truncated data do).
 
         ValueError, dst untouched: no picture, another size, another colour space, more than 48 MiB.

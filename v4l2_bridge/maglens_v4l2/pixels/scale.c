@@ -34,6 +34,11 @@ static int32_t larger(int32_t a, int32_t b)
 	return a > b ? a : b;
 }
 
+static int64_t above_zero(int64_t a)
+{
+	return a > 0 ? a : 0;
+}
+
 static void axis_free(struct ml_axis *a)
 {
 	free(a->start);
@@ -42,13 +47,16 @@ static void axis_free(struct ml_axis *a)
 }
 
 /*
- * Taps of one axis from @src to @dst samples, in units of 1 / (2 dst) of a source sample: output i looks at
- * (2 i + 1) src - dst, input j lies at 2 dst j, and the triangle's half width is 2 max(src, dst). @one is the sum
- * that each output's weights have exactly: shares are rounded cumulatively.
+ * Taps of one axis from @src samples to @dst. The picture spans num / den = @span source samples (all of them, unless
+ * the last is a partial one). In units of 1 / (2 dst den) of a sample: output i looks at (2 i + 1) num - dst den, input
+ * j lies at 2 dst den j, and the triangle's half width is 2 max(num, dst den). @one is the sum that each output's
+ * weights have exactly: shares are rounded cumulatively.
  */
-static int axis_init(struct ml_axis *a, int32_t src, int32_t dst, bool flip, int32_t one, bool horizontal)
+static int axis_init(struct ml_axis *a, int32_t src, struct ml_span span, int32_t dst, bool flip, int32_t one,
+		     bool horizontal)
 {
-	const int64_t unit = 2 * (int64_t)dst, half = 2 * (int64_t)larger(src, dst);
+	const int64_t num = span.num, grid = (int64_t)dst * span.den;
+	const int64_t unit = 2 * grid, half = 2 * (num > grid ? num : grid);
 	const int32_t taps = (int32_t)((2 * half + unit - 1) / unit);
 
 	a->n = dst;
@@ -59,17 +67,17 @@ static int axis_init(struct ml_axis *a, int32_t src, int32_t dst, bool flip, int
 		return -1;
 	for (int32_t i = 0; i < dst; i++) {
 		const int32_t to = flip ? dst - 1 - i : i;
-		const int64_t centre = (2 * (int64_t)i + 1) * src - dst;
+		const int64_t centre = (2 * (int64_t)i + 1) * num - grid;
 		const int64_t low = centre - half;
 		int32_t first = low < 0 ? 0 : (int32_t)(low / unit) + 1; /* the first with a weight above 0 */
 		int64_t total = 0, before = 0;
 
 		first = larger(0, smaller(first, src - a->taps));
 		for (int32_t j = first; j < smaller(first + a->taps, src); j++)
-			total += larger(0, (int32_t)(half - llabs(unit * j - centre)));
+			total += above_zero(half - llabs(unit * j - centre));
 		a->start[to] = first;
 		for (int32_t j = first; j < smaller(first + a->taps, src); j++) {
-			const int64_t after = before + larger(0, (int32_t)(half - llabs(unit * j - centre)));
+			const int64_t after = before + above_zero(half - llabs(unit * j - centre));
 			const int32_t k = j - first;
 			const size_t at = horizontal ? 2 * ((size_t)(k / 2) * (size_t)dst + (size_t)to) +
 							       (size_t)(k % 2) :
@@ -83,17 +91,16 @@ static int axis_init(struct ml_axis *a, int32_t src, int32_t dst, bool flip, int
 	return 0;
 }
 
-/* The largest even rectangle of the source's shape inside @in, centred; all of @in when stretching. */
-static struct ml_rect place(const struct ml_image *src, struct ml_rect in, enum ml_fit fit)
+struct ml_rect ml_place(int32_t width, int32_t height, struct ml_rect in, enum ml_fit fit)
 {
 	struct ml_rect r = in;
 
 	if (fit == ML_FIT_STRETCH)
 		return r;
-	if ((int64_t)in.w * src->height > (int64_t)in.h * src->width)
-		r.w = (int32_t)(((int64_t)in.h * src->width + src->height) / (2 * src->height)) * 2;
+	if ((int64_t)in.w * height > (int64_t)in.h * width)
+		r.w = (int32_t)(((int64_t)in.h * width + height) / (2 * (int64_t)height)) * 2;
 	else
-		r.h = (int32_t)(((int64_t)in.w * src->height + src->width) / (2 * src->width)) * 2;
+		r.h = (int32_t)(((int64_t)in.w * height + width) / (2 * (int64_t)width)) * 2;
 	r.w = smaller(larger(r.w, 2), in.w);
 	r.h = smaller(larger(r.h, 2), in.h);
 	r.x += (in.w - r.w) / 2 & ~1;
@@ -105,15 +112,18 @@ static int tables(struct ml_scaler *s)
 {
 	const struct ml_image *src = &s->c.src;
 	const struct ml_rect *to = &s->placed;
-	const int32_t chroma_rows = src->fourcc == ML_NV12 ? src->height / 2 : src->height;
+	const int32_t halved = src->fourcc == ML_NV12 ? 2 : 1, chroma_rows = src->height / halved;
+	const struct ml_span x = s->c.span_x, y = s->c.span_y;
 	const int32_t chroma_out = s->c.dst.fourcc == ML_NV12 ? to->h / 2 : to->h;
 	const size_t wide = (size_t)larger(src->width, to->w) + TAIL;
 	int32_t taps;
 
-	if (axis_init(&s->luma_x, src->width, to->w, s->c.flip_x, ML_H_ONE, true) ||
-	    axis_init(&s->chroma_x, src->width / 2, to->w / 2, s->c.flip_x, ML_H_ONE, true) ||
-	    axis_init(&s->luma_y, src->height, to->h, s->c.flip_y, ML_V_ONE, false) ||
-	    axis_init(&s->chroma_y, chroma_rows, chroma_out, s->c.flip_y, ML_V_ONE, false))
+	if (axis_init(&s->luma_x, src->width, x, to->w, s->c.flip_x, ML_H_ONE, true) ||
+	    axis_init(&s->chroma_x, src->width / 2, (struct ml_span){ x.num, 2 * x.den }, to->w / 2, s->c.flip_x,
+		      ML_H_ONE, true) ||
+	    axis_init(&s->luma_y, src->height, y, to->h, s->c.flip_y, ML_V_ONE, false) ||
+	    axis_init(&s->chroma_y, chroma_rows, (struct ml_span){ y.num, halved * y.den }, chroma_out, s->c.flip_y,
+		      ML_V_ONE, false))
 		return -1;
 	taps = larger(s->luma_y.taps, s->chroma_y.taps);
 	s->row_at = calloc((size_t)taps, sizeof(*s->row_at));
@@ -131,6 +141,12 @@ static int tables(struct ml_scaler *s)
 	return 0;
 }
 
+/* One output sample per source sample. */
+static bool fills(struct ml_span span, int32_t src, int32_t dst)
+{
+	return src == dst && span.num == (int64_t)src * span.den;
+}
+
 struct ml_scaler *ml_scaler_new(const struct ml_scale_config *config)
 {
 	struct ml_scaler *s = calloc(1, sizeof(*s));
@@ -139,10 +155,14 @@ struct ml_scaler *ml_scaler_new(const struct ml_scale_config *config)
 		return NULL;
 	s->c = *config;
 	s->rows = ml_scale_rows(config->level);
-	s->placed = place(&config->src, config->rect, config->fit);
+	if (!s->c.span_x.den)
+		s->c.span_x = (struct ml_span){ config->src.width, 1 };
+	if (!s->c.span_y.den)
+		s->c.span_y = (struct ml_span){ config->src.height, 1 };
+	s->placed = ml_place(config->src.width, config->src.height, config->rect, config->fit);
 	s->way = FILTER;
-	if (s->placed.w == config->src.width && s->placed.h == config->src.height && !config->flip_x &&
-	    !config->flip_y)
+	if (fills(s->c.span_x, config->src.width, s->placed.w) &&
+	    fills(s->c.span_y, config->src.height, s->placed.h) && !config->flip_x && !config->flip_y)
 		s->way = config->src.fourcc == config->dst.fourcc ? COPY : CONVERT;
 	if (s->way == FILTER && tables(s)) {
 		ml_scaler_free(s);
@@ -176,7 +196,7 @@ struct ml_rect ml_scaler_placed(const struct ml_scaler *s)
 }
 
 /* Everything of dst outside the placed rectangle becomes black. */
-static void bars(const struct ml_scaler *s, uint8_t *dst)
+void ml_scaler_bars(const struct ml_scaler *s, uint8_t *dst)
 {
 	const struct ml_image *im = &s->c.dst;
 	const struct ml_rect *p = &s->placed;
@@ -206,27 +226,27 @@ static uint8_t *chroma_row(const struct ml_scaler *s, uint8_t *dst, int32_t y)
 	return dst + (size_t)im->stride * (size_t)(im->height + p->y / 2 + y) + p->x;
 }
 
-static void copy(const struct ml_scaler *s, const uint8_t *src, uint8_t *dst)
+static void copy(const struct ml_scaler *s, const uint8_t *src, uint8_t *dst, int32_t first, int32_t end)
 {
 	const struct ml_image *from = &s->c.src;
 	const size_t n = (size_t)ml_row_bytes(from->fourcc, from->width), stride = (size_t)from->stride;
 
-	for (int32_t y = 0; y < from->height; y++)
+	for (int32_t y = first; y < end; y++)
 		memcpy(luma_row(s, dst, y), src + stride * (size_t)y, n);
 	if (from->fourcc != ML_NV12)
 		return;
 	src += stride * (size_t)from->height;
-	for (int32_t y = 0; y < from->height / 2; y++)
+	for (int32_t y = first / 2; y < end / 2; y++)
 		memcpy(chroma_row(s, dst, y), src + stride * (size_t)y, n);
 }
 
 /* Same size, other format: chroma rows are averaged in pairs, or each is used twice (so that back again is exact). */
-static void convert(const struct ml_scaler *s, const uint8_t *src, uint8_t *dst)
+static void convert(const struct ml_scaler *s, const uint8_t *src, uint8_t *dst, int32_t first, int32_t end)
 {
 	const struct ml_image *from = &s->c.src;
 	const size_t stride = (size_t)from->stride;
 
-	for (int32_t y = 0; y < from->height; y++) {
+	for (int32_t y = first; y < end; y++) {
 		const uint8_t *row = src + stride * (size_t)y;
 
 		if (from->fourcc == ML_NV12)
@@ -296,11 +316,11 @@ static void luma_in(struct ml_scaler *s, const uint8_t *src, int32_t y)
 	s->rows->split_pairs(s->mixed, from->width, s->plane[0], s->pairs);
 }
 
-static void filter(struct ml_scaler *s, const uint8_t *src, uint8_t *dst)
+static void filter(struct ml_scaler *s, const uint8_t *src, uint8_t *dst, int32_t from, int32_t to)
 {
 	const int32_t w = s->placed.w;
 
-	for (int32_t y = 0; y < s->placed.h; y++) {
+	for (int32_t y = from; y < to; y++) {
 		if (s->c.dst.fourcc == ML_NV12) {
 			luma_in(s, src, y);
 			s->rows->horizontal(s->plane[0], &s->luma_x, luma_row(s, dst, y));
@@ -320,13 +340,18 @@ static void filter(struct ml_scaler *s, const uint8_t *src, uint8_t *dst)
 	}
 }
 
+void ml_scaler_run_rows(struct ml_scaler *s, const uint8_t *src, uint8_t *dst, int32_t from, int32_t to)
+{
+	if (s->way == COPY)
+		copy(s, src, dst, from, to);
+	else if (s->way == CONVERT)
+		convert(s, src, dst, from, to);
+	else
+		filter(s, src, dst, from, to);
+}
+
 void ml_scaler_run(struct ml_scaler *s, const uint8_t *src, uint8_t *dst)
 {
-	bars(s, dst);
-	if (s->way == COPY)
-		copy(s, src, dst);
-	else if (s->way == CONVERT)
-		convert(s, src, dst);
-	else
-		filter(s, src, dst);
+	ml_scaler_bars(s, dst);
+	ml_scaler_run_rows(s, src, dst, 0, s->placed.h);
 }

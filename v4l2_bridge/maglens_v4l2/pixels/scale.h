@@ -26,8 +26,14 @@ struct ml_axis {
 	int16_t *weight; /* vertical: [i][k]; horizontal: [k / 2][i][k % 2], taps even */
 };
 
+/* How many source samples the picture spans: num / den. */
+struct ml_span {
+	int32_t num, den;
+};
+
 struct ml_scale_config {
 	struct ml_image src, dst;
+	struct ml_span span_x, span_y; /* den 0: the whole source */
 	struct ml_rect rect; /* part of dst that the picture may use; the rest is black */
 	enum ml_fit fit;
 	bool flip_x, flip_y; /* both: turned by 180 degrees */
@@ -40,6 +46,13 @@ struct ml_scaler;
 struct ml_scaler *ml_scaler_new(const struct ml_scale_config *config);
 void ml_scaler_free(struct ml_scaler *s);
 void ml_scaler_run(struct ml_scaler *s, const uint8_t *src, uint8_t *dst);
+
+/* The parts of it: black around the picture; the picture's rows @from (even) to @to (even). */
+void ml_scaler_bars(const struct ml_scaler *s, uint8_t *dst);
+void ml_scaler_run_rows(struct ml_scaler *s, const uint8_t *src, uint8_t *dst, int32_t from, int32_t to);
+
+/* The largest even rectangle of the shape width:height inside @in, centred; all of @in when stretching. */
+struct ml_rect ml_place(int32_t width, int32_t height, struct ml_rect in, enum ml_fit fit);
 
 /* Where the picture lands. */
 struct ml_rect ml_scaler_placed(const struct ml_scaler *s);
