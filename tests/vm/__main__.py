@@ -2,6 +2,7 @@
 """The lab's command line: python -m tests.vm --help."""
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -167,7 +168,8 @@ def _up(options: argparse.Namespace) -> int:
 
 
 def _sh(options: argparse.Namespace) -> int:
-    stdin = None if sys.stdin.isatty() else sys.stdin.buffer
+    # Unbuffered: a thread that is left waiting in a buffered read would keep the interpreter from ending.
+    stdin = None if sys.stdin.isatty() else io.FileIO(0, closefd=False)
     made = machine.running(options.name)
     command = ["sh", "-c", " ".join(options.command)]
     status = made.call(command, cwd=layer.guest_directory(made), stdin=stdin, deadline_s=options.deadline)

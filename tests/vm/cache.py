@@ -18,6 +18,9 @@ from pathlib import Path
 
 from tests.vm.progress import say
 
+GRACE_S = 3600
+"""An entry used within this time stays in any case, in seconds."""
+
 KEEP_S = 14 * 24 * 3600
 """Entries that nobody has used for this long are removed, in seconds."""
 
@@ -49,8 +52,11 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def entry(kind: str, key: str, build: Callable[[Path], None]) -> Path:
-    """The entry KIND-KEY, built by build(directory) if the cache lacks it."""
+def entry(kind: str, key: str, build: Callable[[Path], None], most: int = 4) -> Path:
+    """The entry KIND-KEY, built by build(directory) if the cache lacks it.
+
+    most: how many entries of this kind are worth keeping, the most recently used ones.
+    """
     base = root()
     final = base / f"{kind}-{key}"
     with locked(base / f"{kind}-{key}.lock"):
@@ -61,7 +67,7 @@ def entry(kind: str, key: str, build: Callable[[Path], None]) -> Path:
             build(partial)
             partial.rename(final)
         os.utime(final)
-    _prune(kind, final)
+    _prune(kind, most)
     return final
 
 
@@ -71,9 +77,10 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def _prune(kind: str, keep: Path) -> None:
+def _prune(kind: str, most: int) -> None:
+    entries = [path for path in root().glob(f"{kind}-*") if path.is_dir() and path.suffix != ".partial"]
     oldest = time.time() - KEEP_S
-    for path in root().glob(f"{kind}-*"):
-        if path != keep and path.is_dir() and path.stat().st_mtime < oldest:
-            say(f"removing {path.name} from the cache: unused for {KEEP_S // 86400} days")
-            remove(path)
+    for rank, path in enumerate(sorted(entries, key=lambda path: path.stat().st_mtime, reverse=True)):
+        if path.stat().st_mtime < oldest or (rank >= most and path.stat().st_mtime < time.time() - GRACE_S):
+            with locked(path.with_name(f"{path.name}.lock")):
+                remove(path)

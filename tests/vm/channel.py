@@ -14,12 +14,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from tests.vm.frames import CHUNK, PORTS, Decoder, Kind, LabFrame, encode
 from tests.vm.progress import LabError
 
 Output = Callable[[bytes], None]
+
+
+class Input(Protocol):
+    """What a command's standard input can be read from."""
+
+    def read(self, size: int, /) -> bytes | None:
+        """At most that many bytes; none at the end."""
+
 
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -91,7 +99,7 @@ def call(
     *,
     cwd: str = "/root",
     env: Mapping[str, str] | None = None,
-    stdin: IO[bytes] | bytes | None = None,
+    stdin: Input | bytes | None = None,
     stdout: Output | None = None,
     stderr: Output | None = None,
     deadline_s: float | None = None,
@@ -130,10 +138,10 @@ def call(
     raise LabError("the machine went away during a command", f"see {run}/console.log")
 
 
-def output(run: Path, argv: Sequence[str], **more: float) -> str:
+def output(run: Path, argv: Sequence[str], deadline_s: float | None = None) -> str:
     """Run a command that must succeed; its standard output."""
     out, err = bytearray(), bytearray()
-    status = call(run, argv, stdout=out.extend, stderr=err.extend, deadline_s=more.get("deadline_s"))
+    status = call(run, argv, stdout=out.extend, stderr=err.extend, deadline_s=deadline_s)
     if status:
         raise LabError(
             f"in the guest, {' '.join(argv)[:200]} failed ({status}): {err.decode(errors='replace').strip()}"
@@ -169,7 +177,7 @@ def _frames(link: socket.socket, session: int, deadline_s: float | None, accept_
                 yield frame
 
 
-def _feed(link: socket.socket, session: int, stdin: IO[bytes] | bytes | None) -> None:
+def _feed(link: socket.socket, session: int, stdin: Input | bytes | None) -> None:
     try:
         if isinstance(stdin, bytes):
             for start in range(0, len(stdin), CHUNK):

@@ -13,7 +13,7 @@ from tests.vm import cache
 from tests.vm.host import environment, quiet
 from tests.vm.progress import LabError, say, step
 
-RECIPE = 3
+RECIPE = 4
 """Raise when the way of building changes; part of the cache key."""
 
 SUITE = "trixie"
@@ -70,10 +70,17 @@ BASE = [
     "kmod",
     "usbutils",
     "busybox-static",
+    "python3-pytest-timeout",
+    "python3-libgpiod",
+    "i2c-tools",
+    "usbip",
+    "lsof",
+    "pkgconf",
 ]
 
 EXTRA: dict[str, list[str]] = {
     "desktop": ["obs-studio", "chromium", "xvfb", "openbox", "dbus-x11", "xdotool", "imagemagick"],
+    "reference": ["python3-opencv", "python3-tifffile", "libraw-bin", "exiftool"],
     "pipewire": ["pipewire", "pipewire-v4l2", "wireplumber", "gstreamer1.0-pipewire"],
 }
 """Optional package sets (`--extra NAME`); each combination is an image of its own."""

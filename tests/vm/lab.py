@@ -12,26 +12,22 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from tests.vm import channel, host, layer
+from tests.vm import cache, channel, host, layer
 from tests.vm import machine as machines
 from tests.vm.accel import acceleration
+from tests.vm.guest.kernel_log import trouble
 from tests.vm.image import image
 from tests.vm.machine import Machine, guarded
 from tests.vm.progress import LabError, elapsed, say, step
 
 SOURCE = layer.SOURCE
 """Where the source tree is in the guest."""
-
-BAD_KERNEL = re.compile(
-    r"BUG:|Oops|WARNING:|Kernel panic|general protection fault|KASAN|UBSAN|kernel BUG at|INFO: task .* blocked"
-    r"|possible recursive locking|possible circular locking|refcount_t:|list_(add|del) corruption"
-)
-"""What makes a kernel log a failure whatever the tests say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +72,7 @@ def up(wish: Wish, name: str, *, outlive: bool) -> Machine:
 @contextlib.contextmanager
 def machine(wish: Wish, *, name: str = "", keep: bool = False) -> Iterator[Machine]:
     """A machine for one run; it ends with the block (keep: it stays up under its name)."""
-    made = up(wish, name or f"run-{os.getpid()}", outlive=keep)
+    made = up(wish, name or f"{machines.ONE_RUN}{os.getpid()}", outlive=keep)
     try:
         yield made
     finally:
@@ -102,7 +98,8 @@ def run(
     """
     out.mkdir(parents=True, exist_ok=True)
     stamp = _Stamper()
-    with guarded(machine):
+    machine.output(["find", "/out", "-mindepth", "1", "-not", "-name", "lost+found", "-delete"])
+    try:
         status = machine.call(
             argv,
             cwd=cwd,
@@ -111,28 +108,60 @@ def run(
             stderr=stamp,
             deadline_s=deadline_s,
         )
+    except LabError as error:
         stamp.close()
-        return Result(status, collect(machine, out), stamp.summary)
+        say(f"{error}; the console ends with:")
+        machine.show_tail()
+        _rescue(machine, out)
+        raise
+    stamp.close()
+    return Result(status, collect(machine, out), stamp.summary)
 
 
 def collect(machine: Machine, out: Path) -> tuple[str, ...]:
-    """Copy the guest's /out and the kernel's log to `out`; the log's suspicious lines.
+    """Copy the guest's /out and the kernel's log to `out`; the log's lines that no run may have.
 
-    The out disk is remounted read-only for the copy, which needs no file open for writing on it.
+    The file system is frozen meanwhile, so it is whole even while something still writes to it.
     """
     out.mkdir(parents=True, exist_ok=True)
-    log = machine.output(["dmesg"])
-    (out / "kernel.log").write_text(log)
     (out / "console.log").write_bytes((machine.run / "console.log").read_bytes())
-    machine.output(["mount", "-o", "remount,ro", "/out"])
-    with step(f"copying /out to {out}"):
-        host.quiet(["debugfs", "-R", f"rdump / {out.resolve()}", str(machine.out_disk)])
-    (out / "lost+found").rmdir()
-    machine.output(["mount", "-o", "remount,rw", "/out"])
-    trouble = tuple(line for line in log.splitlines() if BAD_KERNEL.search(line))
-    for line in trouble:
+    log = machine.output(["dmesg"], deadline_s=COLLECT_S)
+    (out / "kernel.log").write_text(log)
+    machine.output(["fsfreeze", "-f", "/out"], deadline_s=COLLECT_S)
+    try:
+        with step(f"copying /out to {out}"):
+            _dump(machine.out_disk, out)
+    finally:
+        machine.output(["fsfreeze", "-u", "/out"], deadline_s=COLLECT_S)
+    bad = trouble(log.splitlines())
+    for line in bad:
         say(f"kernel: {line}")
-    return trouble
+    return tuple(bad)
+
+
+def _dump(disk: Path, out: Path) -> None:
+    """Copy the files of an ext4 disk, replacing those of an earlier run."""
+    with tempfile.TemporaryDirectory(dir=out, prefix=".partial-") as partial:
+        said = host.quiet(["debugfs", "-R", f"rdump / {partial}", str(disk)]).splitlines()
+        # debugfs exits with 0 whatever happens; all it says when all is well is its version.
+        if errors := [line for line in said if not line.startswith("debugfs ")]:
+            raise LabError(f"copying from {disk}: {errors[0]}")
+        for path in Path(partial).iterdir():
+            if path.name == "lost+found":
+                continue
+            target = out / path.name
+            if target.is_dir():
+                cache.remove(target)
+            path.replace(target)
+
+
+def _rescue(machine: Machine, out: Path) -> None:
+    """After a hang: bring out what still can be, among it what the guest was doing."""
+    try:
+        print(machine.output(["ps", "-eo", "pid,stat,wchan:20,etime,args"], deadline_s=COLLECT_S), file=sys.stderr)
+        collect(machine, out)
+    except LabError as error:
+        say(f"nothing more to be had from the guest: {error}")
 
 
 def pull(machine: Machine, path: str, to: Path) -> None:
@@ -164,11 +193,18 @@ def pytest(machine: Machine, arguments: Sequence[str]) -> list[str]:
     """The command that runs pytest in the guest on the installed project, not on its source tree."""
     return [
         python(machine), "-m", "pytest", "-v", "-p", "no:cacheprovider", "-o", "pythonpath=.",
+        "-o", "asyncio_default_fixture_loop_scope=function", f"--timeout={TEST_S}",
         f"--rootdir={SOURCE}", f"--junitxml=/out/{JUNIT}", *arguments,
     ]  # fmt: skip
 
 
 JUNIT = "junit.xml"
+
+COLLECT_S = 60.0
+"""Limit for each small command of the collection, in seconds."""
+
+TEST_S = 180
+"""Limit for one test, in seconds: pytest then shows where it hangs."""
 
 SUMMARY = re.compile(rb"=+ .*\b(passed|failed|error|errors|skipped|no tests ran)\b.* =+")
 """pytest's last line."""

@@ -27,14 +27,30 @@ TREE = Path(__file__).resolve().parents[2]
 WHEELS = ("linuxpy",)
 """Python packages that Debian does not have; v4l2py's successor. Wheels come from PyPI."""
 
+FORGET = """set -e
+mkdir -p /var/lib/maglens-lab
+cd /var/lib/maglens-lab
+sort >new
+if [ -e "$0" ]; then comm -23 "$0" new | sort -r | (cd / && xargs -r -d '\\n' rm -fd -- 2>/dev/null || true); fi
+mv new "$0"
+"""
+"""Removes what an archive of the same kind brought before and brings no more."""
+
 AFTER = """set -e
 systemd-sysusers
-systemd-tmpfiles --create 2>/dev/null || true
+systemd-tmpfiles --create maglens.conf
 udevadm control --reload
 systemctl daemon-reload
 if systemctl is-active -q dbus; then systemctl reload dbus; fi
 """
-"""What a user does after an installation, besides depmod."""
+"""What `make install` does on a live system after it has put the files in place."""
+
+START = """set -e
+systemctl enable -q maglensd.service
+udevadm trigger --subsystem-match=usb --subsystem-match=misc
+systemctl restart maglensd.service
+"""
+"""And its last step. It is apart, because scenarios may want a service that has never run."""
 
 
 def files() -> list[str]:
@@ -90,14 +106,19 @@ def push(machine: Machine, paths: Sequence[Path]) -> None:
     """Unpack archives in the running guest and do what a user does after an installation."""
     with step(f"installing the project in {machine.name!r}"):
         for path in paths:
-            with path.open("rb") as archive:
-                if machine.call(["tar", "-x", "-C", "/", "--keep-directory-symlink"], stdin=archive):
+            with tarfile.open(path) as archive:
+                names = archive.getnames()
+            with path.open("rb") as stream:
+                if machine.call(["tar", "-x", "-C", "/", "--keep-directory-symlink"], stdin=stream):
                     raise LabError(f"unpacking {path} failed in the guest")
-        with tarfile.open(paths[-1]) as archive:
-            has_module = any(name.endswith(".ko") for name in archive.getnames())
-        script = AFTER + ("depmod -a\n" if has_module else "")
-        if machine.call(["sh", "-c", script], stdout=_drop):
-            raise LabError("the steps after the installation failed in the guest")
+            kind = path.parent.name.partition("-")[0]
+            if machine.call(["sh", "-c", FORGET, kind], stdin="".join(f"{name}\n" for name in names).encode()):
+                raise LabError(f"removing what {kind} no longer has failed in the guest")
+            if kind == "installed":
+                has_module = any(name.endswith(".ko") for name in names)
+                script = AFTER + ("depmod -a\n" if has_module else "")
+                if machine.call(["sh", "-c", script], stdout=_drop):
+                    raise LabError("the steps after the installation failed in the guest")
 
 
 def modules_directory(path: Path) -> Path:

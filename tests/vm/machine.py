@@ -15,7 +15,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from tests.vm import cache, channel, initrd
 from tests.vm.accel import NAMES
@@ -24,6 +23,9 @@ from tests.vm.host import environment
 from tests.vm.image import Image, make_disk
 from tests.vm.payload import payload
 from tests.vm.progress import LabError, say, step
+
+ONE_RUN = "run-"
+"""How the names of machines for one run begin."""
 
 CPUS = 2
 MEMORY = "4G"
@@ -61,7 +63,7 @@ class Machine:
         *,
         cwd: str = "/root",
         env: Mapping[str, str] | None = None,
-        stdin: IO[bytes] | bytes | None = None,
+        stdin: channel.Input | bytes | None = None,
         stdout: channel.Output | None = None,
         stderr: channel.Output | None = None,
         deadline_s: float | None = None,
@@ -71,13 +73,17 @@ class Machine:
             self.run, argv, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr, deadline_s=deadline_s
         )
 
-    def output(self, argv: Sequence[str]) -> str:
+    def output(self, argv: Sequence[str], deadline_s: float | None = None) -> str:
         """Standard output of a guest command that must succeed."""
-        return channel.output(self.run, argv)
+        return channel.output(self.run, argv, deadline_s=deadline_s)
 
-    def console_tail(self, lines: int = 30) -> list[str]:
-        """The last lines of the kernel's console."""
-        return (self.run / "console.log").read_text(errors="replace").splitlines()[-lines:]
+    def show_tail(self, lines: int = 30) -> None:
+        """Show the last lines of the kernel's console, and QEMU's own."""
+        for name in ("console.log", "qemu.log"):
+            path = self.run / name
+            text = path.read_text(errors="replace") if path.exists() else ""
+            for line in text.splitlines()[-lines:]:
+                print(f"    | {line}", file=sys.stderr)
 
     def kill(self) -> None:
         """End the machine now, as if unplugged; returns when it is gone."""
@@ -148,34 +154,36 @@ def boot(
     kernel, modules: instead of the image's. outlive: the machine stays when this process ends.
     """
     run = run_directory(name)
-    run.mkdir(parents=True, exist_ok=True)
-    os.chmod(run, 0o700)
-    with (run / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LabError(f"a machine {name!r} is up already", f"python -m tests.vm down --name {name}") from None
+    with contextlib.ExitStack() as stack:
+        with cache.locked(cache.root() / "run.lock"):
+            _sweep(run.parent)
+            run.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = stack.enter_context((run / "lock").open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                hint = f"python -m tests.vm down --name {name}"
+                raise LabError(f"a machine {name!r} is up already", hint) from None
         modules = modules or image.modules
         initrd.pack(run / "initrd", image.tree / "usr/bin/busybox", modules, payload())
         make_disk(run / "out.img", OUT_MIB, "out")
-        with contextlib.ExitStack() as stack:
-            # Listening before QEMU starts: whoever connects waits for QEMU, or sees it end.
-            sockets = {n: stack.enter_context(channel.listen(run, n)) for n in channel.SOCKETS}
-            descriptors = {n: s.fileno() for n, s in sockets.items()}
-            command = _command(image, acceleration, kernel or image.kernel, descriptors)
-            if not outlive:
-                command = ["setpriv", "--pdeathsig", "KILL", *command]
-            log = stack.enter_context((run / "qemu.log").open("w"))
-            process = subprocess.Popen(
-                command,
-                cwd=run,
-                env={**environment(), "TMPDIR": str(run)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=[lock.fileno(), *descriptors.values()],
-                start_new_session=True,
-            )
+        # Listening before QEMU starts: whoever connects waits for QEMU, or sees it end.
+        sockets = {n: stack.enter_context(channel.listen(run, n)) for n in channel.SOCKETS}
+        descriptors = {n: s.fileno() for n, s in sockets.items()}
+        command = _command(image, acceleration, kernel or image.kernel, descriptors)
+        if not outlive:
+            command = ["setpriv", "--pdeathsig", "KILL", *command]
+        log = stack.enter_context((run / "qemu.log").open("w"))
+        process = subprocess.Popen(
+            command,
+            cwd=run,
+            env={**environment(), "TMPDIR": str(run)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=[lock.fileno(), *descriptors.values()],
+            start_new_session=True,
+        )
     machine = Machine(name, run, process.pid, acceleration, modules.name, image)
     facts = {
         "pid": process.pid,
@@ -202,6 +210,13 @@ def boot(
     return machine
 
 
+def _sweep(base: Path) -> None:
+    """Remove the directories of machines that ended with a run that could not clean up."""
+    for path in base.glob(f"{ONE_RUN}*"):
+        if not is_alive(path):
+            cache.remove(path)
+
+
 @contextlib.contextmanager
 def guarded(machine: Machine) -> Iterator[None]:
     """Whatever goes wrong with the machine inside: show the console's tail and end it."""
@@ -210,8 +225,7 @@ def guarded(machine: Machine) -> Iterator[None]:
     except BaseException as error:
         if isinstance(error, LabError):
             say(f"{error}; the console ends with:")
-            for line in [*machine.console_tail(), *(machine.run / "qemu.log").read_text().splitlines()[-5:]]:
-                print(f"    | {line}", file=sys.stderr)
+            machine.show_tail()
         machine.kill()
         raise
 

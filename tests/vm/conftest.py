@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Fixtures for the scenarios. This runs in the guest, as root, with the project installed."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.vm.guest import devices
+from tests.vm.guest.journal import Journal
+from tests.vm.guest.kernel_log import KernelLog, trouble
+from tests.vm.guest.recorder import Recording
+from tests.vm.guest.udev_watch import UdevWatch
+
+JournalOf = Callable[[str], Journal]
+WatchUdev = Callable[..., UdevWatch]
+Record = Callable[..., Recording]
+MakeLoopback = Callable[..., Path]
+
+
+@pytest.fixture
+def out(request: pytest.FixtureRequest) -> Path:
+    """A directory of this test's own that is brought out of the guest."""
+    test: str = request.node.name
+    path = Path(os.environ.get("OUT", "/out")) / test.replace("/", "_")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def kernel_log() -> Iterator[KernelLog]:
+    """Kernel messages since the test began. A message that no run may have fails the test, asked for or not."""
+    with KernelLog() as log:
+        yield log
+        bad = trouble(log.read())
+    if bad:
+        pytest.fail("the kernel log has: " + "; ".join(bad))
+
+
+@pytest.fixture
+def journal() -> Iterator[JournalOf]:
+    """journal(unit): what the unit logs from now on."""
+    with contextlib.ExitStack() as stack:
+        yield lambda unit: stack.enter_context(Journal(unit))
+
+
+@pytest.fixture
+def wait_for_udev() -> Iterator[WatchUdev]:
+    """wait_for_udev(subsystem, device_type=None): udev events from now on; .next(action, match) waits for one."""
+    with contextlib.ExitStack() as stack:
+
+        def watch(subsystem: str, device_type: str | None = None) -> UdevWatch:
+            return stack.enter_context(UdevWatch(subsystem, device_type))
+
+        yield watch
+
+
+@pytest.fixture
+def ffmpeg_recorder(out: Path) -> Iterator[Record]:
+    """ffmpeg_recorder(device, name="recording", options=()): an ffmpeg that records from now on, into `out`."""
+    with contextlib.ExitStack() as stack:
+
+        def record(device: str | Path, name: str = "recording", options: Sequence[str] = ()) -> Recording:
+            return stack.enter_context(Recording(device, out / f"{name}.nut", options))
+
+        yield record
+
+
+@pytest.fixture
+def v4l2loopback() -> Iterator[MakeLoopback]:
+    """v4l2loopback(name, *options): a loopback node that lives as long as the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda name, *options: stack.enter_context(devices.loopback(name, *options))
+
+
+@pytest.fixture
+def vivid() -> Iterator[Path]:
+    """The capture node of vivid, the kernel's test-pattern camera."""
+    with devices.vivid() as node:
+        yield node
