@@ -11,7 +11,6 @@ tested against them.
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import os
 import tomllib
@@ -19,9 +18,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
-from maglens_daemon.toml_lines import Lines, Path as KeyPath
+from maglens_daemon.toml_lines import KeyPath, Lines
 from maglens_driver import names
 from maglens_driver.errors import MaglensError
 from maglens_driver.link import limits
@@ -100,7 +99,7 @@ def _text(most: int) -> Callable[[Any], str]:
 def _rate(value: Any) -> Fraction:
     """Frames per second; ``"30000/1001"`` for what is no decimal number."""
     try:
-        rate = Fraction(value) if isinstance(value, str | int) and not isinstance(value, bool) else Fraction(str(value))
+        rate = Fraction(str(value))  # by way of text, so that 29.97 is 2997/100 and not its binary neighbour
     except (ValueError, ZeroDivisionError):
         rate = Fraction(0)
     if not Fraction(1) <= rate <= limits.MAX_RATE_FPS:
@@ -123,7 +122,7 @@ class NodeConfig:
     format: str = _key(_choice(tuple(NODE_FORMATS)), "NV12", "pixel format: NV12 or YUYV")
     width: int = _key(_even(16, limits.MAX_WIDTH), 1280, "pixels, even")
     height: int = _key(_even(16, limits.MAX_HEIGHT), 720, "pixels, even")
-    rate: Fraction = _key(_rate, Fraction(30), "frames per second")
+    rate: Fraction = _key(_rate, Fraction(30), "frames per second")  # noqa: RUF009 a field
 
     @property
     def mode(self) -> Mode:
@@ -208,7 +207,8 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
 
 def schema() -> Iterator[tuple[str, str, Any, str]]:
     """Every key as section, name, default and meaning: for the manual and its test."""
-    for section, kind in (*SECTIONS.items(), ('port."PATH"', PortConfig), ("policy.rule", Rule)):
+    tables: dict[str, type[Any]] = {**SECTIONS, 'port."PATH"': PortConfig, "policy.rule": Rule}
+    for section, kind in tables.items():
         for f in fields(kind):
             if "doc" in f.metadata:
                 yield section, f.name, f.default, f.metadata["doc"]
@@ -295,7 +295,7 @@ def _merge(below: Table, above: Table) -> Table:
 
 def _build(kind: type[T], table: Table) -> T:
     values: Table = {}
-    for f in dataclasses.fields(kind):  # type: ignore[arg-type]
+    for f in fields(cast(Any, kind)):
         if f.name not in table:
             continue
         if "tables" in f.metadata:

@@ -7,10 +7,11 @@ import re
 import tomllib
 from typing import Final
 
-Path = tuple[str | int, ...]  # keys; an integer is an index into an array of tables
+KeyPath = tuple[str | int, ...]  # keys; an integer is an index into an array of tables
 
 _HEADER: Final = re.compile(r"^\s*(\[\[?)\s*(.+?)\s*\]\]?\s*(?:#.*)?$")
-_ASSIGNMENT: Final = re.compile(r"""^\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
+_PART: Final = r"""(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')"""
+_ASSIGNMENT: Final = re.compile(rf"^\s*({_PART}(?:\s*\.\s*{_PART})*)\s*=")
 _PLACE: Final = re.compile(r"^(?P<what>.*?) \(at (?:line (?P<line>\d+), column \d+|end of document)\)$")
 
 
@@ -32,9 +33,9 @@ class Lines:
 
     def __init__(self, text: str) -> None:
         self._lines = text.splitlines()
-        self._places: dict[Path, int] = {}
+        self._places: dict[KeyPath, int] = {}
         counts: dict[tuple[str, ...], int] = {}
-        table: Path = ()
+        table: KeyPath = ()
         for number, line in enumerate(self._lines, 1):
             if header := _HEADER.match(line):
                 keys = _keys(header[2])
@@ -51,11 +52,11 @@ class Lines:
                 if keys is not None:
                     self._note((*table, *keys), number)
 
-    def _note(self, at: Path, number: int) -> None:
+    def _note(self, at: KeyPath, number: int) -> None:
         for length in range(1, len(at) + 1):
             self._places.setdefault(at[:length], number)
 
-    def find(self, at: Path) -> int:
+    def find(self, at: KeyPath) -> int:
         """Line of the key, else of the nearest table around it, else 1."""
         for length in range(len(at), 0, -1):
             if at[:length] in self._places:

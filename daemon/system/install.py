@@ -4,8 +4,8 @@
 
 ``PREFIX/lib/maglens`` is a venv of the system's Python that sees the system's packages: what the distribution has is
 used, what it lacks is fetched by pip (``PIP_NO_INDEX`` and ``PIP_FIND_LINKS`` make that offline). Everything else is
-one table, :data:`FILES`; ``@PREFIX@`` in a file becomes the prefix. A manifest remembers every file and directory made,
-and uninstall goes by it. Standard library only: it runs on the system's Python.
+one table, :data:`FILES`; ``@PREFIX@`` in a file becomes the prefix. A manifest remembers every file and directory
+made, and uninstall goes by it. Standard library only: it runs on the system's Python.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def _make(where: Path) -> None:
         print(f"making the environment {where}", file=sys.stderr)
         shutil.rmtree(where, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", where], check=True)
-        pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        pip: list[str | Path] = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         subprocess.run([*pip, "setuptools>=66", "wheel"], check=True)
         subprocess.run([*pip, "-e", f"{ROOT}[test,v4l2]"], check=True)
         stamp.write_text(_pixels_digest())

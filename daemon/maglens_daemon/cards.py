@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Cards: what the node says while no camera plays. Pure functions of the sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from maglens_daemon.session import Session, SessionState
+from maglens_v4l2.card import Card
+
+NOTHING: Final = Card("No camera", ("Snap on a camera module.",))
+_UNDER_WAY: Final = (SessionState.DETECTED, SessionState.IDENTIFY, SessionState.CONTRACT)
+
+
+def card_for(sessions: Sequence[Session], obstacles: dict[int, str]) -> Card:
+    """The card for these sessions, the one that came last first. ``obstacles`` says by session id why a ready one
+    cannot play."""
+    for session in reversed(sessions):
+        if session.state is SessionState.QUARANTINED:
+            lines = (f"port {session.port.label}", session.reason, session.hint)
+            return Card("Module refused", tuple(line for line in lines if line))
+        if session.unplugged:
+            continue
+        who = session.identity
+        if session.state in _UNDER_WAY:
+            return Card("Module found", (f"port {session.port.label}", f"{session.state.value} ..."))
+        if who is not None and session.id in obstacles:
+            return Card(f"{who.maker} {who.model}", ("It cannot play:", obstacles[session.id]))
+        if who is not None and session.state is not SessionState.GONE:
+            return Card(f"{who.maker} {who.model}", ("starting ...",))
+    return NOTHING

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Mode choice: which of a source's modes feeds the node, within what link and contract can carry. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from maglens_driver.mode import MJPG, NV12, YUYV, Mode
+
+CONVERTIBLE: Final = frozenset((NV12, YUYV, MJPG))  # what the pipeline turns into a node's format
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What there is: link rate in Mbit/s (derated), power in mW; None where a kind of source has no such limit."""
+
+    mbit_s: int | None = None
+    mw: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """``mode`` None: nothing fits, and ``reason`` says why."""
+
+    mode: Mode | None
+    reason: str = ""
+
+
+def obstacle(mode: Mode, means: Means) -> str:
+    """What stands against a mode; empty when nothing does."""
+    if mode.fourcc not in CONVERTIBLE:
+        return f"{mode.describe()} cannot be converted"
+    if means.mbit_s is not None and mode.mbit_s > means.mbit_s:
+        return f"{mode.describe()} needs {mode.mbit_s} Mbit/s, the link carries {means.mbit_s}"
+    if means.mw is not None and mode.mw > means.mw:
+        return f"{mode.describe()} needs {mode.mw} mW, the contract gives {means.mw}"
+    return ""
+
+
+def _rank(mode: Mode, node: Mode) -> tuple[float, ...]:
+    """Smaller is better. Smoothness first, then detail, then the work it takes, then the load on the link."""
+    missing_rate = max(0.0, 1 - float(node.interval / mode.interval))
+    cover = min(1.0, mode.width / node.width) * min(1.0, mode.height / node.height)
+    passes = mode.fourcc == node.fourcc and (mode.width, mode.height) == (node.width, node.height)
+    compressed = mode.fourcc == MJPG
+    excess = mode.width * mode.height / (node.width * node.height)
+    return (
+        round(missing_rate, 3),
+        round(1 - cover, 3),
+        not passes,
+        round(excess, 3),
+        compressed,
+        mode.fourcc != node.fourcc,
+        -float(mode.interval),  # no faster than the node shows
+        mode.mbit_s,
+    )
+
+
+def choose_mode(modes: Sequence[Mode], node: Mode, means: Means) -> Choice:
+    """The mode that serves the node's format best: the same format and size passes through untouched; else what keeps
+    the rate and covers the size, the least of it."""
+    if not modes:
+        return Choice(None, "it has no sensor of its own")
+    fitting = [mode for mode in modes if not obstacle(mode, means)]
+    if not fitting:
+        least = min(modes, key=lambda m: (m.mbit_s, m.mw))
+        return Choice(None, f"no mode fits: {obstacle(least, means)}")
+    return Choice(min(fitting, key=lambda mode: _rank(mode, node)))

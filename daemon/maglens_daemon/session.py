@@ -1,0 +1,401 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Session: one visitor's stay on a port, from detect to removal. It owns the source and the contract.
+
+::
+
+    detected -> identify -> contract -> ready <-> streaming
+    ready <-> standby
+    standby -> streaming
+    * -> quarantined
+    * -> gone
+
+``*`` is every state but the end states ``quarantined`` and ``gone``; a quarantined visitor may still go::
+
+    quarantined -> gone
+
+Removal is legal in every state, and its own event: a source that reports ``Gone`` before the port does is not played
+any more, and ends here when the port says so. A step that fails is tried again only where trying can help (no answer
+in time); anything else, or the last try, ends in quarantine with its first cause until the module is lifted off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, Protocol
+
+from maglens_daemon.contract import Contract
+from maglens_daemon.journal import about
+from maglens_daemon.port import Port, offers
+from maglens_driver.errors import BadModule, Deadline, Gone, MaglensError, WrongState
+from maglens_driver.link.pd import FixedPdo
+from maglens_driver.mode import Mode
+from maglens_driver.source import FrameSink, Identity, Source
+
+log = logging.getLogger(__name__)
+
+IDENTIFY_TRIES: Final = 3  # a module whose contacts have just closed may miss the first request
+CONTRACT_TRIES: Final = 2
+IDENTIFY_S: Final = 5.0  # open, INFO and the largest descriptor, each request within its own limit
+CONTRACT_S: Final = 5.0
+CONFIGURE_S: Final = 2.0
+START_S: Final = 3.0
+STOP_S: Final = 3.0
+CLOSE_S: Final = 3.0
+GONE_GRACE_S: Final = 2.0  # between a source's Gone and the port's removal
+
+
+class SessionState(enum.Enum):
+    """Where a session is."""
+
+    DETECTED = "detected"  # something is on the port; nothing was said to it yet
+    IDENTIFY = "identify"  # opened; its descriptor is being read
+    CONTRACT = "contract"  # agreeing on power
+    READY = "ready"  # could play
+    STREAMING = "streaming"  # plays
+    STANDBY = "standby"  # nobody watches: sensor off, link up
+    QUARANTINED = "quarantined"  # refused, with a reason, until it is lifted off
+    GONE = "gone"  # lifted off
+
+    @property
+    def is_end(self) -> bool:
+        """Whether nothing but removal can follow."""
+        return self in (SessionState.QUARANTINED, SessionState.GONE)
+
+    @property
+    def is_playable(self) -> bool:
+        """Whether the source can be asked for frames."""
+        return self in (SessionState.READY, SessionState.STREAMING, SessionState.STANDBY)
+
+
+_S = SessionState
+TRANSITIONS: Final[Mapping[SessionState, frozenset[SessionState]]] = {
+    _S.DETECTED: frozenset((_S.IDENTIFY, _S.QUARANTINED, _S.GONE)),
+    _S.IDENTIFY: frozenset((_S.CONTRACT, _S.QUARANTINED, _S.GONE)),
+    _S.CONTRACT: frozenset((_S.READY, _S.QUARANTINED, _S.GONE)),
+    _S.READY: frozenset((_S.STREAMING, _S.STANDBY, _S.QUARANTINED, _S.GONE)),
+    _S.STREAMING: frozenset((_S.READY, _S.QUARANTINED, _S.GONE)),
+    _S.STANDBY: frozenset((_S.READY, _S.STREAMING, _S.QUARANTINED, _S.GONE)),
+    _S.QUARANTINED: frozenset((_S.GONE,)),
+    _S.GONE: frozenset(),
+}
+
+
+class Visitor(Protocol):
+    """What has come to a port, before it is opened; one implementation per kind of source."""
+
+    @property
+    def kind(self) -> str:
+        """``module``, ``v4l2`` or ``libcamera``."""
+        ...
+
+    @property
+    def added_ns(self) -> int:
+        """CLOCK_MONOTONIC when it was detected."""
+        ...
+
+    def admit(self) -> None:
+        """Raises ``BadModule`` when it may not even be talked to (it draws too much without a contract)."""
+        ...
+
+    async def open(self) -> Source:
+        """Identify it."""
+        ...
+
+    async def agree(self, source: Source, offered: Sequence[FixedPdo]) -> Contract | None:
+        """A contract; None for kinds that have none."""
+        ...
+
+    async def attend(self, source: Source, session: Session) -> None:
+        """Pass on what the source tells by itself, until it is cancelled or gone."""
+        ...
+
+    async def standby(self, source: Source) -> bool:
+        """Save power while nobody watches; False where the kind cannot."""
+        ...
+
+
+class Host(Protocol):
+    """What a session needs of the manager; all in the event loop's thread."""
+
+    def reserve(self, session: Session) -> int:
+        """mW that may be offered to it now; kept for it until :meth:`changed` tells of its contract or its end."""
+        ...
+
+    def twin(self, session: Session, identity: Identity) -> Session | None:
+        """Another session that has this identity already."""
+        ...
+
+    def changed(self, session: Session) -> None:
+        """Its state changed."""
+        ...
+
+
+class Session:
+    """One stay. ``id`` is unique; all calls belong to the event loop's thread."""
+
+    def __init__(self, id: int, port: Port, visitor: Visitor, host: Host) -> None:
+        self.id = id
+        self.port = port
+        self.visitor = visitor
+        self.state = SessionState.DETECTED
+        self.reason = ""  # why it is quarantined
+        self.cause = ""  # the same as one stable word
+        self.hint = ""
+        self.source: Source | None = None
+        self.contract: Contract | None = None
+        self.mode: Mode | None = None
+        self.ready_at = 0.0  # loop time
+        self.unplugged = False  # the source says so; the port will
+        self._host = host
+        self._removed = asyncio.Event()
+        self._failed = asyncio.Event()
+        self._operation = asyncio.Lock()  # configure, start, stop and standby never overlap
+
+    # What others ask.
+
+    @property
+    def identity(self) -> Identity | None:
+        """Who it is, once that is known."""
+        return self.source.identity if self.source is not None else None
+
+    @property
+    def label(self) -> str:
+        """As people know it: identity and port."""
+        return f"{self.identity} at port {self.port.label}" if self.identity else f"module at port {self.port.label}"
+
+    @property
+    def is_playable(self) -> bool:
+        """Whether it can be asked for frames now."""
+        return self.state.is_playable and not self.unplugged and not self._removed.is_set()
+
+    def log_fields(self) -> dict[str, str]:
+        """Fields for the journal."""
+        who = self.identity
+        return about(
+            port=self.port.path,
+            module=who.model if who else "",
+            serial=who.serial if who else "",
+            state=self.state.value,
+            cause=self.cause,
+        )
+
+    # The stay itself.
+
+    async def run(self) -> None:
+        """The whole stay; ends when the visitor was removed. Never raises but for cancellation."""
+        stay = asyncio.create_task(self._stay(), name=f"stay-{self.port.path}")
+        removed = asyncio.create_task(self._removed.wait(), name=f"removal-{self.port.path}")
+        try:
+            await asyncio.wait((stay, removed), return_when=asyncio.FIRST_COMPLETED)
+            await removed
+        finally:
+            for task in (stay, removed):
+                task.cancel()
+            self._enter(SessionState.GONE)
+            await asyncio.gather(stay, removed, return_exceptions=True)
+            await self._close()
+
+    def removed(self) -> None:
+        """The port says that it is empty. Legal in every state; idempotent."""
+        self.unplugged = True
+        self._removed.set()
+
+    def fail(self, why: Exception) -> None:
+        """Its stream ended by itself and is not worth another try; ``Gone`` waits for the port to say so."""
+        if isinstance(why, Gone):
+            self.unplugged = True
+        else:
+            self._quarantine(why)
+        self._failed.set()
+        self._host.changed(self)
+
+    async def _stay(self) -> None:
+        try:
+            self.visitor.admit()
+            self._enter(SessionState.IDENTIFY)
+            await self._identify()
+            self._enter(SessionState.CONTRACT)
+            await self._agree()
+            self.ready_at = asyncio.get_running_loop().time()
+            self._enter(SessionState.READY)
+            await self._attend()
+        except Gone as gone:
+            await self._wait_for_removal(gone)
+        except (MaglensError, OSError) as why:
+            self._quarantine(why)
+            await self._close()
+        except Exception as why:
+            # A defect of ours met by one module: it must not take the others with it.
+            log.exception("%s: unexpected error", self.label, extra=self.log_fields())
+            self._quarantine(why)
+            await self._close()
+
+    async def _identify(self) -> None:
+        for left in reversed(range(IDENTIFY_TRIES)):
+            try:
+                async with asyncio.timeout(IDENTIFY_S):
+                    source = await self.visitor.open()
+                break
+            except (Deadline, TimeoutError) as late:
+                if left == 0:
+                    raise Deadline(
+                        f"the module did not answer {IDENTIFY_TRIES} times: {late or 'open takes too long'}",
+                        hint="lift it off and snap it on again",
+                    ) from late
+                log.info("%s: %s; trying again", self.label, late, extra=self.log_fields())
+        self.source = source
+        twin = self._host.twin(self, source.identity)
+        if twin is not None:
+            raise BadModule(
+                "identity",
+                f"port {self.port.label} has a module that says it is {source.identity}, as the one at port "
+                f"{twin.port.label} does; the one that came second is refused",
+                hint="give one of them another serial number",
+            )
+
+    async def _agree(self) -> None:
+        assert self.source is not None
+        for left in reversed(range(CONTRACT_TRIES)):
+            offered_mw = self._host.reserve(self)
+            try:
+                async with asyncio.timeout(CONTRACT_S):
+                    self.contract = await self.visitor.agree(self.source, offers(offered_mw))
+                return
+            except (Deadline, TimeoutError) as late:
+                if left == 0:
+                    raise Deadline(
+                        f"no power contract after {CONTRACT_TRIES} tries: {late or 'it takes too long'}",
+                        hint="lift it off and snap it on again",
+                    ) from late
+                log.info("%s: %s; trying again", self.label, late, extra=self.log_fields())
+
+    async def _attend(self) -> None:
+        """Serve the source's own events until removal, or until its stream has failed for good."""
+        assert self.source is not None
+        attend = asyncio.create_task(self.visitor.attend(self.source, self), name=f"attend-{self.port.path}")
+        failed = asyncio.create_task(self._failed.wait(), name=f"failure-{self.port.path}")
+        try:
+            await asyncio.wait((attend, failed), return_when=asyncio.FIRST_COMPLETED)
+            if attend.done():
+                attend.result()
+                await failed
+        finally:
+            for task in (attend, failed):
+                task.cancel()
+            await asyncio.gather(attend, failed, return_exceptions=True)
+        if self.unplugged:
+            raise Gone(f"{self.label} was unplugged")
+        await self._close()
+
+    async def _wait_for_removal(self, gone: Gone) -> None:
+        """The source is gone; the port's own event follows at once, or something is wrong with the module."""
+        self.unplugged = True
+        self._host.changed(self)
+        try:
+            async with asyncio.timeout(GONE_GRACE_S):
+                await self._removed.wait()
+        except TimeoutError:
+            hint = "lift it off and snap it on again"
+            self._quarantine(MaglensError(f"the module stopped answering, but is still there: {gone}", hint=hint))
+            await self._close()
+
+    def _quarantine(self, why: Exception) -> None:
+        if self.state.is_end:
+            return  # the first cause stays
+        self.reason = str(why) or type(why).__name__
+        self.cause = why.cause if isinstance(why, BadModule) else type(why).__name__.lower()
+        self.hint = why.hint if isinstance(why, MaglensError) else ""
+        self._enter(SessionState.QUARANTINED)
+
+    def _enter(self, state: SessionState) -> None:
+        if state is self.state:
+            return
+        if state not in TRANSITIONS[self.state]:
+            raise WrongState(f"{self.label}: no way from {self.state.value} to {state.value}")
+        self.state = state
+        if state is SessionState.QUARANTINED:
+            log.warning("%s: refused: %s", self.label, self.reason, extra=self.log_fields())
+        elif state is SessionState.GONE:
+            log.info("%s: removed", self.label, extra=self.log_fields())
+        else:
+            log.debug("%s: %s", self.label, state.value, extra=self.log_fields())
+        if state.is_end:
+            self.contract = None
+            self.mode = None
+        self._host.changed(self)
+
+    async def _close(self) -> None:
+        """Give the source back, whatever state it is in."""
+        source = self.source
+        if source is None:
+            return
+        async with self._operation:
+            await self._end("stop", source.stop, STOP_S)
+            await self._end("close", source.close, CLOSE_S)
+
+    async def _end(self, what: str, step: Callable[[], Awaitable[None]], limit_s: float) -> None:
+        """A step of taking leave. Errors are logged: what comes next does not depend on them."""
+        try:
+            async with asyncio.timeout(limit_s):
+                await step()
+        except (MaglensError, OSError, TimeoutError) as error:
+            level = logging.DEBUG if isinstance(error, Gone) else logging.WARNING
+            log.log(level, "%s: %s: %s", self.label, what, error or "it takes too long", extra=self.log_fields())
+
+    # What the manager does with a playable session.
+
+    async def configure(self, want: Mode) -> Mode:
+        """Set the mode; the answer is what will be sent. Raises ``Deadline`` and what the source raises."""
+        source = self._playable()
+        async with self._operation, _deadline(CONFIGURE_S, self.label, "configuration"):
+            self.mode = await source.configure(want)
+        return self.mode
+
+    async def start(self, sink: FrameSink, generation: int) -> None:
+        """Begin to stream."""
+        source = self._playable()
+        async with self._operation, _deadline(START_S, self.label, "start"):
+            await source.start(sink, generation)
+        if self._playable() is source:
+            self._enter(SessionState.STREAMING)
+
+    async def stop(self) -> None:
+        """End the stream; legal when it is gone."""
+        source = self.source
+        if source is None:
+            return
+        async with self._operation:
+            await self._end("stop", source.stop, STOP_S)
+        if self.state is SessionState.STREAMING:
+            self._enter(SessionState.READY)
+
+    async def standby(self) -> None:
+        """Nobody has watched for a while."""
+        if self.state is not SessionState.READY or not self.is_playable:
+            return
+        source = self._playable()
+        async with self._operation, _deadline(CONFIGURE_S, self.label, "standby"):
+            rests = await self.visitor.standby(source)
+        if rests and self.state is SessionState.READY:
+            self._enter(SessionState.STANDBY)
+
+    def _playable(self) -> Source:
+        if self.source is None or not self.is_playable:
+            if self.unplugged:
+                raise Gone(f"{self.label} was unplugged")
+            raise WrongState(f"{self.label} is {self.state.value}")
+        return self.source
+
+
+@asynccontextmanager
+async def _deadline(limit_s: float, label: str, what: str) -> AsyncIterator[None]:
+    """``asyncio.timeout`` that says what took too long."""
+    try:
+        async with asyncio.timeout(limit_s):
+            yield
+    except TimeoutError as late:
+        raise Deadline(f"{label}: {what} took more than {limit_s:g} s") from late

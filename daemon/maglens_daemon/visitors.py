@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Visitors: what comes to a port, one class per kind of source; and the task that watches USB for modules."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import cast
+
+from maglens_daemon.contract import TRANSFERS, Contract, negotiate
+from maglens_daemon.journal import about
+from maglens_daemon.manager import Manager
+from maglens_daemon.port import UNCONFIGURED_MA
+from maglens_daemon.session import Session
+from maglens_driver.errors import BadModule, Gone
+from maglens_driver.link import wire
+from maglens_driver.link.pd import FixedPdo
+from maglens_driver.source import Source
+from maglens_driver.usb.device import UsbDevice
+from maglens_driver.usb.discovery import DeviceEventKind, Discovery
+from maglens_driver.usb.source import ModuleSource
+
+log = logging.getLogger(__name__)
+
+
+class ModuleVisitor:
+    """A module on a USB port."""
+
+    kind = "module"
+
+    def __init__(
+        self, device: UsbDevice, open_source: Callable[[UsbDevice], Awaitable[ModuleSource]] = ModuleSource.open
+    ) -> None:
+        self.device = device
+        self._open_source = open_source
+
+    @property
+    def added_ns(self) -> int:
+        """When its uevent was seen."""
+        return self.device.added_ns
+
+    def admit(self) -> None:
+        """Cause ``unconfigured_power``."""
+        if self.device.max_power_ma > UNCONFIGURED_MA:
+            raise BadModule(
+                "unconfigured_power",
+                f"it draws up to {self.device.max_power_ma} mA without a contract, {UNCONFIGURED_MA} are allowed",
+                hint="the module's maker has to lower bMaxPower in its USB descriptors",
+            )
+
+    async def open(self) -> Source:
+        """INFO and DESCRIPTOR."""
+        return await self._open_source(self.device)
+
+    async def agree(self, source: Source, offered: Sequence[FixedPdo]) -> Contract | None:
+        """All of it in one hop to the thread of the control requests: a hop costs as much as a request."""
+        control = cast(ModuleSource, source).control
+        return await control.run(lambda requests: negotiate(requests, offered), TRANSFERS)
+
+    async def attend(self, source: Source, session: Session) -> None:
+        """Events that are not the stream's own business; raises ``Gone`` when they end."""
+        async for event in cast(ModuleSource, source).events():
+            _tell(event, session)
+        raise Gone(f"{session.label} was unplugged")
+
+    async def standby(self, source: Source) -> bool:
+        """Sensor off, link up."""
+        await cast(ModuleSource, source).control.standby()
+        return True
+
+
+def _tell(event: wire.Event, session: Session) -> None:
+    if event.kind == wire.EventKind.FAULT:
+        what = "has a fault" if event.value else "is well again"
+        log.warning("%s %s: code %d", session.label, what, event.id, extra=session.log_fields())
+    elif event.kind == wire.EventKind.CAPABILITY:
+        log.warning(
+            "%s can do less or more: reason %d, level %d",
+            session.label,
+            event.id,
+            event.value,
+            extra=session.log_fields(),
+        )
+    elif event.kind == wire.EventKind.BUTTON:
+        log.info("%s: button %d: %d", session.label, event.id, event.value, extra=session.log_fields())
+
+
+async def watch_modules(manager: Manager, discovery: Discovery, visit: Callable[[UsbDevice], ModuleVisitor]) -> None:
+    """Tell the manager of every module that is there, comes and goes; runs until cancelled."""
+    for device in discovery.present():
+        manager.arrive(device.port, device.speed_mbit, visit(device))
+    async for event in discovery.events():
+        if event.kind is DeviceEventKind.REFUSED:
+            log.info("port %s: left alone: %s", event.port, event.reason, extra=about(port=event.port))
+        elif event.kind is DeviceEventKind.REMOVED:
+            manager.depart(event.port)
+        elif event.device is not None:
+            manager.arrive(event.port, event.device.speed_mbit, visit(event.device))
