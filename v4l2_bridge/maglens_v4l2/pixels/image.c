@@ -69,3 +69,16 @@ void ml_fill_rect(const struct ml_image *im, uint8_t *dst, const struct ml_rect 
 	for (int32_t i = 0; i < r->h / 2; i++)
 		fill_pairs(dst + stride * (size_t)(r->y / 2 + i) + r->x, r->w / 2, u, v);
 }
+
+void ml_fill_around(const struct ml_image *im, uint8_t *dst, const struct ml_rect *r)
+{
+	const struct ml_rect around[4] = {
+		{ 0, 0, im->width, r->y },
+		{ 0, r->y + r->h, im->width, im->height - r->y - r->h },
+		{ 0, r->y, r->x, r->h },
+		{ r->x + r->w, r->y, im->width - r->x - r->w, r->h },
+	};
+
+	for (int k = 0; k < 4; k++)
+		ml_fill_rect(im, dst, &around[k], ML_BLACK_Y, ML_NEUTRAL_C, ML_NEUTRAL_C);
+}

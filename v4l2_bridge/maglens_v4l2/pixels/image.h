@@ -47,4 +47,7 @@ const char *ml_image_check(const struct ml_image *im);
 void ml_fill_rect(const struct ml_image *im, uint8_t *dst, const struct ml_rect *r,
 		  uint8_t y, uint8_t u, uint8_t v);
 
+/* Makes everything of @im outside @r black. */
+void ml_fill_around(const struct ml_image *im, uint8_t *dst, const struct ml_rect *r);
+
 #endif

@@ -124,7 +124,9 @@ static PyMethodDef functions[] = {
 static int exec(PyObject *module)
 {
 	ml_crc32c_init();
-	return ml_add_type(module, &ml_scaler_spec) || ml_add_type(module, &ml_jpeg_spec) ? -1 : 0;
+	return ml_add_type(module, &ml_scaler_spec) || ml_add_type(module, &ml_jpeg_spec) ||
+			       ml_add_type(module, &ml_developer_spec) ?
+		       -1 : 0;
 }
 
 static PyModuleDef_Slot module_slots[] = {

@@ -3,52 +3,12 @@
 #include "pyobj.h"
 #include "scale.h"
 
-#include <string.h>
-
 struct scaler_object {
 	PyObject_HEAD
 	struct ml_busy busy;
 	struct ml_image src, dst;
 	struct ml_scaler *scaler;
 };
-
-static bool rect_from(PyObject *o, const struct ml_image *dst, struct ml_rect *r)
-{
-	int x, y, w, h;
-
-	*r = (struct ml_rect){ 0, 0, dst->width, dst->height };
-	if (o == Py_None)
-		return true;
-	if (!PyTuple_Check(o) || !PyArg_ParseTuple(o, "iiii", &x, &y, &w, &h)) {
-		PyErr_Clear();
-		PyErr_SetString(PyExc_ValueError, "rect is (x, y, width, height) or None");
-		return false;
-	}
-	if (x < 0 || y < 0 || w < 2 || h < 2 || w > dst->width - x || h > dst->height - y) {
-		PyErr_Format(PyExc_ValueError, "rect (%d, %d, %d, %d) is not inside %dx%d", x, y, w, h, dst->width,
-			     dst->height);
-		return false;
-	}
-	if ((x | y | w | h) & 1) {
-		PyErr_Format(PyExc_ValueError, "rect (%d, %d, %d, %d) must be even throughout", x, y, w, h);
-		return false;
-	}
-	*r = (struct ml_rect){ x, y, w, h };
-	return true;
-}
-
-static bool fit_from(const char *s, enum ml_fit *fit)
-{
-	if (!strcmp(s, "letterbox"))
-		*fit = ML_FIT_LETTERBOX;
-	else if (!strcmp(s, "stretch"))
-		*fit = ML_FIT_STRETCH;
-	else {
-		PyErr_Format(PyExc_ValueError, "fit is 'letterbox' or 'stretch', not '%s'", s);
-		return false;
-	}
-	return true;
-}
 
 static PyObject *scaler_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -68,7 +28,8 @@ static PyObject *scaler_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 					 ml_level_from, &c.level))
 		return NULL;
 	if (!ml_image_from("src", from, sw, sh, ss, &c.src) || !ml_image_from("dst", to, dw, dh, ds, &c.dst) ||
-	    !fit_from(fit, &c.fit) || !rect_from(rect, &c.dst, &c.rect))
+	    !ml_fit_from(fit, &c.fit) ||
+	    !ml_rect_from("rect", rect, c.dst.width, c.dst.height, &c.rect))
 		return NULL;
 	c.flip_x = flip_x;
 	c.flip_y = flip_y;

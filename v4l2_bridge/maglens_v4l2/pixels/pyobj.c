@@ -116,6 +116,44 @@ bool ml_image_from(const char *name, uint32_t fourcc, int width, int height, int
 	return false;
 }
 
+bool ml_rect_from(const char *name, PyObject *o, int width, int height, struct ml_rect *r)
+{
+	int x, y, w, h;
+
+	*r = (struct ml_rect){ 0, 0, width, height };
+	if (o == Py_None)
+		return true;
+	if (!PyTuple_Check(o) || !PyArg_ParseTuple(o, "iiii", &x, &y, &w, &h)) {
+		PyErr_Clear();
+		PyErr_Format(PyExc_ValueError, "%s is (x, y, width, height) or None", name);
+		return false;
+	}
+	if (x < 0 || y < 0 || w < 2 || h < 2 || w > width - x || h > height - y) {
+		PyErr_Format(PyExc_ValueError, "%s (%d, %d, %d, %d) is not inside %dx%d", name, x, y, w, h, width,
+			     height);
+		return false;
+	}
+	if ((x | y | w | h) & 1) {
+		PyErr_Format(PyExc_ValueError, "%s (%d, %d, %d, %d) must be even throughout", name, x, y, w, h);
+		return false;
+	}
+	*r = (struct ml_rect){ x, y, w, h };
+	return true;
+}
+
+bool ml_fit_from(const char *s, enum ml_fit *fit)
+{
+	if (!strcmp(s, "letterbox"))
+		*fit = ML_FIT_LETTERBOX;
+	else if (!strcmp(s, "stretch"))
+		*fit = ML_FIT_STRETCH;
+	else {
+		PyErr_Format(PyExc_ValueError, "fit is 'letterbox' or 'stretch', not '%s'", s);
+		return false;
+	}
+	return true;
+}
+
 int ml_add_type(PyObject *module, PyType_Spec *spec)
 {
 	PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);

@@ -11,6 +11,7 @@
 
 #include "cpu.h"
 #include "image.h"
+#include "scale.h"
 
 /* Keeps a second thread out of an object whose scratch memory is in use. */
 struct ml_busy {
@@ -34,9 +35,13 @@ bool ml_buffers_apart(Py_buffer *src, Py_buffer *dst);
 /* Checks @im, @stride 0 meaning tight; false with ValueError set, the message led by @name. */
 bool ml_image_from(const char *name, uint32_t fourcc, int width, int height, int stride, struct ml_image *im);
 
+/* An even rectangle from a tuple (x, y, width, height) inside @width x @height, or all of it from None. */
+bool ml_rect_from(const char *name, PyObject *o, int width, int height, struct ml_rect *r);
+bool ml_fit_from(const char *s, enum ml_fit *fit);
+
 /* Types and functions of the other files. Each returns 0, or -1 with an exception set. */
 int ml_add_type(PyObject *module, PyType_Spec *spec);
-extern PyType_Spec ml_scaler_spec, ml_jpeg_spec;
+extern PyType_Spec ml_scaler_spec, ml_jpeg_spec, ml_developer_spec;
 
 /* Frees an instance of a heap type after its C parts are gone. */
 void ml_dealloc(PyObject *self);

@@ -195,22 +195,6 @@ struct ml_rect ml_scaler_placed(const struct ml_scaler *s)
 	return s->placed;
 }
 
-/* Everything of dst outside the placed rectangle becomes black. */
-void ml_scaler_bars(const struct ml_scaler *s, uint8_t *dst)
-{
-	const struct ml_image *im = &s->c.dst;
-	const struct ml_rect *p = &s->placed;
-	const struct ml_rect around[4] = {
-		{ 0, 0, im->width, p->y },
-		{ 0, p->y + p->h, im->width, im->height - p->y - p->h },
-		{ 0, p->y, p->x, p->h },
-		{ p->x + p->w, p->y, im->width - p->x - p->w, p->h },
-	};
-
-	for (int k = 0; k < 4; k++)
-		ml_fill_rect(im, dst, &around[k], ML_BLACK_Y, ML_NEUTRAL_C, ML_NEUTRAL_C);
-}
-
 static uint8_t *luma_row(const struct ml_scaler *s, uint8_t *dst, int32_t y)
 {
 	const struct ml_rect *p = &s->placed;
@@ -352,6 +336,6 @@ void ml_scaler_run_rows(struct ml_scaler *s, const uint8_t *src, uint8_t *dst, i
 
 void ml_scaler_run(struct ml_scaler *s, const uint8_t *src, uint8_t *dst)
 {
-	ml_scaler_bars(s, dst);
+	ml_fill_around(&s->c.dst, dst, &s->placed);
 	ml_scaler_run_rows(s, src, dst, 0, s->placed.h);
 }

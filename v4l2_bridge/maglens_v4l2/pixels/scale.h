@@ -47,8 +47,7 @@ struct ml_scaler *ml_scaler_new(const struct ml_scale_config *config);
 void ml_scaler_free(struct ml_scaler *s);
 void ml_scaler_run(struct ml_scaler *s, const uint8_t *src, uint8_t *dst);
 
-/* The parts of it: black around the picture; the picture's rows @from (even) to @to (even). */
-void ml_scaler_bars(const struct ml_scaler *s, uint8_t *dst);
+/* A part of it, without the black around: the picture's rows @from (even) to @to (even). */
 void ml_scaler_run_rows(struct ml_scaler *s, const uint8_t *src, uint8_t *dst, int32_t from, int32_t to);
 
 /* The largest even rectangle of the shape width:height inside @in, centred; all of @in when stretching. */
