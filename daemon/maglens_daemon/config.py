@@ -25,12 +25,13 @@ from maglens_driver import names
 from maglens_driver.errors import MaglensError
 from maglens_driver.link import limits
 from maglens_driver.mode import NV12, YUYV, Mode, make_mode
+from maglens_v4l2.nodes import NodeKind
 
 T = TypeVar("T")
 Table = dict[str, Any]
 
 NODE_FORMATS: Final = {"NV12": NV12, "YUYV": YUYV}
-NODE_KINDS: Final = ("auto", "kernel", "loopback")
+NODE_KINDS: Final = tuple(kind.value for kind in NodeKind)
 SOURCE_KINDS: Final = ("module", "v4l2", "libcamera")
 RULE_ACTIONS: Final = ("prefer", "never")
 MAX_CARD_NAME: Final = 31  # bytes of struct v4l2_capability's card, without the final zero
@@ -118,7 +119,9 @@ class NodeConfig:
     """``[node]``: the video device that apps open."""
 
     name: str = _key(_text(MAX_CARD_NAME), names.NODE_CARD_NAME, "name under which apps list the camera")
-    kind: str = _key(_choice(NODE_KINDS), "auto", "auto (kernel, else loopback), kernel (maglens.ko) or loopback")
+    kind: str = _key(
+        _choice(NODE_KINDS), "auto", f"which kind of device: {', '.join(NODE_KINDS)}; auto takes the best there is"
+    )
     format: str = _key(_choice(tuple(NODE_FORMATS)), "NV12", "pixel format: NV12 or YUYV")
     width: int = _key(_even(16, limits.MAX_WIDTH), 1280, "pixels, even")
     height: int = _key(_even(16, limits.MAX_HEIGHT), 720, "pixels, even")

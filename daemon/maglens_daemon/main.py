@@ -4,32 +4,176 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import gc
+import logging
+import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final
 
-from maglens_daemon import config
+from maglens_daemon import config, instance, journal
+from maglens_daemon.bus import Bus
+from maglens_daemon.config import Config, ConfigError, NodeConfig
+from maglens_daemon.errors import AlreadyRunning, NoPermission
 from maglens_daemon.exits import Exit
+from maglens_daemon.heartbeat import beat
+from maglens_daemon.manager import Manager
+from maglens_daemon.notify import Notifier
+from maglens_daemon.status import state_line
+from maglens_daemon.system_watch import watch_devices
 from maglens_daemon.version import VERSION
+from maglens_daemon.visitors import ModuleVisitor, watch_modules
+from maglens_driver.errors import MaglensError
+from maglens_driver.usb.discovery import Discovery
+from maglens_driver.usb.libusb import libusb_backend
+from maglens_v4l2.node import Node
+from maglens_v4l2.nodes import NodeKind, open_node
+
+log = logging.getLogger(__name__)
+
+# A thread that is busy in Python keeps others waiting for so long; the default of 5 ms is a third of a frame.
+SWITCH_INTERVAL_S: Final = 0.0005
+BUS_RETRY_S: Final = 5.0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="maglensd", description="camera modules as one standard V4L2 camera")
     parser.add_argument("--check", action="store_true", help="check the configuration and end")
+    parser.add_argument("--debug", action="store_true", help="log every step")
     parser.add_argument("--version", action="version", version=f"maglensd {VERSION}")
     return parser
+
+
+async def _open_node(settings: NodeConfig) -> Node:
+    return open_node(NodeKind(settings.kind), settings.mode)
+
+
+class Service:
+    """The running daemon: its parts, and what signals do to them."""
+
+    def __init__(self, settings: Config, notifier: Notifier) -> None:
+        self._notifier = notifier
+        self._manager = Manager(settings, _open_node)
+        self._stop = asyncio.Event()
+
+    def reload(self) -> None:
+        """Read the configuration again. A broken one raises :class:`ConfigError` and changes nothing."""
+        self._notifier.reloading()
+        try:
+            fresh = config.load()
+        except ConfigError as error:
+            log.error("the configuration is as before: %s", error.explain())
+            raise
+        finally:
+            self._notifier.ready()
+        self._manager.apply(fresh)
+        log.info("configuration read: %s", ", ".join(map(str, fresh.files)) or "defaults")
+
+    def _on_hangup(self) -> None:
+        try:
+            self.reload()
+        except ConfigError:
+            return  # told in the log already; there is nobody to answer
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. Raises :class:`AlreadyRunning`."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
+        manager = self._manager
+        manager.listeners.append(lambda: self._notifier.status(state_line(manager)))
+        bus = Bus(manager, self.reload)
+        libusb_backend()
+        tasks: list[asyncio.Task[Any]] = []
+
+        def begin(work: Coroutine[Any, Any, Any], name: str) -> None:
+            tasks.append(asyncio.create_task(work, name=name))
+
+        async with Discovery() as discovery:
+            begin(self._stop.wait(), "stop")
+            begin(manager.keep_node(), "node")
+            begin(manager.direct(), "director")
+            begin(watch_modules(manager, discovery, ModuleVisitor), "modules")
+            begin(watch_devices(manager.node_hint), "devices")
+            begin(self._serve_bus(bus), "bus")
+            begin(beat(manager, self._notifier), "heartbeat")
+            try:
+                await manager.settled.wait()
+                self._notifier.ready()
+                gc.freeze()  # what lives now lives on; later collections need not look at it
+                await _first_end(tasks)
+            finally:
+                self._notifier.stopping()
+                await manager.close()
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                bus.close()
+
+    async def _serve_bus(self, bus: Bus) -> None:
+        """Be on the bus whenever there is one; the camera does not depend on it."""
+        told = False
+        while True:
+            try:
+                await bus.connect()
+                told = False
+                await bus.wait_for_disconnect()
+                log.warning("the system bus has gone")
+            except (OSError, EOFError) as error:
+                if not told:
+                    log.warning("no system bus: %s; `maglens status` cannot reach this service", error)
+                told = True
+            bus.close()
+            await asyncio.sleep(BUS_RETRY_S)
+
+
+async def _first_end(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Wait for the stop; a part that fails is a failure of all, and is raised."""
+    pending = set(tasks)
+    while True:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        if any(task.get_name() == "stop" for task in done):
+            return
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the service; the exit statuses are :class:`Exit`'s."""
     args = _parser().parse_args(arguments)
     try:
-        config.load()
-    except config.ConfigError as error:
+        settings = config.load()
+    except ConfigError as error:
         print(f"maglensd: {error.explain()}", file=sys.stderr)
         return Exit.CONFIG
     if args.check:
         return Exit.OK
+    journal.set_up("maglensd", logging.DEBUG if args.debug else logging.INFO)
+    logging.getLogger("PIL").setLevel(logging.INFO)  # it logs every table of every font
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    try:
+        held = instance.lock()
+        try:
+            asyncio.run(_serve(settings))
+        finally:
+            os.close(held)
+    except AlreadyRunning as error:
+        log.error("%s", error.explain())
+        return Exit.UNAVAILABLE
+    except NoPermission as error:
+        log.error("%s", error.explain())
+        return Exit.NO_PERMISSION
+    except MaglensError as error:
+        log.error("%s", error.explain())
+        return Exit.FAILED
     return Exit.OK
+
+
+async def _serve(settings: Config) -> None:
+    await Service(settings, Notifier()).run()
 
 
 if __name__ == "__main__":

@@ -13,13 +13,14 @@ import asyncio
 import itertools
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from maglens_daemon import budget, policy
 from maglens_daemon.cards import card_for
 from maglens_daemon.config import Config, NodeConfig
+from maglens_daemon.errors import NotFound
 from maglens_daemon.mode_choice import Choice, Means, choose_mode, obstacle
 from maglens_daemon.port import SUPPLY_MV, UNCONFIGURED_MA, make_port
 from maglens_daemon.session import Session, SessionState, Visitor
@@ -36,6 +37,7 @@ STREAM_WINDOW_S: Final = 60.0  # ... so many seconds is not tried again
 LINGER_S: Final = 0.5  # an app that only reconfigures stops and starts within this
 STANDBY_AFTER_S: Final = 10.0  # a module that nobody has watched for so long is told to rest
 SHUTDOWN_S: Final = 5.0
+NODE_SETTLE_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class _Record:
     reserved_mw: int = 0
     failures: deque[float] = field(default_factory=deque)  # loop times of stream failures
     idle_since: float = 0.0
+    watched: bool = False  # somebody was watching when it came
+    attach_to_frame_ms: float | None = None
 
 
 class Manager:
@@ -71,6 +75,7 @@ class Manager:
         self.pipeline: Pipeline | None = None
         self.playing: Playing | None = None
         self.obstacles: dict[int, str] = {}
+        self.settled = asyncio.Event()  # there is a node, or it is known why there is none
         self._open_node = open_node
         self._records: dict[int, _Record] = {}
         self._ids = itertools.count(1)
@@ -98,7 +103,8 @@ class Manager:
             return None
         session = Session(next(self._ids), port, visitor, self)
         task = asyncio.create_task(session.run(), name=f"session-{path}")
-        self._records[session.id] = _Record(session, task)
+        watched = self.pipeline is not None and self.pipeline.watched
+        self._records[session.id] = _Record(session, task, watched=watched)
         task.add_done_callback(lambda done: self._ended(session, done))
         self.changed(session)
         return session
@@ -161,6 +167,18 @@ class Manager:
         """Power promised to all modules together, mW."""
         return budget.granted(r.reserved_mw for r in self._records.values())
 
+    def attach_to_frame_ms(self, session: Session) -> float | None:
+        """From a module's uevent to its first frame shown; None before, and when nobody was watching as it came."""
+        record = self._records.get(session.id)
+        if record is None or not record.watched:
+            return None
+        playing = self.playing
+        if record.attach_to_frame_ms is None and playing is not None and playing.session is session and self.pipeline:
+            stats = self.pipeline.stats()
+            if stats.generation == playing.generation and stats.first_frame_ns:
+                record.attach_to_frame_ms = (stats.first_frame_ns - session.visitor.added_ns) / 1e6
+        return record.attach_to_frame_ms
+
     # What people choose.
 
     def use(self, name: str) -> str:
@@ -193,6 +211,18 @@ class Manager:
         what = "no module" if not fits else f"{len(fits)} modules"
         raise NotFound(f"{what} fit {name!r}; there is {there}", hint="maglens modules")
 
+    async def get_controls(self, session: Session) -> Mapping[int, int]:
+        """Present values, from the module."""
+        return await session.playable().get()
+
+    async def set_controls(self, session: Session, values: Mapping[int, int]) -> Mapping[int, int]:
+        """Write controls for a person; the values as clamped."""
+        clamped = await session.playable().set(values)
+        for control, value in clamped.items():
+            for tell in self.on_control:
+                tell(session, control, value)
+        return clamped
+
     def apply(self, config: Config) -> None:
         """Use another configuration from now on. The node keeps its format until the service is restarted."""
         if config.node != self.config.node:
@@ -216,10 +246,13 @@ class Manager:
             try:
                 node = await self._open_node(self.config.node)
             except (MaglensError, OSError) as error:
+                if isinstance(error, PermissionError) and await self._hinted_within(NODE_SETTLE_S):
+                    continue  # a device just made is root's until udev has seen it
                 problem = error if isinstance(error, MaglensError) else MaglensError(f"no video device: {error}")
                 if str(problem) != str(self.node_problem):
                     log.error("%s", problem.explain())
                 self.node_problem = problem
+                self.settled.set()
                 self.reconsider()
                 await self._node_hint.wait()
                 continue
@@ -228,6 +261,14 @@ class Manager:
             finally:
                 await self._put_away(node)
             log.error("the video device %s is gone: %s", node.path, why)
+
+    async def _hinted_within(self, limit_s: float) -> bool:
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._node_hint.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def _serve(self, node: Node) -> Exception:
         """Use ``node`` until it fails."""
@@ -243,6 +284,7 @@ class Manager:
             on_failed=self._on_node_failed,
             card=card_for(self.sessions, self.obstacles),
         )
+        self.settled.set()
         log.info("the camera is %s, %s", node.path, self.pipeline.format.describe())
         self.reconsider()
         return await self._node_failed
@@ -464,7 +506,3 @@ def _means(session: Session) -> Means:
         session.port.usable_mbit_s if session.port.speed_mbit_s else None,
         contract.operating_mw if contract is not None else None,
     )
-
-
-class NotFound(MaglensError):
-    """There is no such module, source or control."""

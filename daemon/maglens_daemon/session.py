@@ -350,17 +350,17 @@ class Session:
 
     async def configure(self, want: Mode) -> Mode:
         """Set the mode; the answer is what will be sent. Raises ``Deadline`` and what the source raises."""
-        source = self._playable()
+        source = self.playable()
         async with self._operation, _deadline(CONFIGURE_S, self.label, "configuration"):
             self.mode = await source.configure(want)
         return self.mode
 
     async def start(self, sink: FrameSink, generation: int) -> None:
         """Begin to stream."""
-        source = self._playable()
+        source = self.playable()
         async with self._operation, _deadline(START_S, self.label, "start"):
             await source.start(sink, generation)
-        if self._playable() is source:
+        if self.playable() is source:
             self._enter(SessionState.STREAMING)
 
     async def stop(self) -> None:
@@ -377,13 +377,14 @@ class Session:
         """Nobody has watched for a while."""
         if self.state is not SessionState.READY or not self.is_playable:
             return
-        source = self._playable()
+        source = self.playable()
         async with self._operation, _deadline(CONFIGURE_S, self.label, "standby"):
             rests = await self.visitor.standby(source)
         if rests and self.state is SessionState.READY:
             self._enter(SessionState.STANDBY)
 
-    def _playable(self) -> Source:
+    def playable(self) -> Source:
+        """The source, to be asked for something now; raises ``Gone`` or ``WrongState``."""
         if self.source is None or not self.is_playable:
             if self.unplugged:
                 raise Gone(f"{self.label} was unplugged")

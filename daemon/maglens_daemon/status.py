@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Status: what is, as plain data. The D-Bus service and the command line show nothing that is not in here.
+
+The keys are an interface: docs/operations.md lists them, and a test compares.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from maglens_daemon.contract import Contract
+from maglens_daemon.manager import Manager
+from maglens_daemon.session import Session
+from maglens_daemon.version import VERSION
+from maglens_driver.mode import Mode
+
+
+class ModeStatus(TypedDict):
+    """One mode. ``fps`` frames per second, ``mbit_s`` Mbit/s, ``mw`` mW."""
+
+    text: str
+    fourcc: str
+    width: int
+    height: int
+    fps: float
+    mbit_s: int
+    mw: int
+
+
+class ContractStatus(TypedDict):
+    """A power contract in USB PD's terms: millivolt, milliampere, and whether the module wants more."""
+
+    mv: int
+    operating_ma: int
+    maximum_ma: int
+    capability_mismatch: bool
+
+
+class ModuleStatus(TypedDict):
+    """One stay on a port. ``attach_to_frame_ms``: from the uevent to its first frame shown, null before."""
+
+    port: str
+    port_name: str
+    kind: str
+    state: str
+    reason: str
+    hint: str
+    identity: str
+    maker: str
+    model: str
+    serial: str
+    firmware: str
+    lens: str
+    speed_mbit_s: int
+    usable_mbit_s: int
+    contract: ContractStatus | None
+    mode: ModeStatus | None
+    modes: list[ModeStatus]
+    playing: bool
+    obstacle: str
+    counters: dict[str, int]
+    attach_to_frame_ms: float | None
+
+
+class NodeStatus(TypedDict):
+    """The video device; ``path`` empty and ``problem`` filled while there is none."""
+
+    path: str
+    name: str
+    format: ModeStatus | None
+    streamers: int
+    openers: int | None
+    controls: bool
+    outlives_daemon: bool
+    problem: str
+    hint: str
+    counters: dict[str, int]
+
+
+class PowerStatus(TypedDict):
+    """mW: the configured budget (null: only the ports limit) and what is promised."""
+
+    budget_mw: int | None
+    granted_mw: int
+
+
+class Status(TypedDict):
+    """Everything."""
+
+    version: str
+    state: str
+    playing: str
+    choice: str
+    power: PowerStatus
+    node: NodeStatus
+    modules: list[ModuleStatus]
+
+
+def mode_status(mode: Mode) -> ModeStatus:
+    """A mode as data."""
+    text = mode.describe()
+    return ModeStatus(
+        text=text,
+        fourcc=text.split()[1],
+        width=mode.width,
+        height=mode.height,
+        fps=round(float(1 / mode.interval), 3),
+        mbit_s=mode.mbit_s,
+        mw=mode.mw,
+    )
+
+
+def _contract_status(contract: Contract) -> ContractStatus:
+    return ContractStatus(
+        mv=contract.mv,
+        operating_ma=contract.operating_ma,
+        maximum_ma=contract.maximum_ma,
+        capability_mismatch=contract.mismatch,
+    )
+
+
+def module_status(manager: Manager, session: Session) -> ModuleStatus:
+    """One session as data."""
+    who, source = session.identity, session.source
+    descriptor = getattr(source, "descriptor", None)
+    playing = manager.playing is not None and manager.playing.session is session
+    return ModuleStatus(
+        port=session.port.path,
+        port_name=session.port.name,
+        kind=session.visitor.kind,
+        state=session.state.value,
+        reason=session.reason,
+        hint=session.hint,
+        identity=who.key if who else "",
+        maker=who.maker if who else "",
+        model=who.model if who else "",
+        serial=who.serial if who else "",
+        firmware=descriptor.firmware if descriptor else "",
+        lens=descriptor.lens.name if descriptor else "",
+        speed_mbit_s=session.port.speed_mbit_s,
+        usable_mbit_s=session.port.usable_mbit_s,
+        contract=_contract_status(session.contract) if session.contract else None,
+        mode=mode_status(session.mode) if session.mode else None,
+        modes=[mode_status(mode) for mode in source.modes] if source else [],
+        playing=playing,
+        obstacle=manager.obstacles.get(session.id, ""),
+        counters=dict(getattr(source, "counters", {})),
+        attach_to_frame_ms=manager.attach_to_frame_ms(session),
+    )
+
+
+def node_status(manager: Manager) -> NodeStatus:
+    """The node as data."""
+    node, pipeline, problem = manager.node, manager.pipeline, manager.node_problem
+    state = node.state() if node else None
+    counters: dict[str, int] = {}
+    if pipeline is not None:
+        stats = pipeline.stats()
+        counters = {
+            "frames_in": stats.frames_in,
+            "submitted": stats.submitted,
+            "repeated": stats.repeated,
+            "cards": stats.cards,
+            **{f"dropped_{cause}": count for cause, count in stats.dropped.items()},
+        }
+    return NodeStatus(
+        path=node.path if node else "",
+        name=manager.config.node.name,
+        format=mode_status(state.format) if state else None,
+        streamers=state.streamers if state else 0,
+        openers=state.openers if state else None,
+        controls=node.caps.controls if node else False,
+        outlives_daemon=node.caps.outlives_daemon if node else False,
+        problem=str(problem) if problem else "",
+        hint=problem.hint if problem else "",
+        counters=counters,
+    )
+
+
+def state_line(manager: Manager) -> str:
+    """One line for people."""
+    if manager.node_problem is not None:
+        return f"no video device: {manager.node_problem}"
+    if manager.playing is not None:
+        return f"{manager.playing.session.identity} plays {manager.playing.mode.describe()}"
+    ready = [s for s in manager.sessions if s.is_playable and s.id not in manager.obstacles]
+    if ready:
+        return f"{ready[-1].identity} is ready, nobody watches"
+    refused = [s for s in manager.sessions if s.reason]
+    if refused:
+        return f"port {refused[-1].port.label}: {refused[-1].reason}"
+    return "no module"
+
+
+def status(manager: Manager) -> Status:
+    """Everything as data."""
+    playing = manager.playing.session.identity if manager.playing else None
+    return Status(
+        version=VERSION,
+        state=state_line(manager),
+        playing=playing.key if playing else "",
+        choice=manager.pinned,
+        power=PowerStatus(budget_mw=manager.config.power.budget_mw, granted_mw=manager.granted_mw),
+        node=node_status(manager),
+        modules=[module_status(manager, session) for session in manager.sessions],
+    )

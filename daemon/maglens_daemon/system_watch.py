@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""System watch: tells when devices appear that a node can be made of: a kernel module came, udev set rights."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import pyudev
+
+log = logging.getLogger(__name__)
+
+SUBSYSTEMS: Final = ("video4linux", "misc")
+
+
+async def watch_devices(appeared: Callable[[], None]) -> None:
+    """Call ``appeared`` for every device of :data:`SUBSYSTEMS` that udev has finished with; runs until cancelled."""
+    monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="udev")
+    for subsystem in SUBSYSTEMS:
+        monitor.filter_by(subsystem)
+    monitor.start()
+    loop = asyncio.get_running_loop()
+
+    def readable() -> None:
+        try:
+            while (device := monitor.poll(timeout=0)) is not None:
+                if device.action != "remove":
+                    appeared()
+        except OSError as error:  # ENOBUFS: some were lost, so one may have been ours
+            log.debug("udev: %s", error)
+            appeared()
+
+    loop.add_reader(monitor.fileno(), readable)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        loop.remove_reader(monitor.fileno())
