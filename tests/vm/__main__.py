@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     push = commands.add_parser("push", help="install the tree as it is now in a machine that is up")
     _name_option(push)
     push.add_argument("--source-only", action="store_true", help="only copy the source tree (tests), no make install")
+    _start_option(push)
     push.set_defaults(handle=_push)
 
     pull = commands.add_parser("pull", help="copy a file or directory out of a machine that is up")
@@ -98,8 +99,13 @@ def _parser() -> argparse.ArgumentParser:
 def _wish_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--extra", action="append", default=[], choices=sorted(EXTRA), help="extra packages")
     parser.add_argument("--no-project", action="store_true", help="do not install the project in the guest")
+    _start_option(parser)
     parser.add_argument("--kernel", type=Path, help="boot this kernel (bzImage) instead of Debian's")
     parser.add_argument("--modules", type=Path, help="with --kernel: its modules (INSTALL_MOD_PATH)")
+
+
+def _start_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-start", action="store_true", help="do not enable and start maglensd after installing")
 
 
 def _name_option(parser: argparse.ArgumentParser) -> None:
@@ -113,7 +119,8 @@ def _wish(options: argparse.Namespace) -> Wish:
         if path is not None and not path.exists():
             raise LabError(f"{path} does not exist")
     kernel = options.kernel.resolve() if options.kernel else None
-    return Wish(tuple(sorted(set(options.extra))), not options.no_project, kernel, options.modules)
+    extra = tuple(sorted(set(options.extra)))
+    return Wish(extra, not options.no_project, not options.no_start, kernel, options.modules)
 
 
 def _image(options: argparse.Namespace) -> int:
@@ -178,7 +185,7 @@ def _sh(options: argparse.Namespace) -> int:
 
 def _push(options: argparse.Namespace) -> int:
     made = machine.running(options.name)
-    layer.push(made, layer.archives(made.image, source_only=options.source_only))
+    layer.push(made, layer.archives(made.image, source_only=options.source_only), start=not options.no_start)
     return 0
 
 

@@ -36,7 +36,7 @@ def acceleration(image: Image) -> str:
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
     kernel = platform.uname()
-    key = cache.key_of([kernel.node, kernel.release, kernel.version, _processor(), image.key])
+    key = cache.key_of([kernel.node, kernel.release, kernel.version, _processor(), image.release])
 
     def probe(directory: Path) -> None:
         works = _probe(image)

@@ -13,7 +13,7 @@ from tests.vm import cache
 from tests.vm.host import environment, quiet
 from tests.vm.progress import LabError, say, step
 
-RECIPE = 4
+RECIPE = 5
 """Raise when the way of building changes; part of the cache key."""
 
 SUITE = "trixie"
@@ -76,6 +76,7 @@ BASE = [
     "usbip",
     "lsof",
     "pkgconf",
+    "ccache",
 ]
 
 EXTRA: dict[str, list[str]] = {

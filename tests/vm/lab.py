@@ -32,10 +32,15 @@ SOURCE = layer.SOURCE
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What machine is wanted. kernel and modules: a kernel developer's own, instead of Debian's."""
+    """What machine is wanted.
+
+    project: with the project installed; start: and its service enabled and started. kernel and modules: a
+    kernel developer's own, instead of Debian's.
+    """
 
     extra: tuple[str, ...] = ()
     project: bool = True
+    start: bool = True
     kernel: Path | None = None
     modules: Path | None = None
 
@@ -65,7 +70,7 @@ def up(wish: Wish, name: str, *, outlive: bool) -> Machine:
     with guarded(machine):
         if modules is not None:
             layer.push_modules(machine, modules)
-        layer.push(machine, archives)
+        layer.push(machine, archives, start=wish.start)
     return machine
 
 

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,11 +22,26 @@ from tests.vm.image import Image
 from tests.vm.machine import Machine
 from tests.vm.progress import LabError, say, step
 
-RECIPE = 1
+RECIPE = 2
+"""Raise when the way of making archives changes; part of the cache key."""
+
 SOURCE = "/usr/src/maglens"
 TREE = Path(__file__).resolve().parents[2]
 WHEELS = ("linuxpy",)
 """Python packages that Debian does not have; v4l2py's successor. Wheels come from PyPI."""
+
+KERNEL_MODULE = """
+make -C /lib/modules/$VER/build M=/mnt/source/driver/kernel DEBIAN_KERNEL_USE_CCACHE=1 CCACHE=ccache modules
+install -D -m 644 -t /mnt/root/usr/lib/modules/$VER/updates /mnt/source/driver/kernel/*.ko
+mkdir -p /mnt/depmod/lib/modules/$VER/updates
+cd /mnt/depmod/lib/modules/$VER
+ln -s /usr/lib/modules/$VER/kernel .
+cp /usr/lib/modules/$VER/modules.order /usr/lib/modules/$VER/modules.builtin* .
+cp -r /usr/lib/modules/$VER/updates/. /mnt/root/usr/lib/modules/$VER/updates/. updates
+depmod -b /mnt/depmod $VER
+cp modules.* /mnt/root/usr/lib/modules/$VER
+"""
+"""Builds our module for the image's kernel and indexes it; depmod is quick here and slow in an emulated guest."""
 
 FORGET = """set -e
 mkdir -p /var/lib/maglens-lab
@@ -50,7 +66,7 @@ systemctl enable -q maglensd.service
 udevadm trigger --subsystem-match=usb --subsystem-match=misc
 systemctl restart maglensd.service
 """
-"""And its last step. It is apart, because scenarios may want a service that has never run."""
+"""And its last steps. That the service does not start is for the scenarios to judge, not for the lab."""
 
 
 def files() -> list[str]:
@@ -102,8 +118,11 @@ def guest_directory(machine: Machine) -> str:
     return machine.output(["sh", "-c", f"test -d {SOURCE} && echo {SOURCE} || echo /root"]).strip()
 
 
-def push(machine: Machine, paths: Sequence[Path]) -> None:
-    """Unpack archives in the running guest and do what a user does after an installation."""
+def push(machine: Machine, paths: Sequence[Path], *, start: bool = True) -> None:
+    """Unpack archives in the running guest and do what `make install` does on a live system after that.
+
+    start: enable and start the service too.
+    """
     with step(f"installing the project in {machine.name!r}"):
         for path in paths:
             with tarfile.open(path) as archive:
@@ -115,10 +134,10 @@ def push(machine: Machine, paths: Sequence[Path]) -> None:
             if machine.call(["sh", "-c", FORGET, kind], stdin="".join(f"{name}\n" for name in names).encode()):
                 raise LabError(f"removing what {kind} no longer has failed in the guest")
             if kind == "installed":
-                has_module = any(name.endswith(".ko") for name in names)
-                script = AFTER + ("depmod -a\n" if has_module else "")
-                if machine.call(["sh", "-c", script], stdout=_drop):
+                if machine.call(["sh", "-c", AFTER], stdout=_drop):
                     raise LabError("the steps after the installation failed in the guest")
+                if start and machine.call(["sh", "-c", START], stdout=_drop):
+                    say("maglensd.service did not start: python -m tests.vm sh 'journalctl -u maglensd'")
 
 
 def modules_directory(path: Path) -> Path:
@@ -135,21 +154,44 @@ def modules_directory(path: Path) -> Path:
 
 
 def push_modules(machine: Machine, modules: Path) -> None:
-    """Copy a foreign kernel's modules into the guest."""
+    """Copy a foreign kernel's modules into the guest, and ours built for it where its build tree is at hand."""
     with step(f"copying the modules of {modules.name}"):
-        command = [
-            "tar",
-            "-c",
-            "-C",
-            str(modules.parent),
-            "--exclude=build",
-            "--exclude=source",
-            modules.name,
-        ]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-            status = machine.call(["tar", "-x", "-C", "/usr/lib/modules"], stdin=process.stdout)
-        if status or process.returncode:
-            raise LabError(f"copying {modules} failed")
+        _push_tree(machine, modules.parent, [modules.name], "/usr/lib/modules")
+        build = modules / "build"
+        if (build / "Makefile").exists():
+            with tempfile.TemporaryDirectory() as scratch:
+                made = build_modules(machine.image, build, Path(scratch))
+                _push_tree(machine, Path(scratch), made, f"/usr/lib/modules/{modules.name}/updates")
+        else:
+            say(f"{build} leads to no build tree: neither maglens.ko nor v4l2loopback.ko for this kernel")
+        # modules.dep may come from a path that is not the guest's, and knows nothing of what was added.
+        machine.output(["depmod", "-a", modules.name])
+        machine.output(["systemctl", "restart", "systemd-modules-load.service"])
+
+
+def _push_tree(machine: Machine, base: Path, names: Sequence[str], target: str) -> None:
+    command = ["tar", "-c", "-C", str(base), "--exclude=build", "--exclude=source", "--owner=0", "--group=0", *names]
+    unpack = f"mkdir -p {target} && tar -x -C {target}"
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        status = machine.call(["sh", "-c", unpack], stdin=process.stdout)
+    if status or process.returncode:
+        raise LabError(f"copying {base} failed")
+
+
+def build_modules(image: Image, build: Path, scratch: Path) -> list[str]:
+    """Build v4l2loopback (the image's source) and ours for the kernel of a build tree; file names in scratch."""
+    sources = [*(image.tree / "usr/src").glob("v4l2loopback-*")]
+    if (TREE / "driver/kernel/Kbuild").exists():
+        sources.append(TREE / "driver/kernel")
+    made = []
+    for source in sources:
+        work = scratch / f"build-{source.name}"
+        shutil.copytree(source, work)
+        quiet(["make", "-C", str(build), f"M={work}", "modules"])
+        for path in work.glob("*.ko"):
+            made.append(path.name)
+            path.replace(scratch / path.name)
+    return made
 
 
 def _drop(_: bytes) -> None:
@@ -198,34 +240,36 @@ def _install(image: Image, names: Sequence[str], work: Path) -> None:
     _stage(names, work / "source")
     (work / "tmp").mkdir()
     script = (
-        "export HOME=/tmp PIP_NO_INDEX=1 PIP_FIND_LINKS=/mnt/wheels PIP_CONFIG_FILE=/dev/null\n"
+        'export HOME=/tmp CC="ccache gcc" CCACHE_DIR=/mnt/ccache\n'
+        "export PIP_NO_INDEX=1 PIP_FIND_LINKS=/mnt/wheels PIP_CONFIG_FILE=/dev/null\n"
         "make -C /mnt/source install PREFIX=/usr DESTDIR=/mnt/root\n"
     )
     if "driver/kernel/Kbuild" in names:
-        updates = f"/mnt/root/usr/lib/modules/{image.release}/updates"
-        script += (
-            f"make -C /lib/modules/{image.release}/build M=/mnt/source/driver/kernel modules\n"
-            f"install -D -m 644 -t {updates} /mnt/source/driver/kernel/*.ko\n"
-        )
+        script += KERNEL_MODULE
     with step("installing the project in the image's tree (make install)"):
-        chroot(image, work, wheels(), script)
+        chroot(image, work, wheels(), f"VER={image.release}\n{script}")
 
 
 def chroot(image: Image, work: Path, wheel_directory: Path, script: str) -> None:
     """Run a shell script in the image's tree, mounted read-only, with `work` at /mnt and an own /tmp."""
     tree = image.tree
-    (work / "wheels").mkdir()
+    for name in ("wheels", "ccache"):
+        (work / name).mkdir()
+    compiled = cache.root() / "ccache"
+    compiled.mkdir(exist_ok=True)
     outer = (
         "set -e\n"
         'mount --bind "$TREE" "$TREE"; mount -o remount,bind,ro "$TREE"\n'
         'mount --bind "$WORK" "$TREE/mnt"; mount --bind "$WHEELS" "$TREE/mnt/wheels"\n'
+        'mount --bind "$CCACHE" "$TREE/mnt/ccache"\n'
         'mount --bind "$WORK/tmp" "$TREE/tmp"\n'
         'mount -t proc proc "$TREE/proc"; mount -t tmpfs tmpfs "$TREE/dev"\n'
         'for d in null zero urandom random full; do : >"$TREE/dev/$d"; mount --bind /dev/$d "$TREE/dev/$d"; done\n'
         'mkdir "$TREE/dev/shm"\n'
         'exec chroot "$TREE" /bin/sh -ec "$SCRIPT"\n'
     )
-    env = {"TREE": str(tree), "WORK": str(work), "WHEELS": str(wheel_directory), "SCRIPT": script}
+    env = {"TREE": str(tree), "WORK": str(work), "WHEELS": str(wheel_directory), "CCACHE": str(compiled)}
+    env["SCRIPT"] = script
     env["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     quiet(["unshare", "--mount", "--propagation", "private", "sh", "-c", outer], env)
     say("installed")
