@@ -23,32 +23,32 @@ def _number(code: str, doc: str, default: int | None) -> Any:
     return field(metadata=metadata) if default is None else field(default=default, metadata=metadata)
 
 
-def u8(doc: str, default: int | None = None) -> Any:
+def u8(doc: str, *, default: int | None = None) -> Any:
     """Unsigned 8-bit field."""
     return _number("B", doc, default)
 
 
-def u16(doc: str, default: int | None = None) -> Any:
+def u16(doc: str, *, default: int | None = None) -> Any:
     """Unsigned 16-bit field."""
     return _number("H", doc, default)
 
 
-def u32(doc: str, default: int | None = None) -> Any:
+def u32(doc: str, *, default: int | None = None) -> Any:
     """Unsigned 32-bit field."""
     return _number("I", doc, default)
 
 
-def i32(doc: str, default: int | None = None) -> Any:
+def i32(doc: str, *, default: int | None = None) -> Any:
     """Signed 32-bit field."""
     return _number("i", doc, default)
 
 
-def u64(doc: str, default: int | None = None) -> Any:
+def u64(doc: str, *, default: int | None = None) -> Any:
     """Unsigned 64-bit field."""
     return _number("Q", doc, default)
 
 
-def i64(doc: str, default: int | None = None) -> Any:
+def i64(doc: str, *, default: int | None = None) -> Any:
     """Signed 64-bit field."""
     return _number("q", doc, default)
 

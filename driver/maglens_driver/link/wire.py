@@ -151,7 +151,7 @@ class Clock(Message):
 
     time_ns: int = u64("module time, ns; arbitrary epoch, never goes back while powered")
     resolution_ns: int = u32("smallest step, ns")
-    reserved: int = u32("0", 0)
+    reserved: int = u32("0", default=0)
 
 
 @message(28)
@@ -165,7 +165,7 @@ class Configure(Message):
     height: int = u32("pixels")
     interval_numerator: int = u32("seconds per frame, numerator")
     interval_denominator: int = u32("seconds per frame, denominator")
-    reserved: int = u32("0", 0)
+    reserved: int = u32("0", default=0)
 
 
 @message(40)
@@ -197,7 +197,7 @@ class ControlCount(Message):
     """Head of a list of controls, in SET_CONTROLS, its result, and the reply to CONTROLS."""
 
     count: int = u16("entries that follow, at most 64")
-    reserved: int = u16("0", 0)
+    reserved: int = u16("0", default=0)
 
 
 @message(16)
@@ -245,7 +245,7 @@ class Leader(Message):
     focus_cdpt: int = u32("focus, hundredths of a dioptre")
     focal_um: int = u32("focal length, um")
     temperature_k: int = u32("colour temperature the white balance is set to, K; 0 unknown")
-    reserved: int = u32("0", 0)
+    reserved: int = u32("0", default=0)
 
 
 @message(32)

@@ -168,6 +168,10 @@ class Usb1Transfer:
             self._transfer.setBuffer(self._scratch)
             self._buffer = None
 
+    def close(self) -> None:
+        """See :class:`~maglens_driver.usb.transport.Transfer`."""
+        self._transfer.close()
+
 
 class Usb1Stream:
     """Asynchronous transfers by python-libusb1, in a libusb context of their own.
@@ -179,7 +183,6 @@ class Usb1Stream:
     def __init__(self, device: UsbDevice) -> None:
         self._device = device
         self._scratch = bytearray(1)
-        self._transfers: list[Any] = []
         self._file = _open_node(device)
         try:
             discovery = tuple(usb1.getVersion()[:3]) < _NO_DISCOVERY_SINCE
@@ -209,7 +212,6 @@ class Usb1Stream:
 
         transfer = self._handle.getTransfer()
         getattr(transfer, setup)(endpoint, self._scratch, callback=completed)
-        self._transfers.append(transfer)
         return Usb1Transfer(transfer, self._device, self._scratch)
 
     def run(self, timeout_s: float) -> None:
@@ -232,9 +234,6 @@ class Usb1Stream:
 
     def close(self) -> None:
         """See :class:`~maglens_driver.usb.transport.StreamPipe`."""
-        for transfer in self._transfers:
-            transfer.close()
-        self._transfers.clear()
         try:
             self._handle.releaseInterface(self._device.interface_number)
         except (usb1.USBErrorNoDevice, usb1.USBErrorNotFound):

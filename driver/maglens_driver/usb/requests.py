@@ -129,6 +129,11 @@ class Requests:
         """Drop what was not sent yet; go on with ``epoch``."""
         self._send(Op.FLUSH, wire.Epoch(epoch).pack())
 
+    def restart(self, epoch: int) -> None:
+        """STOP and START."""
+        self.stop()
+        self.start(epoch)
+
     def standby(self) -> None:
         """Sensor off, link up."""
         self._send(Op.STANDBY)

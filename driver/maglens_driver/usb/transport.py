@@ -58,6 +58,10 @@ class Transfer(Protocol):
         """Let go of the last buffer. Legal when not queued."""
         ...
 
+    def close(self) -> None:
+        """Free it. Legal when not queued."""
+        ...
+
 
 class StreamPipe(Protocol):
     """Asynchronous transfers of one module's interface, claimed while this is open.

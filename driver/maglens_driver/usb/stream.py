@@ -1,0 +1,616 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""StreamEngine: the thread that receives a module's frames and events, and mends the stream when it breaks.
+
+Everything here runs in one thread; other threads only post. What a stream is doing is its :class:`Phase`:
+
+    IDLE -> STREAMING            start
+    STREAMING -> DRAINING        a transfer of wrong length, a stall, stop, unplug: cancel all, wait for all
+    DRAINING -> MENDING          all are back: FLUSH (or STOP and START after a stall) goes to the module
+    MENDING -> MENDING           it refused FLUSH: STOP and START instead, once
+    MENDING -> STREAMING         the module did it: queue again
+    DRAINING, MENDING -> IDLE    stopped, or lost
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Final
+
+from maglens_driver.errors import BadModule, Deadline, Gone, MaglensError
+from maglens_driver.frame import Frame
+from maglens_driver.link import limits, wire
+from maglens_driver.mode import Mode
+from maglens_driver.source import FrameSink
+from maglens_driver.usb import checks
+from maglens_driver.usb.clock import RESAMPLE_S, ClockSample, ModuleClock
+from maglens_driver.usb.control import ModuleControl
+from maglens_driver.usb.device import UsbDevice
+from maglens_driver.usb.plan import Plan
+from maglens_driver.usb.requests import Requests
+from maglens_driver.usb.slots import Ring, Role, Slot, Step
+from maglens_driver.usb.transport import Outcome, StreamPipe, Transfer, Transport
+
+log = logging.getLogger(__name__)
+
+_IDLE_WAIT_S: Final = 60.0  # the thread sleeps in libusb; a wake or a completion ends that at once
+_FIRST_RESAMPLE_S: Final = 0.05  # right after the start the clock has one sample; a few more make it good
+_CLOCK_REST_S: Final = 5.0
+_EVENT_TRANSFERS: Final = 2
+_EVENT_FAILURES: Final = 8  # in a row, without one event: nothing more is expected of the endpoint
+
+
+class Phase(enum.Enum):
+    """What the stream is doing."""
+
+    IDLE = "idle"
+    STREAMING = "streaming"
+    DRAINING = "draining"  # all transfers are cancelled; waiting for them to come back
+    MENDING = "mending"  # the module is being told to begin anew
+
+    @property
+    def is_active(self) -> bool:
+        """Whether a stream was started and has not ended."""
+        return self is not Phase.IDLE
+
+
+ALLOWED: Final = frozenset(
+    (
+        (Phase.IDLE, Phase.STREAMING),
+        (Phase.STREAMING, Phase.DRAINING),
+        (Phase.DRAINING, Phase.MENDING),
+        (Phase.DRAINING, Phase.IDLE),
+        (Phase.MENDING, Phase.MENDING),
+        (Phase.MENDING, Phase.STREAMING),
+        (Phase.MENDING, Phase.IDLE),
+    )
+)
+
+
+@dataclass(slots=True)
+class Job:
+    """One stream, from start to stop."""
+
+    sink: FrameSink
+    generation: int
+    mode: Mode
+    expected: checks.Expected
+    plan: Plan
+    epoch: int
+    deadline: float
+    last_id: int = -1
+    seq_base: int = 0  # frame ids restart at 0 with START; ours go on rising
+    restarted: bool = False
+    resample_at: float = 0.0
+    stopping: list[Future[None]] = field(default_factory=list)
+
+    @property
+    def stall_s(self) -> float:
+        """Without a good frame for so long, the stream has stalled."""
+        return max(limits.STALL_INTERVALS * float(self.mode.interval), limits.STALL_MIN_S)
+
+
+class StreamEngine:
+    """Frames and events of one module. ``on_event`` and ``on_gone`` are called from its thread."""
+
+    def __init__(
+        self,
+        device: UsbDevice,
+        transport: Transport,
+        control: ModuleControl,
+        clock: ModuleClock,
+        *,
+        on_event: Callable[[wire.Event], None],
+        on_gone: Callable[[Exception], None],
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        self._device = device
+        self._transport = transport
+        self._control = control
+        self._clock = clock
+        self._on_event = on_event
+        self._on_gone = on_gone
+        self._lock = threading.Lock()  # guards _commands and _ended
+        self._commands: deque[Callable[[], None]] = deque()
+        self._ended = False
+        self._opened: Future[None] = Future()
+        self._closed = False
+        self._pipe: StreamPipe | None = None
+        self._phase = Phase.IDLE
+        self._job: Job | None = None
+        self._ring: Ring | None = None
+        self._then: Callable[[], None] = self._finish
+        self._why: Exception | None = None
+        self._lost = False
+        self._epoch = 0
+        self._drain_deadline = 0.0
+        self._event_buffers: list[tuple[Transfer, memoryview]] = []
+        self._event_done: deque[tuple[int, Outcome, int]] = deque()
+        self._events_queued = 0
+        self._event_failures = 0
+        self._event_seq = -1
+        self._thread = threading.Thread(target=self._main, name=f"stream-{device.port}", daemon=True)
+
+    # --- any thread -------------------------------------------------------------------------------------------
+
+    def open(self) -> Future[None]:
+        """Claim the interface and listen for events; done when that has worked. Once."""
+        self._thread.start()
+        return self._opened
+
+    def start(self, job: Job) -> Future[None]:
+        """Queue transfers for ``job``; done when they are queued. Raises in the future what ``Ring.fill`` raises."""
+        future: Future[None] = Future()
+
+        def command() -> None:
+            try:
+                self._begin(job)
+            except MaglensError as error:
+                future.set_exception(error)
+            else:
+                future.set_result(None)
+
+        if not self._post(command):
+            future.set_exception(Gone(f"the module at port {self._device.port} was closed"))
+        return future
+
+    def stop(self) -> Future[None]:
+        """End the stream; done when no lease is held. Done at once when none runs."""
+        future: Future[None] = Future()
+        if not self._post(lambda: self._stop(future)):
+            future.set_result(None)
+        return future
+
+    def close(self) -> None:
+        """Stop, release the interface and end the thread; returns when that is done. Idempotent."""
+        self._post(self._close)
+        self._thread.join()
+
+    @property
+    def phase(self) -> Phase:
+        """What the stream is doing; a snapshot."""
+        return self._phase
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the last stream ended by itself."""
+        return self._lost
+
+    @property
+    def epoch(self) -> int:
+        """The last one used, so that the next stream takes another."""
+        return self._epoch
+
+    def _post(self, command: Callable[[], None]) -> bool:
+        """Have the thread do ``command``; False when the thread has ended or will not look at it any more."""
+        with self._lock:
+            if self._ended:
+                return False
+            self._commands.append(command)
+            if self._pipe is not None:
+                self._pipe.wake()
+        return True
+
+    # --- the thread -------------------------------------------------------------------------------------------
+
+    def _main(self) -> None:
+        try:
+            self._pipe = self._transport.open_stream()
+            self._listen()
+        except MaglensError as error:
+            self._shut()
+            self._opened.set_exception(error)
+            return
+        self._opened.set_result(None)
+        try:
+            self._loop(self._pipe)
+        except Exception as error:  # the thread's own fault must reach the session, not end in silence
+            log.exception("port %s: the stream thread failed", self._device.port)
+            self._fail(error)
+        self._shut()
+
+    def _loop(self, pipe: StreamPipe) -> None:
+        while True:
+            self._obey()
+            if self._closed and not self._phase.is_active and self._events_queued == 0:
+                return
+            pipe.run(max(0.0, self._next_deadline() - time.monotonic()))
+            self._take_frames()
+            self._take_events()
+            self._check_deadlines(time.monotonic())
+
+    def _obey(self) -> None:
+        while self._commands:
+            self._commands.popleft()()
+
+    def _fail(self, error: Exception) -> None:
+        """End in disorder: transfers may still be queued, so their memory is kept, and leases are not given back."""
+        self._on_gone(error)
+        job, self._job, self._phase = self._job, None, Phase.IDLE
+        if job is None:
+            return
+        for future in job.stopping:
+            future.set_exception(error)
+        if not job.stopping:
+            self._lost = True
+            job.sink.lost(job.generation, error)
+
+    def _shut(self) -> None:
+        """Give everything back; commands that come from now on are refused."""
+        pipe = self._pipe
+        self._closed = True
+        for transfer, _ in self._event_buffers:
+            transfer.cancel()
+        until = time.monotonic() + limits.FLUSH_S
+        while pipe is not None and self._events_queued and (left := until - time.monotonic()) > 0:
+            pipe.run(left)
+            self._take_events()
+        with self._lock:
+            self._ended = True
+            self._pipe = None
+        self._obey()
+        if pipe is not None and self._events_queued == 0 and (self._ring is None or self._ring.queued == 0):
+            for transfer, _ in self._event_buffers:
+                transfer.close()
+            if self._ring is not None:
+                self._ring.close()
+            pipe.close()
+
+    def _next_deadline(self) -> float:
+        job = self._job
+        if self._commands:
+            return 0.0
+        if self._phase is Phase.STREAMING and job is not None:
+            return min(job.deadline, job.resample_at)
+        if self._phase is Phase.DRAINING:
+            return self._drain_deadline
+        return time.monotonic() + _IDLE_WAIT_S
+
+    def _check_deadlines(self, now: float) -> None:
+        job = self._job
+        if job is None:
+            return
+        if self._phase is Phase.STREAMING:
+            if now >= job.deadline:
+                self._stalled(job)
+            elif now >= job.resample_at:
+                self._resample(job, now)
+        elif self._phase is Phase.DRAINING and now >= self._drain_deadline:
+            raise RuntimeError(f"port {self._device.port}: the kernel did not give cancelled transfers back")
+
+    def _enter(self, phase: Phase) -> None:
+        if (self._phase, phase) not in ALLOWED:
+            raise RuntimeError(f"stream: {self._phase.name} -> {phase.name} is not a transition")
+        self._phase = phase
+
+    # --- start, stop ------------------------------------------------------------------------------------------
+
+    def _begin(self, job: Job) -> None:
+        """The source sees to it that no other stream runs."""
+        if self._pipe is None:
+            raise Gone(f"the module at port {self._device.port} was closed")
+        if self._ring is None or self._ring.plan != job.plan:
+            if self._ring is not None:
+                self._ring.close()
+            self._ring = Ring.make(self._pipe, self._device.bulk.address, job.plan)
+        self._job, self._epoch = job, job.epoch
+        self._why, self._lost = None, False
+        try:
+            self._ring.fill(job.sink)
+        except MaglensError:
+            self._ring.reset()
+            self._job = None
+            raise
+        self._enter(Phase.STREAMING)
+
+    def _stop(self, future: Future[None]) -> None:
+        job = self._job
+        if job is None:
+            future.set_result(None)
+            return
+        job.stopping.append(future)
+        if self._phase is Phase.STREAMING:
+            self._drain(self._finish)
+
+    def _close(self) -> None:
+        self._closed = True
+        if self._phase is Phase.STREAMING:
+            self._drain(self._finish)
+        for transfer, _ in self._event_buffers:
+            transfer.cancel()
+
+    def _finish(self) -> None:
+        """The stream has ended: by stop, or lost for ``_why``."""
+        job, ring = self._job, self._ring
+        assert job is not None
+        assert ring is not None
+        ring.reset()
+        self._job = None
+        self._enter(Phase.IDLE)
+        if self._why is not None:
+            if isinstance(self._why, Gone):
+                self._on_gone(self._why)
+            if not job.stopping:
+                self._lost = True
+                job.sink.lost(job.generation, self._why)
+        for future in job.stopping:
+            future.set_result(None)
+
+    def _lose(self, why: Exception) -> None:
+        """The stream cannot go on."""
+        self._why = why
+        if self._phase is Phase.STREAMING:
+            self._drain(self._finish)
+        elif self._phase is Phase.DRAINING:
+            self._then = self._finish
+        else:
+            self._finish()
+
+    # --- breaking and mending ---------------------------------------------------------------------------------
+
+    def _drain(self, then: Callable[[], None]) -> None:
+        """Cancel everything; ``then`` when all is back."""
+        assert self._ring is not None
+        self._enter(Phase.DRAINING)
+        self._then = then
+        self._drain_deadline = time.monotonic() + limits.FLUSH_S
+        self._ring.cancel()
+        self._drained()
+
+    def _drained(self) -> None:
+        ring, job = self._ring, self._job
+        assert ring is not None
+        assert job is not None
+        if ring.queued:
+            return
+        then = self._finish if job.stopping or self._closed else self._then
+        then()
+
+    def _out_of_step(self, job: Job, cause: str) -> None:
+        """Transfers and data no longer match: begin anew behind a FLUSH."""
+        self._drop(job, cause)
+        halted = cause == "halted"
+        self._drain(lambda: self._mend(job, lambda requests: self._flush(requests, job.epoch, halted)))
+
+    def _flush(self, requests: Requests, epoch: int, halted: bool) -> None:
+        """In the control thread."""
+        pipe = self._pipe
+        if halted and pipe is not None:
+            pipe.clear_halt(self._device.bulk.address)
+        requests.flush(epoch)
+
+    def _stalled(self, job: Job) -> None:
+        """No good frame for too long: stop and start the module, once; then give up."""
+        self.counters["stall"] += 1
+        late = Deadline(
+            f"port {self._device.port}: no good frame for {job.stall_s:.1f} s", hint="maglens status"
+        )
+        if job.restarted:
+            self._lose(late)
+            return
+        log.warning("%s; starting the stream anew", late)
+        self._drain(lambda: self._restart(job))
+
+    def _restart(self, job: Job) -> None:
+        job.restarted = True
+        job.seq_base += job.last_id + 1
+        job.last_id = -1
+        self._mend(job, lambda requests: requests.restart(job.epoch))
+
+    def _mend(self, job: Job, work: Callable[[Requests], None]) -> None:
+        """Have the control thread do ``work`` with the next epoch, then go on."""
+        assert self._ring is not None
+        self._enter(Phase.MENDING)
+        self._ring.reset()
+        job.epoch = self._epoch = job.epoch + 1
+        mending = self._control.submit(work)
+        mending.add_done_callback(lambda done: self._post(lambda: self._mended(job, done)))
+
+    def _mended(self, job: Job, done: Future[None]) -> None:
+        if self._job is not job or self._ring is None:
+            return
+        if job.stopping or self._closed:
+            self._finish()
+            return
+        error = done.exception()
+        if isinstance(error, MaglensError) and not isinstance(error, Gone) and not job.restarted:
+            log.warning("port %s: %s; starting the stream anew", self._device.port, error)
+            self._restart(job)
+            return
+        try:
+            if error is not None:
+                raise error
+            self._ring.fill(job.sink)
+        except MaglensError as why:
+            self._why = why
+            if self._ring.queued == 0:
+                self._finish()
+            else:
+                self._enter(Phase.STREAMING)
+                self._drain(self._finish)
+            return
+        job.deadline = time.monotonic() + max(job.stall_s, limits.FIRST_FRAME_S if job.restarted else 0.0)
+        self._enter(Phase.STREAMING)
+
+    # --- frames -----------------------------------------------------------------------------------------------
+
+    def _take_frames(self) -> None:
+        ring, job = self._ring, self._job
+        if ring is None or job is None:
+            return
+        while ring.completions:
+            index, outcome, nbytes = ring.completions.popleft()
+            step = ring.complete(index)
+            if outcome is Outcome.GONE:
+                self._lose_gone()
+            elif self._phase is not Phase.STREAMING:
+                continue
+            elif outcome is not Outcome.COMPLETED or index != ring.head:
+                self._out_of_step(job, "halted" if outcome is Outcome.HALTED else "bus")
+            else:
+                ring.head = (ring.head + 1) % len(ring.steps)
+                self._take(job, step, nbytes)
+        if self._phase is Phase.DRAINING:
+            self._drained()
+        elif self._phase is Phase.STREAMING:
+            try:
+                ring.fill(job.sink)
+            except MaglensError as why:
+                self._lose(why)
+
+    def _lose_gone(self) -> None:
+        if not isinstance(self._why, Gone):
+            self._lose(Gone(f"the module at port {self._device.port} was unplugged"))
+
+    def _take(self, job: Job, step: Step, nbytes: int) -> None:
+        slot = step.slot
+        try:
+            self._receive(job, step, nbytes)
+        except BadModule as error:
+            if error.cause in checks.OUT_OF_STEP:
+                log.info("port %s: %s", self._device.port, error)
+                self._out_of_step(job, error.cause)
+                return
+            slot.cause = error.cause if slot.cause in ("", "no_buffer") else slot.cause
+        if step.role is Role.TRAILER:
+            self._end(job, slot)
+
+    def _receive(self, job: Job, step: Step, nbytes: int) -> None:
+        """One transfer of the right place; raises ``BadModule`` with the cause."""
+        slot = step.slot
+        if step.role is Role.LEADER:
+            slot.leader = checks.check_leader(slot.leader_view[:nbytes], job.expected, job.epoch, job.last_id)
+            if slot.leader.frame_id > job.last_id + 1:
+                self.counters["missed"] += slot.leader.frame_id - job.last_id - 1
+            job.last_id = slot.leader.frame_id
+        elif step.role is Role.PART:
+            slot.received += nbytes
+            if nbytes != step.length:
+                raise BadModule("payload_short", f"payload of {slot.received} bytes ends early")
+        elif step.role is Role.LAST_PART:
+            slot.received += nbytes
+            checks.check_length(slot.leader, job.expected, slot.received)
+        else:
+            trailer = checks.check_trailer(slot.trailer_view[:nbytes], slot.leader, slot.received)
+            if not slot.cause:
+                assert slot.lease is not None
+                checks.check_payload(slot.lease.view[: slot.received], trailer)
+
+    def _end(self, job: Job, slot: Slot) -> None:
+        """A whole frame is in: deliver or drop it."""
+        leader, lease = slot.leader, slot.lease
+        if slot.cause or leader is None or lease is None:
+            if slot.cause == "no_buffer":
+                self._progress(job)
+            self._drop(job, slot.cause)
+            slot.clear()
+            return
+        self._progress(job)
+        self.counters["frames"] += 1
+        frame = Frame(
+            lease,
+            slot.received,
+            job.mode,
+            job.seq_base + leader.frame_id,
+            self._clock.to_host(leader.time_ns),
+            job.generation,
+            checks.meta(leader),
+        )
+        slot.lease = None  # it goes with the frame
+        slot.clear()
+        job.sink.deliver(frame)
+
+    def _progress(self, job: Job) -> None:
+        job.deadline = time.monotonic() + job.stall_s
+        job.restarted = False
+
+    def _drop(self, job: Job, cause: str) -> None:
+        self.counters[cause] += 1
+        job.sink.dropped(job.generation, cause)
+
+    # --- clock ------------------------------------------------------------------------------------------------
+
+    def _resample(self, job: Job, now: float) -> None:
+        fit = self._clock.fit
+        young = fit is None or fit.drift == 0.0
+        job.resample_at = now + (_FIRST_RESAMPLE_S if young and self.counters["clock_samples"] < 8 else RESAMPLE_S)
+        self._control.submit(Requests.clock_sample).add_done_callback(self._sampled)
+
+    def _sampled(self, done: Future[tuple[int, int, int]]) -> None:
+        """In the control thread."""
+        error = done.exception()
+        if error is None:
+            sample = ClockSample(*done.result())
+            self._post(lambda: self._add_sample(sample))
+        else:  # the stream itself tells whether the module is well; a missing sample only ages the fit
+            log.debug("port %s: no clock sample: %s", self._device.port, error)
+            self._post(self._rest_clock)
+
+    def _rest_clock(self) -> None:
+        """Requests that run into their limit hold up all others: ask less often."""
+        self.counters["clock_failures"] += 1
+        if self._job is not None:
+            self._job.resample_at = time.monotonic() + _CLOCK_REST_S
+
+    def _add_sample(self, sample: ClockSample) -> None:
+        self.counters["clock_samples"] += 1
+        self._clock.add(sample)
+
+    # --- events -----------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        """Queue the event transfers; they stay queued until close."""
+        assert self._pipe is not None
+        for index in range(_EVENT_TRANSFERS):
+            transfer = self._pipe.interrupt_transfer(self._device.interrupt.address, self._event_callback(index))
+            view = memoryview(bytearray(self._device.interrupt.max_packet))
+            self._event_buffers.append((transfer, view))
+            transfer.submit(view)
+            self._events_queued += 1
+
+    def _event_callback(self, index: int) -> Callable[[Outcome, int], None]:
+        return lambda outcome, nbytes: self._event_done.append((index, outcome, nbytes))
+
+    def _take_events(self) -> None:
+        while self._event_done:
+            index, outcome, nbytes = self._event_done.popleft()
+            self._events_queued -= 1
+            transfer, view = self._event_buffers[index]
+            if outcome is Outcome.COMPLETED:
+                self._event_failures = 0
+                self._take_event(bytes(view[:nbytes]))
+            elif outcome is Outcome.GONE:
+                self._on_gone(Gone(f"the module at port {self._device.port} was unplugged"))
+                continue
+            elif not self._closed:
+                self._event_failures += 1
+                self.counters["event_bus"] += 1
+            if self._closed or self._event_failures >= _EVENT_FAILURES:
+                continue
+            try:
+                transfer.submit(view)
+                self._events_queued += 1
+            except MaglensError as why:
+                self._on_gone(why)
+
+    def _take_event(self, raw: bytes) -> None:
+        try:
+            event = wire.open_event(raw)
+        except BadModule as error:
+            self.counters[error.cause] += 1
+            log.info("port %s: %s", self._device.port, error)
+            return
+        if self._event_seq >= 0:
+            self.counters["events_lost"] += (event.seq - self._event_seq - 1) & 0xFFFFFFFF
+        self._event_seq = event.seq
+        job = self._job
+        if event.kind == wire.EventKind.CONTROL and job is not None and not job.stopping:
+            job.sink.control(job.generation, event.id, event.value)
+        self._on_event(event)
+
