@@ -50,7 +50,7 @@ def stays(shots: Sequence[Shot]) -> tuple[Stay, ...]:
 
 
 def interleaved(shots: Sequence[Shot]) -> int:
-    """How often the recording goes back to a stay that another had followed: a late frame of a module that is gone."""
+    """How often the recording goes back to a stay that another had followed: a late frame of one that is gone."""
     order = [(s.mark.source, s.mark.generation) for s in shots if s.mark is not None]
     runs = [key for key, _ in itertools.groupby(order)]
     return len(runs) - len(set(runs))

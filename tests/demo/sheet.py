@@ -49,7 +49,11 @@ def draw(recording: Recording, choices: Sequence[Choice], target: Path, title: s
         sheet.paste(picture.resize((THUMB_WIDTH, thumb_height), Image.Resampling.LANCZOS), (left, top))
         shot = recording.shots[choice.index]
         pen.text((left, top + thumb_height + 4), choice.label, fill=TEXT, font=font)
-        mark = f"module {shot.mark.source}, stay {shot.mark.generation}, frame {shot.mark.number}" if shot.mark else "card"
+        mark = (
+            f"module {shot.mark.source}, stay {shot.mark.generation}, frame {shot.mark.number}"
+            if shot.mark
+            else "card"
+        )
         when = f"{(shot.time_ns - start) / 1e9:6.2f} s   {mark}"
         pen.text((left, top + thumb_height + 24), when, fill=FAINT, font=small)
     target.parent.mkdir(parents=True, exist_ok=True)

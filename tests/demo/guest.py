@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The film, on a machine with systemd, udev and dummy_hcd: one ffmpeg records while modules come and go.
+
+Nothing here waits for time to pass: the recording's own frames are the clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyudev
+
+from maglens_driver.gadget.client import SimClient, start
+from maglens_driver.names import SERVICE_UNIT, VIRTUAL_USB_VENDOR
+from tests.demo.story import CYCLES, RECORDING, STORY, Event, Story
+from tests.vm.guest.recorder import Recording
+
+CYCLE_COUNT = 10
+HOLD = 60  # frames of a scene
+STEP = 40  # frames that one turn of a ring is shown
+FIRST_FRAMES_S = 60.0
+FOCUS_NEAR = 200  # hundredths of a dioptre: half a metre, where the flowers are
+FOCUS_STEPS = (90, 140, FOCUS_NEAR)
+IRIS_WIDE = 595  # hundredths of a stop above f/11: f/1.4
+LENSES = ("35mm", "73mm")
+
+
+def say(text: str) -> None:
+    """One line of progress."""
+    print(f"demo: {text}", flush=True)
+
+
+class Film:
+    """The story as it goes on."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.story = Story(kernel=platform.release())
+        self._monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="udev")
+        self._monitor.filter_by("usb", "usb_device")
+        self._added: list[int] = []
+        self._news = threading.Condition()
+        self._observer = pyudev.MonitorObserver(self._monitor, callback=self._on_udev)
+        self._observer.start()
+
+    def _on_udev(self, device: pyudev.Device) -> None:
+        if device.action == "add" and device.properties.get("ID_VENDOR_ID") == f"{VIRTUAL_USB_VENDOR:04x}":
+            with self._news:
+                self._added.append(int(device.properties["USEC_INITIALIZED"]) * 1000)
+                self._news.notify_all()
+
+    def udev_add(self, after_ns: int) -> int:
+        """When udev began to handle the add of a module that was snapped on at ``after_ns``."""
+        with self._news:
+            if not self._news.wait_for(lambda: any(t >= after_ns for t in self._added), 30):
+                raise TimeoutError("udev saw no module within 30 s")
+            return next(t for t in self._added if t >= after_ns)
+
+    def note(self, kind: str, text: str, time_ns: int = 0) -> None:
+        """Write down what happened, now or at ``time_ns``."""
+        event = Event(time_ns or time.monotonic_ns(), kind, text)
+        self.story.events.append(event)
+        say(text)
+
+    def close(self) -> None:
+        """End watching udev and write the story."""
+        self._observer.stop()
+        self.story.save(self.out / STORY)
+
+
+def command(*words: str) -> str:
+    """Standard output of a command; its own words in the error if it fails."""
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words)} failed ({done.returncode}): {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def hold(recording: Recording, frames: int) -> None:
+    """Let the app record so many frames more."""
+    recording.wait_frames(recording.frames + frames, 120)
+
+
+def hold_until(recording: Recording, true: Callable[[], bool], frames: int = 900) -> None:
+    """Let the app record until something is true; looked at after every frame or so, at most ``frames`` times."""
+    for _ in range(frames):
+        if true():
+            return
+        hold(recording, 1)
+    raise TimeoutError(f"still not so after {frames} frames")
+
+
+def streaming(sim: SimClient, at_least: int) -> bool:
+    """Whether the module has sent so many frames in this stay."""
+    return int(sim.status()["stays"][-1]["frames_sent"]) >= at_least
+
+
+def set_control(node: dict[str, object], name: str, value: int) -> None:
+    """As an app does it where the node has controls, else by maglens' own command."""
+    if node["controls"]:
+        command("v4l2-ctl", "-d", str(node["path"]), "--set-ctrl", f"{name}={value}")
+    else:
+        command("maglens", "control", "set", f"{name}={value}")
+
+
+def story(film: Film, node: dict[str, object], sims: dict[str, SimClient]) -> None:
+    """Card, 35 mm, focus, iris, swap for 73 mm, pulled mid-frame, card."""
+    wide, portrait = (sims[lens] for lens in LENSES)
+    with Recording(str(node["path"]), film.out / RECORDING) as app:
+        app.wait_frames(1, FIRST_FRAMES_S)
+        film.note("card", "an app is recording; there is no module yet")
+        hold(app, HOLD)
+        on = wide.attach()
+        film.note("attach", "the 35 mm module is snapped on", on["stay"]["attach_ns"])
+        hold_until(app, lambda: streaming(wide, HOLD))
+        for value in FOCUS_STEPS:
+            film.note("focus", f"the focus ring is turned to {100 / value:.2f} m", wide.ring("focus", value)["ns"])
+            hold(app, STEP)
+        film.note("iris", "the iris is opened to f/1.4")
+        set_control(node, "iris_absolute", IRIS_WIDE)
+        hold(app, HOLD)
+        off, on = wide.swap(portrait)
+        film.note("detach", "the 35 mm module is pulled off", off["stay"]["detach_ns"])
+        film.note("attach", "the 73 mm module is snapped on in its place", on["stay"]["attach_ns"])
+        hold_until(app, lambda: streaming(portrait, 2 * HOLD))
+        off = portrait.detach()
+        film.note("detach", "the 73 mm module is pulled off in the middle of a frame", off["stay"]["detach_ns"])
+        hold(app, 2 * HOLD)
+        film.note("end", "the app stops recording")
+    film.story.app_errors = app.errors()
+
+
+def cycles(film: Film, node: dict[str, object], sim: SimClient) -> None:
+    """Attach and detach under a second recording, for the time from udev's add to the app's first frame."""
+    with Recording(str(node["path"]), film.out / CYCLES) as app:
+        app.wait_frames(1, FIRST_FRAMES_S)
+        for number in range(CYCLE_COUNT):
+            on = sim.attach()["stay"]["attach_ns"]
+            film.story.cycle_attach_ns.append(on)
+            film.story.cycle_udev_add_ns.append(film.udev_add(on))
+            hold_until(app, lambda: streaming(sim, 5))
+            sim.detach()
+            hold(app, 20)
+            say(f"attach and detach {number + 1} of {CYCLE_COUNT}")
+    film.story.app_errors += app.errors()
+
+
+def c_reader(film: Film, sim: SimClient, program: Path) -> None:
+    """The same number of attaches, answered by a minimal C program in the daemon's place."""
+    for number in range(CYCLE_COUNT):
+        with subprocess.Popen([str(program)], stdout=subprocess.PIPE, text=True) as reader:
+            assert reader.stdout is not None
+            if json.loads(reader.stdout.readline())["event"] != "waiting":
+                raise RuntimeError(f"{program} did not begin to wait")
+            on = sim.attach()["stay"]["attach_ns"]
+            frame = json.loads(reader.stdout.readline())
+            film.story.c_reader_ns.append(frame["first_frame_ns"] - film.udev_add(on))
+        sim.detach()
+        say(f"the C reader's attach {number + 1} of {CYCLE_COUNT}")
+
+
+def cold_start(film: Film, sim: SimClient) -> None:
+    """The service is not running; udev starts it when a module comes."""
+    on = sim.attach()["stay"]["attach_ns"]
+    added = film.udev_add(on)
+    command("systemctl", "start", SERVICE_UNIT)
+    stamp = command("systemctl", "show", "-P", "ActiveEnterTimestampMonotonic", SERVICE_UNIT)
+    film.story.cold_start_ns = int(stamp) * 1000 - added
+    sim.detach()
+
+
+def main() -> int:
+    """Make the film into a directory."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "build/demo")))
+    parser.add_argument("--c-reader", type=Path, required=True)
+    options = parser.parse_args()
+    say("the virtual modules render their pictures")
+    for lens in LENSES:
+        start(lens)
+    command("systemctl", "start", SERVICE_UNIT)
+    film = Film(options.out)
+    try:
+        node = json.loads(command("maglens", "status", "--json"))["node"]
+        film.story.interval_ns = round(1e9 / node["format"]["fps"])
+        film.story.node = f"{node['name']} {node['format']['text']}"
+        sims = {lens: SimClient(lens) for lens in LENSES}
+        story(film, node, sims)
+        cycles(film, node, sims["35mm"])
+        film.story.stays = {lens: sim.status()["stays"] for lens, sim in sims.items()}
+        film.story.marks = {lens: int(sim.status()["mark"]) for lens, sim in sims.items()}
+        film.story.dropped = json.loads(command("maglens", "status", "--json"))["node"]["counters"]
+        command("systemctl", "stop", SERVICE_UNIT)
+        c_reader(film, sims["35mm"], options.c_reader)
+        cold_start(film, sims["35mm"])
+    finally:
+        film.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

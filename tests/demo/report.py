@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Report: the demo's figures, each from event timestamps or from marks decoded out of the recordings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.demo import judge
+from tests.demo.recording import Recording
+from tests.demo.story import Story
+
+MS = 1e6
+NOT_LOSSES = frozenset(("frames_in", "submitted", "repeated", "cards"))
+
+
+def attach_to_frame_ms(story: Story, cycles: Recording) -> list[float]:
+    """Of each cycle: from udev's add to the first marked frame that the app dequeued."""
+    found = []
+    for added in story.cycle_udev_add_ns:
+        shot = next((s for s in cycles.shots if s.mark and s.time_ns >= added), None)
+        if shot is not None:
+            found.append((shot.time_ns - added) / MS)
+    return found
+
+
+def swap_gap_ms(story: Story, film: Recording) -> float | None:
+    """From the moment the first lens was pulled to the first frame of the second; None if it never came."""
+    first, second = (story.marks[lens] for lens in ("35mm", "73mm"))
+    pulled = next(e.time_ns for e in story.events if e.kind == "detach")
+    shot = judge.first_after(film.shots, pulled, second)
+    assert first != second
+    return (shot.time_ns - pulled) / MS if shot else None
+
+
+def sent_within(story: Story, stay: judge.Stay) -> int:
+    """How many frames the module says it sent between the first and the last that the app saw, both included."""
+    lens = next(name for name, mark in story.marks.items() if mark == stay.source)
+    told = next(s for s in story.stays[lens] if s["generation"] & 0xFF == stay.generation)
+    low, high = stay.numbers[0], stay.numbers[-1]
+    return sum(max(0, min(b, high) - max(a, low) + 1) for a, b in told["runs"])
+
+
+def make(story: Story, film: Recording, cycles: Recording) -> dict[str, Any]:
+    """The report as JSON data."""
+    seen = judge.stays(film.shots)
+    spans = judge.gaps(film.shots, story.interval_ns)
+    duration = film.shots[-1].time_ns - film.shots[0].time_ns
+    sent = [sent_within(story, s) for s in seen]
+    enumeration = [(add - on) / MS for on, add in zip(story.cycle_attach_ns, story.cycle_udev_add_ns, strict=True)]
+    ours, floor = attach_to_frame_ms(story, cycles), [t / MS for t in story.c_reader_ns]
+    return {
+        "attach_to_frame_ms": ours,
+        "c_reader_attach_to_frame_ms": floor,
+        "attach_to_frame_ratio": judge.median(ours) / judge.median(floor),
+        "kernel_enumeration_ms": enumeration,
+        "cold_start_ms": story.cold_start_ns / MS,
+        "swap_gap_ms": swap_gap_ms(story, film),
+        "app_frames": len(film.shots),
+        "app_frames_expected": round(duration / story.interval_ns) + 1,
+        "module_frames_sent": sent,
+        "module_frames_seen": [len(s.numbers) for s in seen],
+        "module_numbers_rising": all(s.rising for s in seen),
+        "mixed_pictures": sum(s.mixed for s in film.shots),
+        "late_generations": judge.interleaved(film.shots),
+        "largest_gap_intervals": max(spans),
+        "app_errors": len(story.app_errors),
+        "app_restarts": story.app_restarts,
+        "frames_dropped_by_cause": {k: v for k, v in story.dropped.items() if k not in NOT_LOSSES},
+        "acceleration": story.acceleration,
+        "kernel": story.kernel,
+        "node": story.node,
+    }
+
+
+def shortcomings(report: dict[str, Any], emulated: bool) -> list[str]:
+    """What the figures miss of what was promised; empty when all is kept."""
+    intervals, ratio = (4, 3.0) if emulated else (2, float("inf"))
+    over = judge.median(report["attach_to_frame_ms"]) - judge.median(report["c_reader_attach_to_frame_ms"])
+    pairs = list(zip(report["module_frames_sent"], report["module_frames_seen"], strict=True))
+    checks = {
+        "the app had errors": report["app_errors"] == 0 and report["app_restarts"] == 0,
+        "the app got more than 2 % too many or too few frames": abs(
+            report["app_frames"] / report["app_frames_expected"] - 1
+        )
+        <= 0.02,
+        "under 95 % of a module's frames were seen": len(pairs) == 2 and all(b >= 0.95 * a for a, b in pairs),
+        "frame numbers went back": report["module_numbers_rising"] and report["late_generations"] == 0,
+        "a picture was put together from two": report["mixed_pictures"] == 0,
+        f"a gap of over {intervals} intervals": report["largest_gap_intervals"] <= intervals,
+        "too slow from attach to frame": len(report["attach_to_frame_ms"]) == len(report["kernel_enumeration_ms"])
+        and (report["attach_to_frame_ratio"] <= ratio if emulated else over <= 100),
+    }
+    return [what for what, kept in checks.items() if not kept]

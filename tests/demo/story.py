@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Story: what happened and when, written beside a recording. Times are CLOCK_MONOTONIC in ns."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+RECORDING = "recording.nut"
+CYCLES = "cycles.nut"
+STORY = "story.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened."""
+
+    time_ns: int
+    kind: str
+    text: str
+
+
+@dataclass
+class Story:
+    """Everything that the recording itself cannot tell.
+
+    ``stays``: as the virtual modules counted them, by lens. ``udev_add_ns``: start of udev's handling of each attach
+    of the cycles, in order; ``attach_ns`` when the module was snapped on; ``c_reader_ns`` from udev's add to the
+    first valid frame, for the C program.
+    """
+
+    interval_ns: int = 0
+    started_ns: int = 0
+    ended_ns: int = 0
+    kernel: str = ""
+    node: str = ""
+    acceleration: str = ""
+    events: list[Event] = field(default_factory=list)
+    stays: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    marks: dict[str, int] = field(default_factory=dict)
+    cycle_attach_ns: list[int] = field(default_factory=list)
+    cycle_udev_add_ns: list[int] = field(default_factory=list)
+    c_reader_ns: list[int] = field(default_factory=list)
+    cold_start_ns: int = 0
+    app_errors: list[str] = field(default_factory=list)
+    app_restarts: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Story:
+        """Read what :meth:`save` wrote."""
+        raw = json.loads(path.read_text())
+        raw["events"] = [Event(**e) for e in raw["events"]]
+        return cls(**raw)
