@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Attach and detach cycles under an app that reads, on a machine with systemd and dummy_hcd; what the daemon holds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from maglens_driver.gadget.client import SimClient, start
+from maglens_driver.names import SERVICE_UNIT
+from tests.demo.guest import command, hold, hold_until, streaming
+from tests.soak import holdings
+from tests.vm.guest.recorder import Recording
+
+SETTLED_AFTER = 20  # cycles
+PSS_MIB = 2.0
+FRAMES_ON = 5
+FRAMES_OFF = 12
+EVERY = 20
+
+
+def main() -> int:
+    """Exit status 1 if anything grew."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cycles", type=int, default=200)
+    parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "build/soak")))
+    options = parser.parse_args()
+    if options.cycles <= SETTLED_AFTER:
+        parser.error(f"more than {SETTLED_AFTER} cycles, please")
+    start("35mm")
+    command("systemctl", "restart", SERVICE_UNIT)
+    pid = int(command("systemctl", "show", "-P", "MainPID", SERVICE_UNIT))
+    node = json.loads(command("maglens", "status", "--json"))["node"]
+    nowhere = options.out / "soak.nut"
+    nowhere.unlink(missing_ok=True)
+    nowhere.symlink_to("/dev/null")
+    sim, seen = SimClient("35mm"), []
+    with Recording(node["path"], nowhere) as app:
+        for number in range(1, options.cycles + 1):
+            sim.attach()
+            hold_until(app, lambda: streaming(sim, FRAMES_ON))
+            sim.detach()
+            hold(app, FRAMES_OFF)
+            if number % EVERY == 0:
+                seen.append({"cycle": number, **asdict(holdings.of(pid))})
+                print(f"soak: {number} of {options.cycles} cycles, {seen[-1]}", flush=True)
+            if number == SETTLED_AFTER:
+                settled = holdings.of(pid)
+        last = holdings.of(pid)
+    nowhere.unlink()
+    same = pid == int(command("systemctl", "show", "-P", "MainPID", SERVICE_UNIT))
+    grown = last.grown(settled, PSS_MIB) + app.errors() + ([] if same else ["the daemon was restarted"])
+    report = {
+        "cycles": options.cycles,
+        "settled": asdict(settled),
+        "last": asdict(last),
+        "grown": grown,
+        "seen": seen,
+    }
+    (options.out / "cycles.json").write_text(json.dumps(report, indent=1) + "\n")
+    for what in grown:
+        print(f"soak: FAILED: {what}", flush=True)
+    return 1 if grown else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Holdings: what a process holds, read from /proc, and whether it grew."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+MIB = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """Open files, threads, and proportional set size in KiB (Documentation/filesystems/proc.rst)."""
+
+    fds: int
+    threads: int
+    pss_kib: int
+
+    def grown(self, earlier: Holdings, pss_mib: float) -> list[str]:
+        """What differs more than allowed: files and threads must be equal, memory within ``pss_mib``."""
+        found = []
+        if self.fds != earlier.fds:
+            found.append(f"{earlier.fds} open files became {self.fds}")
+        if self.threads != earlier.threads:
+            found.append(f"{earlier.threads} threads became {self.threads}")
+        if self.pss_kib - earlier.pss_kib > pss_mib * MIB:
+            found.append(f"{earlier.pss_kib} KiB of memory became {self.pss_kib}")
+        return found
+
+
+def of(pid: int, proc: Path = Path("/proc")) -> Holdings:
+    """What process ``pid`` holds now; needs to be its user or root."""
+    here = proc / str(pid)
+    threads = re.search(r"^Threads:\s+(\d+)", (here / "status").read_text(), re.M)
+    pss = re.search(r"^Pss:\s+(\d+)", (here / "smaps_rollup").read_text(), re.M)
+    if threads is None or pss is None:
+        raise ValueError(f"{here} does not tell its threads or memory")
+    return Holdings(len(list((here / "fd").iterdir())), int(threads[1]), int(pss[1]))
