@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Attach and detach cycles under an app that reads, on a machine with systemd and dummy_hcd; what the daemon holds."""
+"""Attach and detach cycles under an app that reads, on a machine with systemd and dummy_hcd; what maglensd holds."""
 
 from __future__ import annotations
 
