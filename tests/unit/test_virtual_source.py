@@ -256,3 +256,17 @@ async def test_unplugged_while_streaming() -> None:
         await source.configure(mode())
     await source.stop()
     await source.close()
+
+
+async def test_a_size_not_yet_rendered_is_scaled_meanwhile() -> None:
+    source = VirtualSource("35mm")
+    source.camera.prepare(budget_s=0)
+    want = await source.configure(mode(NV12, 1920, 1080))
+    raw = bytearray(want.nbytes)
+    source.camera.compose(memoryview(raw), Mark(35, 1, 1))
+    soft = sharpness(luma_plane(bytearray(raw), want), *ROBOT)
+    assert read(luma_plane(raw, want)) == Mark(35, 1, 1)
+    assert source.camera.settled(WAIT_S)
+    source.camera.compose(memoryview(raw), Mark(35, 1, 2))
+    assert sharpness(luma_plane(raw, want), *ROBOT) > 1.2 * soft
+    await source.close()

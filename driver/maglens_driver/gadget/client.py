@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Client: drives virtual modules (:mod:`maglens_driver.gadget.sim`) over their sockets. Blocking; for CLI and tests."""
+"""Client: drives virtual modules (:mod:`maglens_driver.gadget.sim`) over their sockets, blocking."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class SimClient:
         return self.ask("button", number=number, pressed=pressed)
 
     def capability(self, reason: str, level: str) -> Reply:
-        """Be able to do less: ``temperature`` or ``battery`` is the reason; level ``full``, ``reduced``, ``disabled``."""
+        """Be able to do less: reason ``temperature`` or ``battery``; level ``full``, ``reduced`` or ``disabled``."""
         return self.ask("capability", reason=reason, level=level)
 
     def fault(self, fault: str, count: int = 1, value: int = 0, skip: int = 0) -> Reply:

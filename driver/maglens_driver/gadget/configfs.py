@@ -31,7 +31,7 @@ class GadgetSpec:
 
 
 class ConfigfsGadget:
-    """A gadget directory with one configuration and one FunctionFS function, from :meth:`create` to :meth:`remove`."""
+    """A gadget with one configuration and one FunctionFS function, from :meth:`create` to :meth:`remove`."""
 
     def __init__(self, spec: GadgetSpec, root: Path = Path(CONFIGFS_GADGETS)) -> None:
         self.spec = spec

@@ -304,12 +304,14 @@ async def serve(simulator: Simulator, reader: asyncio.StreamReader, out: asyncio
     out.close()
 
 
-def notify(message: str) -> None:
-    """Tell the service manager, if there is one (sd_notify's datagram)."""
+def tell_ready() -> None:
+    """Tell the service manager (sd_notify's datagram), or the terminal where there is none."""
     address = os.environ.get("NOTIFY_SOCKET")
-    if address:
+    if not address:
+        print("ready", flush=True)
+    else:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
-            s.sendto(message.encode(), "\0" + address[1:] if address.startswith("@") else address)
+            s.sendto(b"READY=1", "\0" + address[1:] if address.startswith("@") else address)
 
 
 async def run(name: str, runtime: Path, ready: Callable[[], None], attach: bool) -> int:
@@ -360,7 +362,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.DEBUG if options.verbose else logging.INFO, format="%(levelname)s: %(message)s")
     try:
         options.runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
-        return asyncio.run(run(options.name, options.runtime, lambda: notify("READY=1"), options.attach))
+        return asyncio.run(run(options.name, options.runtime, tell_ready, options.attach))
     except MaglensError as error:
         print(error.explain(), file=sys.stderr)
         return 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from maglens_driver.errors import Refused
 from maglens_driver.frame import Meta
@@ -19,9 +20,11 @@ from maglens_driver.virtual.lens import LensData
 from maglens_driver.virtual.mark import Mark
 from maglens_driver.virtual.optics import Optics
 from maglens_driver.virtual.picture import Composer, Rendered
-from maglens_driver.virtual.render import Renderer
+from maglens_driver.virtual.render import Renderer, scaled
 
 Size = tuple[int, int]
+PREPARE_S: Final = 2.0  # a fast machine renders every size in it
+_PROVISIONAL: Final = -1  # version of a picture that was scaled from another size
 
 
 class VirtualCamera:
@@ -68,16 +71,23 @@ class VirtualCamera:
                 self._changed.notify_all()
         return clamped
 
-    def prepare(self, modes: Iterable[Mode]) -> None:
-        """Render every size of ``modes`` at the present settings, so that :meth:`select` finds its picture ready."""
-        for size in dict.fromkeys((m.width, m.height) for m in modes):
+    def prepare(self, budget_s: float = PREPARE_S) -> None:
+        """Render sizes at the present settings, the smallest first; others until ``budget_s`` seconds have passed."""
+        until = time.monotonic() + budget_s
+        for size in sorted({(m.width, m.height) for m in self.descriptor.modes}):
             self._render(size)
+            if time.monotonic() > until:
+                return
 
     def select(self, mode: Mode) -> None:
-        """Choose the mode of the frames to come. Takes no longer than a copy where the size has been prepared."""
+        """Choose the mode of the frames to come.
+
+        Takes no longer than a copy where the size has been rendered before; else, where any has, than to scale that:
+        frames are then soft until the thread has rendered the size.
+        """
         size = mode.width, mode.height
         if size not in self._rendered:
-            self._render(size)
+            self._provide(size)
         with self._changed:
             self._composer = Composer(self._rendered[size][1], mode)
             if self._thread is None and self._open:
@@ -105,6 +115,15 @@ class VirtualCamera:
             thread = self._thread
         if thread is not None:
             thread.join()
+
+    def _provide(self, size: Size) -> None:
+        with self._rendering:
+            others = [rendered for _, rendered in self._rendered.values()]
+            if others:
+                nearest = max(others, key=lambda r: r.luma.size)
+                self._rendered[size] = _PROVISIONAL, scaled(nearest, *size)
+        if not others:
+            self._render(size)
 
     def _render(self, size: Size) -> None:
         with self._rendering:

@@ -70,9 +70,7 @@ class Canvas:
         rx, ry = rx * self._scale, ry * self._scale
         self._draw.ellipse((x - rx, y - ry, x + rx, y + ry), fill=(*color, 255))
 
-    def box(  # noqa: PLR0917 - four edges in the order of a bounding box
-        self, left: float, bottom: float, right: float, top: float, color: Color, radius: float = 0.0
-    ) -> None:
+    def box(self, left: float, bottom: float, right: float, top: float, color: Color, radius: float = 0.0) -> None:
         """A filled rectangle with corners rounded by ``radius``."""
         x0, y0 = self._at((left, top))
         x1, y1 = self._at((right, bottom))

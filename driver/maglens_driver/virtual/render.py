@@ -170,6 +170,23 @@ class Renderer:
         draw.text((3 * pad, middle), settings, font=small, fill=(255, 222, 140, 255))
 
 
+def scaled(picture: Rendered, width: int, height: int) -> Rendered:
+    """Another size of a picture, quickly and without its balloons; cropped where the shapes differ."""
+    have_height, have_width = picture.luma.shape
+    scale = max(width / have_width, height / have_height)
+    left, top = (have_width - width / scale) / 2, (have_height - height / scale) / 2
+    box = left, top, have_width - left, have_height - top
+
+    def plane(values: Bytes, shrink: int) -> Bytes:
+        part = (box[0] / shrink, box[1] / shrink, box[2] / shrink, box[3] / shrink)
+        size = width // shrink, height // shrink
+        return np.array(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR, part))
+
+    chroma = np.stack([plane(np.ascontiguousarray(picture.chroma[:, :, i]), 2) for i in (0, 1)], axis=2)
+    empty = np.zeros((0, 0), np.int16)
+    return Rendered(plane(picture.luma, 1), chroma, empty, empty, (), picture.scale * scale, picture.meta)
+
+
 def _over(color: Image.Image, through: Image.Image, below: Image.Image) -> Image.Image:
     """Premultiplied ``color`` over ``below``, of which ``through`` (0 to 255) is let through."""
     seen = ImageChops.multiply(below, Image.merge("RGB", (through, through, through)))

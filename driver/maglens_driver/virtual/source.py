@@ -70,8 +70,8 @@ class VirtualSource:
         return self._seq
 
     async def prepare(self) -> None:
-        """Render every size beforehand, so that configure and start take no time."""
-        await asyncio.to_thread(self.camera.prepare, self.modes)
+        """Render pictures beforehand, so that configure and start take no time."""
+        await asyncio.to_thread(self.camera.prepare)
 
     async def configure(self, want: Mode, test_only: bool = False) -> Mode:
         self._check()
