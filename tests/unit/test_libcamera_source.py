@@ -179,8 +179,8 @@ def test_without_library_names_the_package(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("planes", [1, 2])
-def test_frames_come_without_a_copy(planes: int) -> None:
+@pytest.mark.parametrize(("planes", "untold"), [(1, False), (2, False), (2, True)])
+def test_frames_come_without_a_copy(planes: int, untold: bool) -> None:
     async def body(source: LibcameraSource) -> None:
         mode = await source.configure(wanted(source))
         assert mode == wanted(source)
@@ -199,7 +199,7 @@ def test_frames_come_without_a_copy(planes: int) -> None:
         assert source.counters["frames"] == count
         assert sink.lost_why == [] and sink.drops == []
 
-    scenario(body, planes=planes)
+    scenario(body, planes=planes, untold=untold)
 
 
 def test_planes_apart_are_gathered() -> None:

@@ -185,7 +185,7 @@ class LibCamera:
         interval = Fraction(self._mode.numerator, self._mode.denominator)
         initial: dict[binding.ControlId, object] = {self._ids[n]: v for n, v in self._sticky.items()}
         if self._limits is not None:
-            micros = round(interval * 1_000_000)
+            micros = int(interval * 1_000_000)
             initial[self._ids["FrameDurationLimits"]] = (micros, micros)
         self._pending.clear()
         self._camera.start(initial)
@@ -243,11 +243,14 @@ class LibCamera:
                 raise CameraRefusal(Refusal.FAILED, "libcamera cancelled a request: the camera is gone")
             index = request.cookie
             metadata = self._buffers[index].metadata
-            if metadata.status != self._library.FrameMetadata.Status.Success:
-                spoiled(metadata.sequence)
+            # 0.4's virtual pipeline leaves this structure as it found it in memory: its frames have no time.
+            told = 0 < metadata.timestamp <= time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            sequence = metadata.sequence if told else request.sequence
+            if told and metadata.status != self._library.FrameMetadata.Status.Success:
+                spoiled(sequence)
                 self.give_back(self.epoch, index)
                 continue
-            result.append(self._frame(request, index, metadata))
+            result.append(self._frame(request, index, metadata, sequence))
         return result
 
     def set(self, cid: int, value: int) -> list[ValueBody]:
@@ -312,7 +315,7 @@ class LibCamera:
         if self._limits is None:
             return [Fraction(1, NOMINAL_RATE)]
         low, high = self._limits
-        fitting = [Fraction(1, rate) for rate in RATES if low <= round(1_000_000 / rate) <= high]
+        fitting = [Fraction(1, rate) for rate in RATES if low <= 1_000_000 // rate <= high]
         return fitting or [Fraction(low, 1_000_000)]
 
     def _nearest_interval(self, want: ModeBody) -> Fraction:
@@ -320,11 +323,13 @@ class LibCamera:
             return self._intervals()[0]
         wanted = Fraction(want.numerator, want.denominator)
         low, high = self._limits
-        # Compared in the limits' own whole microseconds: 1/30 s is not to become 33333 of them.
-        micros = round(wanted * 1_000_000)
+        # Compared in the limits' own whole microseconds, cut off as pipelines do: 1/30 s is not to become 33333.
+        micros = int(wanted * 1_000_000)
         return wanted if low <= micros <= high else Fraction(min(max(micros, low), high), 1_000_000)
 
-    def _frame(self, request: binding.Request, index: int, metadata: binding.FrameMetadata) -> FrameBody:
+    def _frame(
+        self, request: binding.Request, index: int, metadata: binding.FrameMetadata, sequence: int
+    ) -> FrameBody:
         assert self._mode is not None
         about = self._about(request)
         stamp = _number(about.get("SensorTimestamp")) or metadata.timestamp
@@ -337,7 +342,7 @@ class LibCamera:
             epoch=self.epoch,
             index=index,
             nbytes=nbytes,
-            sequence=metadata.sequence,
+            sequence=sequence,
             timestamp_ns=int(stamp),
             exposure_us=_u32(_number(about.get("ExposureTime"))),
             gain_milli=_u32(_number(about.get("AnalogueGain")) * 1000),
@@ -392,7 +397,7 @@ def _at_interval(body: ModeBody, interval: Fraction) -> ModeBody:
 def _buffer_set(epoch: int, buffers: list[binding.FrameBuffer]) -> BufferSet:
     bodies, descriptors = [], []
     for index, buffer in enumerate(buffers):
-        planes = list(buffer.planes)
+        planes = [plane for plane in buffer.planes if plane.length]  # 0.4 lists empty ones too
         if not 0 < len(planes) <= MAX_PLANES:
             raise CameraRefusal(Refusal.FAILED, f"libcamera made a buffer of {len(planes)} planes")
         spans = [(p.offset, p.length) for p in planes] + [(0, 0)] * (MAX_PLANES - len(planes))

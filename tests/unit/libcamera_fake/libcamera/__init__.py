@@ -5,7 +5,7 @@ The tests put this folder before everything else on the child's import path. ``F
 ``generation`` "0.4" or "0.7" (which controls there are), ``planes`` 1 or 2, ``apart`` (planes in pieces of memory
 of their own), ``unsealed`` (memory that can shrink), ``stop`` "block", ``die_after``, ``cancel_after`` and
 ``hang_after`` so many frames, ``blurred`` (every third frame is spoiled), ``unreadable`` (metadata cannot be
-converted), ``unpaced``.
+converted), ``unpaced``, ``untold`` (nothing is said of a buffer's filling).
 """
 
 from __future__ import annotations
@@ -149,7 +149,8 @@ class FrameBuffer:
             ]
         else:
             whole = self._memory(total, flags)
-            self.planes = [Plane(whole, 0, luma), Plane(whole, luma, total - luma)]
+            # libcamera 0.4's virtual pipeline lists an empty third one.
+            self.planes = [Plane(whole, 0, luma), Plane(whole, luma, total - luma), Plane(whole, total, 0)]
         self.metadata = FrameMetadata(len(self.planes))
 
     def _memory(self, size: int, flags: int) -> int:
@@ -197,6 +198,7 @@ class Request:
 
     def __init__(self, cookie: int) -> None:
         self.cookie = cookie
+        self.sequence = 0
         self.status = RequestStatus.Pending
         self.buffer: FrameBuffer | None = None
         self.controls: dict[str, object] = {}
@@ -232,7 +234,7 @@ _COMMON = {
     "AfMode": (0, 2, 0),
     "AfTrigger": (0, 1, 0),
     "LensPosition": (0.0, 12.0, 1.0),
-    "FrameDurationLimits": (16666, 100000, 33333),
+    "FrameDurationLimits": (16666, 66666, 33333),
     "ScalerCrop": ((0, 0, 1, 1), (0, 0, 2, 2), (0, 0, 1, 1)),
 }
 _NEWER = {
@@ -343,13 +345,17 @@ class Camera:
         metadata = request.buffer.metadata
         blurred = BEHAVIOUR.get("blurred") and self._frames % 3 == 0
         metadata.status = FrameStatus.Error if blurred else FrameStatus.Success
-        metadata.sequence = self._frames - 1
-        metadata.timestamp = time.monotonic_ns()
+        request.sequence = self._frames - 1
+        now = time.monotonic_ns()
+        if BEHAVIOUR.get("untold"):
+            metadata.status, metadata.sequence, metadata.timestamp = FrameStatus.Error, 12345, 0
+        else:
+            metadata.sequence, metadata.timestamp = self._frames - 1, now
         brightness = self.state.get("Brightness", 0.0)
         assert isinstance(brightness, float)
         request.buffer.fill(round(128 + 100 * brightness), 77)
         request.results = {
-            ControlId("SensorTimestamp"): metadata.timestamp,
+            ControlId("SensorTimestamp"): now,
             ControlId("ExposureTime"): self.state.get("ExposureTime", 12345),
             ControlId("AnalogueGain"): self.state.get("AnalogueGain", 2.5),
             ControlId("LensPosition"): self.state.get("LensPosition", 3.25),
