@@ -46,12 +46,10 @@ class App(Protocol):
 
 
 class Rig(Protocol):
-    """A fresh node, and how to open it. ``gap`` is how many intervals an app may go without a picture here."""
+    """A fresh node, and how to open it."""
 
     @property
     def node(self) -> Node: ...
-    @property
-    def gap(self) -> float: ...
     def open(self) -> App: ...
 
 
@@ -314,6 +312,43 @@ async def closing_ends_the_events(rig: Rig) -> None:
         await listener
 
 
+class Lateness:
+    """How late this process's threads are woken while something is measured: what a busy machine takes from all."""
+
+    def __init__(self) -> None:
+        self.worst_ns = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        tick = 0.005
+        before = time.monotonic_ns()
+        while not self._stop.wait(tick):
+            now = time.monotonic_ns()
+            self.worst_ns = max(self.worst_ns, now - before - round(tick * 1e9))
+            before = now
+
+    def __enter__(self) -> Lateness:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def check_gaps(stamps: list[int], interval_ns: int, lateness: Lateness) -> None:
+    """Timestamps rise, and no two are more than two intervals apart, but for what the machine was late."""
+    assert stamps == sorted(set(stamps))
+    gaps = [b - a for a, b in itertools.pairwise(stamps)]
+    allowed = 2 * interval_ns + 2 * lateness.worst_ns
+    widest = gaps.index(max(gaps))
+    assert gaps[widest] <= allowed, (
+        f"a gap of {gaps[widest] / interval_ns:.2f} intervals after {widest} of {len(gaps)} pictures, "
+        f"where threads were {lateness.worst_ns / 1e6:.1f} ms late"
+    )
+
+
 class NumberedSource:
     """Delivers numbered frames at a rate from a thread, as a module's source does."""
 
@@ -376,32 +411,32 @@ async def the_picture_never_breaks_through_attach_swap_and_detach(rig: Rig) -> N
             if picture is not None:
                 pictures.append(picture)
 
-    async with watching(rig) as app:
-        recorder = asyncio.create_task(asyncio.to_thread(record, app))
-        await asyncio.sleep(0.4)
-        for generation in (1, 2):
-            pipeline.begin(generation, format)
-            source = NumberedSource(format, pipeline, generation)
-            await asyncio.sleep(0.5)
-            await asyncio.to_thread(source.stop)
-            pipeline.lost(generation, Gone("pulled"))
-            pipeline.end(Card("Detached", (str(generation),)))
-        await asyncio.sleep(1.0)
-        stop.set()
-        await recorder
+    with Lateness() as lateness:
+        async with watching(rig) as app:
+            recorder = asyncio.create_task(asyncio.to_thread(record, app))
+            await asyncio.sleep(0.4)
+            for generation in (1, 2):
+                pipeline.begin(generation, format)
+                source = NumberedSource(format, pipeline, generation)
+                await asyncio.sleep(0.5)
+                await asyncio.to_thread(source.stop)
+                pipeline.lost(generation, Gone("pulled"))
+                pipeline.end(Card("Detached", (str(generation),)))
+            await asyncio.sleep(1.0)
+            stop.set()
+            await recorder
     stats = pipeline.stats()
     await pipeline.close()
 
     assert lost == [1, 2]
     assert {len(picture.data) for picture in pictures} == {format.nbytes}
     stamps = [picture.timestamp_ns for picture in pictures]
-    assert stamps == sorted(set(stamps))
-    gaps = [(b - a) / format.interval_ns for a, b in itertools.pairwise(stamps)]
-    assert max(gaps) <= rig.gap, f"largest gap {max(gaps):.2f} intervals"
+    check_gaps(stamps, format.interval_ns, lateness)
     ranges = [luma_range(picture.data, format) for picture in pictures]
     shown = [low for low, high in ranges if low == high]
     assert [value for n, value in enumerate(shown) if n == 0 or shown[n - 1] != value][-2:] == [60, 80]
     assert any(low != high for low, high in ranges[-5:]), "the card comes back at the end"
-    assert stats.submitted >= 0.8 * stats.frames_in
+    dropped = stats.frames_in - stats.submitted
+    assert dropped <= 0.1 * stats.frames_in + 4 * lateness.worst_ns / format.interval_ns
     assert stats.cards > 0
     assert stats.repeated > 0

@@ -31,8 +31,6 @@ class MemoryApp:
 
 
 class MemoryRig:
-    gap = 4.0  # of a machine that is busy with other tests
-
     def __init__(self) -> None:
         self.node = MemoryNode([SMALL])
 

@@ -30,6 +30,9 @@ MAX_LINES = 5
 MAX_TEXT = 120  # characters of a title or a line; more is cut
 CACHED = 4  # cards kept as bytes: one is 3 MB at 1080p
 MJPEG_QUALITY = 85
+# From full range (ITU-T T.871) to limited: 16-235 and 16-240 around 128.
+LUMA = [round(16 + value * 219 / 255) for value in range(256)]
+CHROMA = [round(128 + (value - 128) * 112 / 127.5) for value in range(256)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ def _encode(image: Image.Image, mode: Mode) -> bytes:
         return out.getvalue()
     if mode.fourcc not in (NV12, YUYV):
         raise Refused("mode", f"no card in {mode.describe()}")
-    return pack(np.asarray(image), mode).tobytes()
+    return pack(image, mode).tobytes()
 
 
 def draw(card: Card, width: int, height: int) -> Image.Image:
@@ -87,31 +90,24 @@ def draw(card: Card, width: int, height: int) -> Image.Image:
     return image
 
 
-def pack(rgb: Pixels, mode: Mode) -> Pixels:
-    """RGB (height, width, 3) to ``mode`` (NV12 or YUYV): BT.601, limited range, chroma averaged, padding 0."""
-    y, u, v = _bt601(rgb)
-    height, width = y.shape
-    rows = np.zeros((height * 3 // 2 if mode.fourcc == NV12 else height, mode.stride), np.uint8)
-    if mode.fourcc == NV12:
-        rows[:height, :width] = _to_byte(y)
-        rows[height:, 0:width:2] = _to_byte(u.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3)))
-        rows[height:, 1:width:2] = _to_byte(v.reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3)))
+def pack(image: Image.Image, mode: Mode) -> Pixels:
+    """RGB to ``mode`` (NV12 or YUYV): BT.601, limited range, chroma averaged, padding 0. All but the interleaving is
+    Pillow's C, since a slow board draws cards while it streams."""
+    luma, blue, red = image.convert("YCbCr").split()  # JPEG's: full range
+    width, height = image.size
+    nv12 = mode.fourcc == NV12
+    rows = np.zeros((height * 3 // 2 if nv12 else height, mode.stride), np.uint8)
+    y = np.asarray(luma.point(LUMA))
+    u, v = (np.asarray(plane.reduce((2, 2 if nv12 else 1)).point(CHROMA)) for plane in (blue, red))
+    if nv12:
+        rows[:height, :width] = y
+        rows[height:, 0:width:2] = u
+        rows[height:, 1:width:2] = v
     else:
-        rows[:, 0 : 2 * width : 2] = _to_byte(y)
-        rows[:, 1 : 2 * width : 4] = _to_byte(u.reshape(height, width // 2, 2).mean(axis=2))
-        rows[:, 3 : 2 * width : 4] = _to_byte(v.reshape(height, width // 2, 2).mean(axis=2))
+        rows[:, 0 : 2 * width : 2] = y
+        rows[:, 1 : 2 * width : 4] = u
+        rows[:, 3 : 2 * width : 4] = v
     return rows.reshape(-1)
-
-
-def _bt601(rgb: Pixels) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Luma 16-235 and chroma 16-240 of ITU-R BT.601, as floats; coefficients kr 0.299, kb 0.114."""
-    r, g, b = (rgb[..., plane].astype(np.float32) for plane in range(3))
-    luma = 0.299 * r + 0.587 * g + 0.114 * b
-    return 16 + luma * (219 / 255), 128 + (b - luma) * (112 / 255 / 0.886), 128 + (r - luma) * (112 / 255 / 0.701)
-
-
-def _to_byte(values: npt.NDArray[np.float32]) -> Pixels:
-    return np.rint(values).astype(np.uint8)
 
 
 def _ring(pen: ImageDraw.ImageDraw, width: int, height: int, unit: float) -> None:

@@ -18,7 +18,8 @@ class NodeCaps:
     ``controls``: apps see and set controls. ``many_readers``: several files may stream. ``outlives_daemon``: apps
     keep the very same node and a picture while the daemon is restarted. ``fixed_format``: one format from creation
     on. ``inputs``: apps can choose a source. ``usage``: the node knows who watches; where it does not, its state
-    says one streamer always.
+    says one streamer always. ``idle_fill``: it wants pictures while nobody watches too, since a reader that starts
+    gets the last one first, and an old one must not be seen.
     """
 
     controls: bool
@@ -27,6 +28,7 @@ class NodeCaps:
     fixed_format: bool
     inputs: bool
     usage: bool = True
+    idle_fill: bool = False
 
 
 @dataclass(frozen=True, slots=True)

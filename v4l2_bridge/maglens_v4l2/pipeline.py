@@ -7,7 +7,7 @@
     event loop ----begin, end, show----^                              ^---- last frame, card (fillers)
 
 The event loop decides what is shown, the thread when. A source's frames count only between ``begin`` and ``end`` of
-its generation. The thread sleeps while nobody watches.
+its generation. The thread sleeps while nobody watches, unless the node wants cards even then.
 """
 
 from __future__ import annotations
@@ -107,6 +107,7 @@ class Pipeline:
         self._loop = loop
         self._on_lost, self._on_control, self._on_event, self._on_failed = on_lost, on_control, on_event, on_failed
         state = node.state()
+        self._idle_fill = node.caps.idle_fill
 
         self._wake = threading.Condition()
         # Under the lock:
@@ -378,7 +379,7 @@ class Pipeline:
                 if self._placeholder_due:
                     self._placeholder_due = False
                     return self._card_image, None
-                if not self._watched:
+                if not self._watched and not self._idle_fill:
                     self._wake.wait()
                     continue
                 now = time.monotonic_ns()
@@ -387,10 +388,8 @@ class Pipeline:
                     self._wake.wait((due - now) / 1e9)
                     continue
                 frame, self._mailbox = self._mailbox, None
-                hold = now - self._last_frame_ns <= self._hold_ns()
-                return None, _Job(
-                    frame, self._converter, self._format, self._node_generation, self._card_image, hold
-                )
+                hold = self._watched and now - self._last_frame_ns <= self._hold_ns()
+                return None, _Job(frame, self._converter, self._format, self._node_generation, self._card_image, hold)
             return None, None
 
     def _hold_ns(self) -> int:
@@ -410,9 +409,7 @@ class Pipeline:
             return
         now = time.monotonic_ns()
         stamp = self._stamps.frame(frame.exposure_ns, now, job.format.interval_ns)
-        shown = self._node.submit(
-            Frame(lease, nbytes, job.format, frame.seq, stamp, job.node_generation, frame.meta)
-        )
+        shown = self._node.submit(Frame(lease, nbytes, job.format, frame.seq, stamp, job.node_generation, frame.meta))
         with self._wake:
             if cause is not None:
                 self._dropped[cause] += 1
