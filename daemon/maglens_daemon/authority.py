@@ -15,17 +15,13 @@ from typing import Final
 from dbus_fast import Message, MessageType, Variant
 from dbus_fast.aio import MessageBus
 
+from maglens_daemon.errors import Denied
 from maglens_driver import names
-from maglens_driver.errors import MaglensError
 
 log = logging.getLogger(__name__)
 
 ACTION: Final = "org.maglens1.control"
 _ALLOW_INTERACTION: Final = 1
-
-
-class Denied(MaglensError):
-    """The caller may not do this."""
 
 
 def is_member(uid: int) -> bool:

@@ -17,11 +17,10 @@ from dbus_fast import BusType, Message, MessageType, NameFlag, RequestNameReply,
 from dbus_fast.aio import MessageBus
 
 from maglens_daemon import authority, bus_schema
-from maglens_daemon.authority import Denied
-from maglens_daemon.config import ConfigError
-from maglens_daemon.errors import AlreadyRunning, NotFound
+from maglens_daemon.errors import AlreadyRunning, ConfigError, Denied, NotFound
 from maglens_daemon.manager import Manager
-from maglens_daemon.objects import ManagerObject, ModuleObject, NodeObject, module_path
+from maglens_daemon.object_path import module_path
+from maglens_daemon.objects import ManagerObject, ModuleObject, NodeObject
 from maglens_daemon.session import Session
 from maglens_driver import names
 from maglens_driver.errors import Deadline, Gone, MaglensError, Refused, WrongState
@@ -149,7 +148,7 @@ class Bus:
         }
         for session in self._manager.sessions:
             if not session.unplugged:
-                objects[module_path(session)] = ModuleObject(self._manager, session)
+                objects[module_path(session.port.path)] = ModuleObject(self._manager, session)
         self._objects = objects
         for path in [p for p in self._told if p not in objects]:
             del self._told[path]
@@ -170,7 +169,7 @@ class Bus:
             self._signal(path, _PROPERTIES, "PropertiesChanged", [target.interface, changed, []], "sa{sv}as")
 
     def _control_changed(self, session: Session, control: int, value: int) -> None:
-        self._signal(module_path(session), names.BUS_INTERFACE_MODULE, "ControlChanged", [control, value])
+        self._signal(module_path(session.port.path), names.BUS_INTERFACE_MODULE, "ControlChanged", [control, value])
 
     def _signal(self, path: str, interface: str, member: str, body: list[Any], signature: str | None = None) -> None:
         if self._bus is None or not self._bus.connected:

@@ -20,9 +20,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
+from maglens_daemon.errors import ConfigError
 from maglens_daemon.toml_lines import KeyPath, Lines
 from maglens_driver import names
-from maglens_driver.errors import MaglensError
 from maglens_driver.link import limits
 from maglens_driver.mode import NV12, YUYV, Mode, make_mode
 from maglens_v4l2.nodes import NodeKind
@@ -36,10 +36,6 @@ SOURCE_KINDS: Final = ("module", "v4l2", "libcamera")
 RULE_ACTIONS: Final = ("prefer", "never")
 MAX_CARD_NAME: Final = 31  # bytes of struct v4l2_capability's card, without the final zero
 MAX_DWELL_MS: Final = 10_000
-
-
-class ConfigError(MaglensError):
-    """A configuration that cannot be used; the message begins with ``FILE:LINE:``."""
 
 
 class _Unfit(ValueError):

@@ -18,5 +18,20 @@ class AlreadyRunning(MaglensError):
         super().__init__("another maglensd is running", hint=f"systemctl status {names.SERVICE_UNIT}")
 
 
+class Unavailable(MaglensError):
+    """The service does not answer."""
+
+    def __init__(self, message: str, *, hint: str = f"sudo systemctl start {names.SERVICE_UNIT}") -> None:
+        super().__init__(message, hint=hint)
+
+
+class ConfigError(MaglensError):
+    """A configuration that cannot be used; the message begins with ``FILE:LINE:``."""
+
+
+class Denied(MaglensError):
+    """The caller may not do this."""
+
+
 class NoPermission(MaglensError):
     """The system says no."""

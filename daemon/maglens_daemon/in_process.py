@@ -8,45 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
 from maglens_daemon.contract import Contract, negotiate
 from maglens_daemon.session import Session
 from maglens_driver.errors import Gone
-from maglens_driver.link.descriptor import PowerNeeds
-from maglens_driver.link.pd import FixedPdo, PdMessage, PdType, Rdo
+from maglens_driver.gadget.power import Sink
+from maglens_driver.link.pd import FixedPdo, PdMessage
 from maglens_driver.source import Source
 from maglens_driver.virtual.source import VirtualSource
 
 SPEED_MBIT_S: Final = 10_000
 
 
-class VirtualSink:
-    """The module's part of a power contract: takes the largest offer, as much of it as it needs."""
+class SinkLink:
+    """Carries power messages to a module's side in this process."""
 
-    def __init__(self, needs: PowerNeeds) -> None:
-        self._needs = needs
-        self._answers: deque[PdMessage] = deque()
-        self.contract: Rdo | None = None
-        self.is_powered = False
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
 
     def power_send(self, message: PdMessage) -> None:
-        """From the host."""
-        if message.type is PdType.SOURCE_CAPABILITIES:
-            offers = [FixedPdo.unpack(raw) for raw in message.objects]
-            best = max(range(len(offers)), key=lambda i: offers[i].mw)
-            wanted_ma = -(-self._needs.peak_mw * 1000 // offers[best].mv // 10) * 10
-            current = min(wanted_ma, offers[best].ma)
-            self.contract = Rdo(best + 1, current, current, capability_mismatch=current < wanted_ma)
-            self._answers.append(PdMessage(PdType.REQUEST, 0, (self.contract.pack(),)))
-        elif message.type is PdType.PS_RDY:
-            self.is_powered = True
+        """From the host. The bytes go along, as on the wire."""
+        self.sink.receive(PdMessage.unpack(message.pack(source=True)))
 
     def power_receive(self) -> PdMessage | None:
         """To the host."""
-        return self._answers.popleft() if self._answers else None
+        message = self.sink.take()
+        return None if message is None else PdMessage.unpack(message.pack(source=False))
 
 
 class VirtualVisitor:
@@ -56,7 +45,8 @@ class VirtualVisitor:
 
     def __init__(self, source: VirtualSource) -> None:
         self.source = source
-        self.sink = VirtualSink(source.descriptor.power)
+        needs = source.descriptor.power
+        self.sink = Sink(needs.peak_mw, needs.standby_mw)
         self._added_ns = time.monotonic_ns()
         self._gone = asyncio.Event()
 
@@ -73,8 +63,8 @@ class VirtualVisitor:
         return self.source
 
     async def agree(self, source: Source, offered: Sequence[FixedPdo]) -> Contract | None:
-        """The real negotiation with :class:`VirtualSink`; nothing of it waits."""
-        return negotiate(self.sink, offered)
+        """The real negotiation with the gadget's own sink; nothing of it waits."""
+        return negotiate(SinkLink(self.sink), offered)
 
     async def attend(self, source: Source, session: Session) -> None:
         """Nothing to tell but the end."""

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from maglens_daemon import config, instance, journal
 from maglens_daemon.bus import Bus
-from maglens_daemon.config import Config, ConfigError, NodeConfig
-from maglens_daemon.errors import AlreadyRunning, NoPermission
+from maglens_daemon.config import Config, NodeConfig
+from maglens_daemon.errors import AlreadyRunning, ConfigError, NoPermission
 from maglens_daemon.exits import Exit
 from maglens_daemon.heartbeat import beat
 from maglens_daemon.manager import Manager

@@ -9,18 +9,13 @@ from typing import Any, Final
 
 from maglens_daemon import status
 from maglens_daemon.manager import Manager
+from maglens_daemon.object_path import module_path
 from maglens_daemon.session import Session
 from maglens_daemon.version import VERSION
 from maglens_driver import names
 from maglens_driver.errors import Gone
 
 Handler = Callable[..., Awaitable[list[Any]]]
-
-
-def module_path(session: Session) -> str:
-    """The object of a module: its port's path with every unusual character as _xx."""
-    escaped = "".join(c if c.isascii() and c.isalnum() else f"_{ord(c):02x}" for c in session.port.path)
-    return f"{names.BUS_PATH}/module/{escaped}"
 
 
 class ManagerObject:
@@ -40,7 +35,7 @@ class ManagerObject:
         return {
             "Version": VERSION,
             "State": status.state_line(manager),
-            "Modules": [module_path(s) for s in manager.sessions if not s.unplugged],
+            "Modules": [module_path(s.port.path) for s in manager.sessions if not s.unplugged],
             "Playing": playing.key if playing else "",
             "Choice": manager.pinned,
             "Granted": manager.granted_mw,

@@ -40,6 +40,7 @@ SERVICE = "maglensd.service"
 # those daemons look, which for PREFIX=/usr/local is not below it.
 FILES = (
     ("daemon/system/maglensd.service", "{lib}/systemd/system/maglensd.service"),
+    ("driver/maglens_driver/gadget/maglens-sim@.service", "{lib}/systemd/system/maglens-sim@.service"),
     ("daemon/system/maglens.sysusers", "{lib}/sysusers.d/maglens.conf"),
     ("daemon/system/maglens.tmpfiles", "{lib}/tmpfiles.d/maglens.conf"),
     ("daemon/system/maglens.modprobe", "{lib}/modprobe.d/maglens.conf"),

@@ -1,23 +1,145 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Main: the program ``maglens``."""
+"""Main: the program ``maglens``. Each command imports what it needs when it is called: none waits for another's."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import importlib
+import inspect
+import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Final
 
+from maglens_daemon.errors import ConfigError, Denied, NoPermission, NotFound, Unavailable
 from maglens_daemon.exits import Exit
-from maglens_daemon.version import VERSION
+from maglens_driver.errors import MaglensError
+
+_STATUSES: Final[tuple[tuple[type[MaglensError], Exit], ...]] = (
+    (NotFound, Exit.NOT_FOUND),
+    (Unavailable, Exit.UNAVAILABLE),
+    (Denied, Exit.NO_PERMISSION),
+    (NoPermission, Exit.NO_PERMISSION),
+    (ConfigError, Exit.CONFIG),
+)
+_INTERRUPTED: Final = 128 + signal.SIGINT
+_DEBUG: Final = "MAGLENS_DEBUG"
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands."""
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
+    top = argparse.ArgumentParser(
+        prog="maglens", description="look at and control snap-on camera modules", parents=[shared]
+    )
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, run: str, text: str, to: Any = commands) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = to.add_parser(name, help=text, description=text, parents=[shared])
+        made.set_defaults(run=run)
+        return made
+
+    add("status", "show:status", "what plays, every module, and the camera that apps see")
+    add("watch", "show:watch", "the same as it changes, until interrupted")
+    modules = add("modules", "show:modules", "modules that are snapped on")
+    modules.add_argument("-v", "--verbose", action="store_true", help="power, link and frames too")
+    use = add("use", "show:use", "choose what plays")
+    use.add_argument("source", help="maker/model/serial, serial, model or port of a module, or auto")
+    add("reload", "show:reload", "read the configuration again")
+    _add_control(add)
+    _add_sim(
+        add("sim", "sim:listing", "virtual modules, for a kernel with dummy_hcd or a board with a device port"), add
+    )
+    add("doctor", "doctor:run", "what this machine lacks, and the command that mends it")
+    _add_preview(add("preview", "preview:run", "a virtual module through the real pipeline, without kernel and root"))
+    add("version", "version:run", "version of maglens")
+    complete = add("complete", "complete:run", argparse.SUPPRESS)
+    complete.add_argument("words", nargs="*")
+    return top
+
+
+def _add_control(add: Any) -> None:
+    control = add("control", "control:run", "look at and set a module's controls")
+    actions = control.add_subparsers(metavar="ACTION", required=True, dest="action")
+    for name, text, words in (
+        ("list", "every control with its value and range", 0),
+        ("get", "values", "+"),
+        ("set", "write values, as NAME=VALUE", "+"),
+        ("reset", "write defaults, to all or to those named", "*"),
+    ):
+        action = add(name, "control:run", text, actions)
+        action.add_argument("-m", "--module", help="maker/model/serial, serial, model or port; default: what plays")
+        if words:
+            action.add_argument("name", nargs=words, metavar="NAME=VALUE" if name == "set" else "NAME")
+        else:
+            action.set_defaults(name=[])
+
+
+def _add_sim(sim: argparse.ArgumentParser, add: Any) -> None:
+    actions = sim.add_subparsers(metavar="ACTION", required=True)
+    module = "LENS or LENS:LABEL, as 35mm or 35mm:second"
+    attach = add("attach", "sim:attach", "snap a virtual module on", actions)
+    attach.add_argument("module", help=module)
+    attach.add_argument("--udc", help="device controller; default: the first free one")
+    detach = add("detach", "sim:detach", "snap it off", actions)
+    detach.add_argument("module", nargs="?", help=f"{module}; default: the one that is on")
+    swap = add("swap", "sim:swap", "snap off what is on, and another on at the same place", actions)
+    swap.add_argument("module", help=module)
+    add("list", "sim:listing", "lenses, and virtual modules that run", actions)
+    ring = add("ring", "sim:ring", "turn a ring, as a hand does", actions)
+    ring.add_argument("ring", choices=("focus", "iris", "zoom"))
+    ring.add_argument("value", type=int, help="in the units of its control")
+    ring.add_argument("-m", "--module", help=f"{module}; default: the one that is on")
+    fault = add("fault", "sim:fault", "misbehave; the fault none ends all", actions)
+    fault.add_argument("fault", help="as stall, bounce, payload-crc; a wrong one lists all")
+    fault.add_argument("-m", "--module", help=f"{module}; default: the one that is on")
+    fault.add_argument("--count", type=int, default=1, help="so many times (default 1)")
+    fault.add_argument("--value", type=int, default=0, help="how much, as the fault says (default: its own)")
+    fault.add_argument("--skip", type=int, default=0, help="after so many good occasions")
+    stop = add("stop", "sim:stop", "end virtual modules and their services", actions)
+    stop.add_argument("module", nargs="?", help=f"{module}; default: all")
+
+
+def _add_preview(preview: argparse.ArgumentParser) -> None:
+    preview.add_argument("--in-process", action="store_true", required=True, help="everything in this one process")
+    preview.add_argument("--lens", action="append", help="virtual module; several are swapped in turn (default 35mm)")
+    preview.add_argument("--out", help="file to write (.y4m needs nothing, others ffmpeg); default: a window")
+    preview.add_argument("--seconds", type=float, default=0.0, help="per module; default: 5 into a file, else no end")
+    preview.add_argument("--size", default="1280x720", help="of the picture (default 1280x720)")
+    preview.add_argument("--rate", type=int, default=30, help="frames per second (default 30)")
+
+
+def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """People see one line; who looks for the defect sets MAGLENS_DEBUG."""
+    print(
+        f"maglens: unexpected {kind.__name__}: {error}\n  try: {_DEBUG}=1 maglens ..., and report it", file=sys.stderr
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit statuses are :class:`Exit`'s."""
-    parser = argparse.ArgumentParser(prog="maglens", description="look at and control snap-on camera modules")
-    parser.add_argument("command", choices=("version",))
-    parser.parse_args(arguments)
-    print(f"maglens {VERSION}")
-    return Exit.OK
+    if _DEBUG not in os.environ:
+        sys.excepthook = _one_line
+    args = parser().parse_args(arguments)
+    args.json = getattr(args, "json", False)
+    module, _, function = args.run.partition(":")
+    run = getattr(importlib.import_module(f"maglens_daemon.cli.{module}"), function)
+    try:
+        status = asyncio.run(run(args)) if inspect.iscoroutinefunction(run) else run(args)
+        sys.stdout.flush()
+    except MaglensError as error:
+        print(f"maglens: {error.explain()}", file=sys.stderr)
+        return next((status for kind, status in _STATUSES if isinstance(error, kind)), Exit.FAILED)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at exit
+        return Exit.OK
+    return int(status)
 
 
 if __name__ == "__main__":

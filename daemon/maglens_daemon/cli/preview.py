@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Preview: ``maglens preview --in-process``. Virtual modules snap on and off the real manager, session, contract and
+pipeline, whose node is memory; what an app would see goes into a window or a file. No kernel module, no root."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, Final
+
+import numpy as np
+
+from maglens_daemon.cli.output import emit, say
+from maglens_daemon.config import Config, NodeConfig
+from maglens_daemon.exits import Exit
+from maglens_daemon.in_process import SPEED_MBIT_S, VirtualVisitor
+from maglens_daemon.manager import Manager
+from maglens_daemon.status import status
+from maglens_driver.errors import Gone, MaglensError, MissingDependency
+from maglens_driver.mode import Mode
+from maglens_driver.virtual.source import VirtualSource
+from maglens_v4l2.memory_node import MemoryNode, MemoryReader
+from maglens_v4l2.node import Node
+
+CARD_S: Final = 1.0  # of the card before, between and after modules, in a file
+FILE_S: Final = 5.0
+READ_S: Final = 1.0
+PORT: Final = "preview"
+_WINDOW_CLOSED: Final = 123  # of ffplay
+_INSTALL_FFMPEG: Final = "sudo apt-get install ffmpeg"
+
+Writer = Callable[[memoryview], None]
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``WIDTHxHEIGHT``"""
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise MaglensError(f"{text!r} is no size", hint="--size 1280x720")
+    return int(width), int(height)
+
+
+def y4m_header(mode: Mode) -> bytes:
+    """Head of a YUV4MPEG2 file of 4:2:0 frames."""
+    rate = 1 / mode.interval
+    return f"YUV4MPEG2 W{mode.width} H{mode.height} F{rate.numerator}:{rate.denominator} Ip A1:1 C420mpeg2\n".encode()
+
+
+def y4m_frame(picture: memoryview, mode: Mode) -> bytes:
+    """One NV12 picture with unpadded rows as a YUV4MPEG2 frame: the chroma planes apart."""
+    flat = np.frombuffer(picture, np.uint8)
+    luma, chroma = flat[: mode.width * mode.height], flat[mode.width * mode.height :]
+    return b"FRAME\n" + luma.tobytes() + chroma[0::2].tobytes() + chroma[1::2].tobytes()
+
+
+def _raw_input(mode: Mode) -> list[str]:
+    rate = 1 / mode.interval
+    size = f"{mode.width}x{mode.height}"
+    return ["-f", "rawvideo", "-pixel_format", "nv12", "-video_size", size, "-framerate", str(rate), "-i", "-"]
+
+
+def _player(mode: Mode) -> list[str]:
+    if shutil.which("ffplay") is None:
+        raise MissingDependency("a window needs ffplay, which is not installed", hint=_INSTALL_FFMPEG)
+    return ["ffplay", "-loglevel", "error", "-window_title", "maglens", "-fflags", "nobuffer", *_raw_input(mode)]
+
+
+def _encoder(mode: Mode, out: Path) -> list[str]:
+    if shutil.which("ffmpeg") is None:
+        raise MissingDependency(
+            f"{out.suffix or 'this kind of file'} needs ffmpeg, which is not installed",
+            hint=f"{_INSTALL_FFMPEG}, or --out {out.with_suffix('.y4m')}",
+        )
+    return ["ffmpeg", "-loglevel", "error", "-y", *_raw_input(mode), "-pix_fmt", "yuv420p", str(out)]
+
+
+class Recorder:
+    """An app: reads the node in a thread of its own and writes every picture."""
+
+    def __init__(self, node: MemoryNode, writer: Writer) -> None:
+        self._reader: MemoryReader = node.open()
+        self._writer = writer
+        self._loop = asyncio.get_running_loop()
+        self.ended = asyncio.Event()
+        self.frames = 0
+        self._halt = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="preview", daemon=True)
+        self._reader.start()
+        self._thread.start()
+
+    def _run(self) -> None:
+        # The node being closed and the window being closed both end the recording.
+        with contextlib.suppress(Gone, BrokenPipeError):
+            while not self._halt.is_set():
+                shown = self._reader.read(READ_S)
+                if shown is not None:
+                    self._writer(self._reader.picture(shown))
+                    self._reader.give_back(shown)
+                    self.frames += 1
+        self._loop.call_soon_threadsafe(self.ended.set)
+
+    async def close(self) -> None:
+        """Finish the picture at hand and end."""
+        self._halt.set()
+        await asyncio.to_thread(self._thread.join)
+        self._reader.close()
+
+
+async def _play(manager: Manager, source: VirtualSource, seconds: float, ended: asyncio.Event) -> None:
+    """One module's stay."""
+    visitor = VirtualVisitor(source)
+    manager.arrive(PORT, SPEED_MBIT_S, visitor)
+    await _pause(seconds, ended)
+    visitor.unplug()
+    manager.depart(PORT)
+
+
+async def _pause(seconds: float, ended: asyncio.Event) -> None:
+    """Let time pass; 0 is for ever. Returns early when the recording ends."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds or None):
+            await ended.wait()
+
+
+async def _show(settings: NodeConfig, lenses: Sequence[str], seconds: float, writer: Writer) -> dict[str, object]:
+    """The whole show: card, each module in turn, card. Returns what the status said at the height of it."""
+    made: list[MemoryNode] = []
+
+    async def open_node(wanted: NodeConfig) -> Node:
+        made.append(MemoryNode([wanted.mode]))
+        return made[-1]
+
+    sources = [VirtualSource(lens) for lens in lenses]
+    for source in sources:
+        say_progress(f"rendering {source.descriptor.lens.name}")
+        await source.prepare()
+    manager = Manager(replace(Config(), node=settings), open_node)
+    tasks = [asyncio.create_task(manager.keep_node()), asyncio.create_task(manager.direct())]
+    await manager.settled.wait()
+    recorder = Recorder(made[0], writer)
+    said: dict[str, object] = {}
+    try:
+        await _pause(CARD_S, recorder.ended)
+        for source in sources:
+            say_progress(f"{source.descriptor.lens.name} snaps on")
+            await _play(manager, source, seconds, recorder.ended)
+            said = dict(status(manager)["node"]["counters"])
+            await _pause(CARD_S, recorder.ended)
+    finally:
+        await recorder.close()
+        await manager.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for source in sources:
+            await source.close()
+    return {"frames": recorder.frames, **said}
+
+
+def say_progress(text: str) -> None:
+    """To standard error, so that JSON stays alone on standard output."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _pipe_writer(stream: IO[bytes]) -> Writer:
+    def write(picture: memoryview) -> None:
+        stream.write(picture)
+
+    return write
+
+
+def run(args: argparse.Namespace) -> int:
+    """Into a window, or into ``--out``."""
+    width, height = parse_size(args.size)
+    settings = NodeConfig(name=PORT, format="NV12", width=width, height=height, rate=Fraction(args.rate))
+    mode, lenses = settings.mode, args.lens or ["35mm"]
+    out = Path(args.out) if args.out else None
+    seconds = args.seconds or (FILE_S if out is not None or len(lenses) > 1 else 0.0)
+    if out is not None and out.suffix == ".y4m":
+        with out.open("wb") as file:
+            file.write(y4m_header(mode))
+            said = asyncio.run(_show(settings, lenses, seconds, lambda picture: _write_y4m(file, picture, mode)))
+    else:
+        said = _through(_encoder(mode, out) if out is not None else _player(mode), settings, lenses, seconds)
+    if args.json:
+        emit({"out": str(out) if out else None, **said})
+    elif out is not None:
+        say(f"{out}: {said['frames']} frames")
+    return Exit.OK
+
+
+def _write_y4m(file: IO[bytes], picture: memoryview, mode: Mode) -> None:
+    file.write(y4m_frame(picture, mode))
+
+
+def _through(
+    command: Sequence[str], settings: NodeConfig, lenses: Sequence[str], seconds: float
+) -> dict[str, object]:
+    """Pipe the show into a program. Raises when that fails by itself."""
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as program:
+        assert program.stdin is not None
+        said = asyncio.run(_show(settings, lenses, seconds, _pipe_writer(program.stdin)))
+        with contextlib.suppress(BrokenPipeError):  # a window that was closed
+            program.stdin.close()
+    if program.returncode not in (0, _WINDOW_CLOSED):
+        raise MaglensError(f"{command[0]} ended with {program.returncode}", hint=" ".join(command))
+    return said
