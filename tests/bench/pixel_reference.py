@@ -13,12 +13,16 @@ V_ONE = 256  # sum of a row's vertical weights (pixels/scale.h)
 H_ONE = 16384  # sum of a pixel's horizontal weights
 
 
-def axis(src: int, dst: int, flip: bool, one: int) -> I64:
-    """Weights (dst, src) of the triangle filter, in exact integers: see axis_init in pixels/scale.c."""
-    unit, half = 2 * dst, 2 * max(src, dst)
+def axis(src: int, dst: int, flip: bool, one: int, span: tuple[int, int] | None = None) -> I64:
+    """Weights (dst, src) of the triangle filter, in exact integers: see axis_init in pixels/scale.c.
+
+    The picture spans num / den of the source's samples; all of them unless a span says otherwise.
+    """
+    num, den = span or (src, 1)
+    unit, half = 2 * dst * den, 2 * max(num, dst * den)
     i = np.arange(dst, dtype=np.int64)[:, None]
     j = np.arange(src, dtype=np.int64)[None, :]
-    weight = np.maximum(0, half - np.abs(unit * j - ((2 * i + 1) * src - dst)))
+    weight = np.maximum(0, half - np.abs(unit * j - ((2 * i + 1) * num - dst * den)))
     total = weight.sum(axis=1, keepdims=True)
     edges = (np.cumsum(weight, axis=1) * one + total // 2) // total
     share = np.diff(edges, axis=1, prepend=0)

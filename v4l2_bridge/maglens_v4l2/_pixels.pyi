@@ -27,6 +27,11 @@ def fill(
 ) -> None:
     """One colour over the whole picture; padding bytes of each row stay as they were."""
 
+def unpack(
+    fourcc: Fourcc, width: int, height: int, stride: int, src: Bytes, bits: Literal[8, 16], dst: Bytes, /
+) -> None:
+    """A packed Bayer picture to one sample after the other, rows tight: native uint16, or the upper 8 bits."""
+
 def crc32c(data: Bytes, init: int = 0, *, way: Literal["portable", "hardware", "vpclmul"] | None = None) -> int:
     """CRC-32C (Castagnoli) of `data`, continuing from `init`; by the fastest way here unless one is named."""
 
@@ -76,3 +81,69 @@ class JpegDecoder:
 
         ValueError, dst untouched: no picture, another size, another colour space, more than 48 MiB.
         """
+
+@final
+class Developer:
+    """Develops packed Bayer frames (V4L2's p[RgGB]AA, p[RgGB]CC) to NV12 or YUYV in one pass.
+
+    The source's width and the crop's x and width are multiples of 4. A result at most half the crop's size is made
+    of whole quads averaged in linear light (`bin`), a larger one is demosaiced; what is not of the wanted size then
+    goes through Scaler's filter. `threads` rows bands are worked on at a time; neither their number nor `level`
+    changes a bit of the result.
+    """
+
+    def __new__(
+        cls,
+        src_fourcc: Fourcc,
+        src_width: int,
+        src_height: int,
+        src_stride: int,
+        dst_fourcc: Fourcc,
+        dst_width: int,
+        dst_height: int,
+        dst_stride: int,
+        *,
+        fit: Literal["letterbox", "stretch"] = "letterbox",
+        crop: tuple[int, int, int, int] | None = None,
+        rect: tuple[int, int, int, int] | None = None,
+        threads: int = 1,
+        zones: tuple[int, int] = (1, 1),
+        level: Level | None = None,
+    ) -> Developer: ...
+    def tune(
+        self,
+        black: float,
+        white: float,
+        gains: tuple[float, float, float],
+        matrix: tuple[float, ...],
+        curve: Bytes,
+        falloff: Bytes | None = None,
+    ) -> None:
+        """What the next frames are developed with; ValueError leaves the old tuning.
+
+        black, white: sample values. gains: R, G, B, at most 3.99. matrix: nine entries by rows, each row adding up
+        to 1. curve: 8193 native uint16, the output (65535 is white) for k / 8192 of linear white. falloff: native
+        doubles, the gain against vignetting at even steps of the squared distance from the centre (first) to the
+        corner (last), 2 to 1025 of them, 0.25 to 3.99.
+        """
+
+    def run(self, src: Bytes, dst: Bytes, stats: Bytes | None = None, /) -> None:
+        """Develops one frame. RuntimeError before the first tune().
+
+        stats: native uint64, aligned to 8 bytes: for each zone, by rows, seven numbers (quads measured; of these
+        clipped; sums of r, g, b over the others, g of both greens; sum of (r + 2 g + b) / 4; sum of squared
+        differences of neighbouring greens, each / 8), then 128 counts of luma. Linear light after gains: 8191 is
+        white. One quad row in four is measured.
+        """
+    @property
+    def src_bytes(self) -> int: ...
+    @property
+    def dst_bytes(self) -> int: ...
+    @property
+    def stats_bytes(self) -> int: ...
+    @property
+    def placed(self) -> tuple[int, int, int, int]:
+        """(x, y, width, height) of the picture inside dst."""
+    @property
+    def bin(self) -> int:
+        """Quads averaged to a pixel, each way; 0: demosaiced at full size."""

@@ -44,6 +44,49 @@ static PyObject *fill(PyObject *module, PyObject *args)
 	Py_RETURN_NONE;
 }
 
+static PyObject *unpack(PyObject *module, PyObject *args)
+{
+	struct ml_bayer from;
+	struct ml_widen_job job = { 0 };
+	uint32_t fourcc;
+	int w, h, stride, bits;
+	PyObject *source, *to;
+	Py_buffer src, dst;
+	size_t row;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "O&iiiOiO:unpack", ml_fourcc_from, &fourcc, &w, &h, &stride, &source, &bits, &to) ||
+	    !ml_bayer_from(fourcc, w, h, stride, &from))
+		return NULL;
+	if (bits != 8 && bits != 16)
+		return PyErr_Format(PyExc_ValueError, "bits is 8 or 16, not %d", bits);
+	row = (size_t)w * (size_t)bits / 8;
+	if (!ml_buffer_get(source, "src", false, ml_bayer_bytes(&from), &src))
+		return NULL;
+	if (!ml_buffer_get(to, "dst", true, row * (size_t)h, &dst)) {
+		PyBuffer_Release(&src);
+		return NULL;
+	}
+	if (!ml_buffers_apart(&src, &dst))
+		return NULL;
+	Py_BEGIN_ALLOW_THREADS
+	job.bits = from.bits;
+	job.quads = w / 2;
+	job.bytewise = bits == 8;
+	for (int32_t y = 0; y < h; y++) {
+		const size_t at = (size_t)from.stride * (size_t)y;
+
+		job.row = (const uint8_t *)src.buf + at;
+		job.bytes = ml_bayer_bytes(&from) - at;
+		job.out = (uint8_t *)dst.buf + row * (size_t)y;
+		ml_raw_ops(ml_level_best())->widen(&job);
+	}
+	Py_END_ALLOW_THREADS
+	PyBuffer_Release(&src);
+	PyBuffer_Release(&dst);
+	Py_RETURN_NONE;
+}
+
 static int crc_way(const char *name, enum ml_crc_way *way)
 {
 	static const char *const names[ML_CRC_WAYS] = { "portable", "hardware", "vpclmul" };
@@ -115,6 +158,8 @@ static PyMethodDef functions[] = {
 	{ "image_bytes", image_bytes, METH_VARARGS,
 	  "image_bytes(fourcc, width, height, stride=0) -> bytes that a buffer of this picture must have." },
 	{ "fill", fill, METH_VARARGS, "fill(fourcc, width, height, stride, dst, y, u=128, v=128): one colour." },
+	{ "unpack", unpack, METH_VARARGS,
+	  "unpack(fourcc, width, height, stride, src, bits, dst): packed samples one by one, tight rows." },
 	{ "crc32c", (PyCFunction)(void (*)(void))crc32c, METH_VARARGS | METH_KEYWORDS,
 	  "crc32c(data, init=0, *, way=None) -> CRC-32C of data, continuing from init." },
 	{ "levels", levels, METH_NOARGS, "levels() -> the SIMD levels of this processor, worst first." },

@@ -13,7 +13,7 @@ struct developer_object {
 	struct ml_develop *develop;
 };
 
-static bool source_from(uint32_t fourcc, int width, int height, int stride, struct ml_bayer *src)
+bool ml_bayer_from(uint32_t fourcc, int width, int height, int stride, struct ml_bayer *src)
 {
 	const char *wrong;
 
@@ -58,7 +58,7 @@ static PyObject *developer_new(PyTypeObject *type, PyObject *args, PyObject *kwa
 					 &sh, &ss, ml_fourcc_from, &to, &dw, &dh, &ds, &fit, &crop, &rect, &c.threads,
 					 &zones_x, &zones_y, ml_level_from, &c.level))
 		return NULL;
-	if (!source_from(from, sw, sh, ss, &c.src) || !ml_image_from("dst", to, dw, dh, ds, &c.dst) ||
+	if (!ml_bayer_from(from, sw, sh, ss, &c.src) || !ml_image_from("dst", to, dw, dh, ds, &c.dst) ||
 	    !ml_fit_from(fit, &c.fit) || !crop_from(crop, &c) ||
 	    !ml_rect_from("rect", rect, c.dst.width, c.dst.height, &c.rect))
 		return NULL;

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "cpu.h"
+#include "develop.h"
 #include "image.h"
 #include "scale.h"
 
@@ -34,6 +35,9 @@ bool ml_buffers_apart(Py_buffer *src, Py_buffer *dst);
 
 /* Checks @im, @stride 0 meaning tight; false with ValueError set, the message led by @name. */
 bool ml_image_from(const char *name, uint32_t fourcc, int width, int height, int stride, struct ml_image *im);
+
+/* The same for a packed Bayer picture. */
+bool ml_bayer_from(uint32_t fourcc, int width, int height, int stride, struct ml_bayer *src);
 
 /* An even rectangle from a tuple (x, y, width, height) inside @width x @height, or all of it from None. */
 bool ml_rect_from(const char *name, PyObject *o, int width, int height, struct ml_rect *r);

@@ -14,6 +14,8 @@
 #ifndef ML_RAW_H
 #define ML_RAW_H
 
+#include <stdbool.h>
+
 #include "cpu.h"
 #include "image.h"
 
@@ -92,6 +94,15 @@ struct ml_unpack_job {
 	int16_t *out[2];          /* even and odd columns; padded to whole blocks with zeros */
 };
 
+/* A packed row to one sample after the other: uint16_t, or the upper 8 bits. */
+struct ml_widen_job {
+	const uint8_t *row;
+	size_t bytes; /* that may be read from there */
+	int32_t bits, quads;
+	bool bytewise;
+	uint8_t *out;
+};
+
 /* Sums over one zone's part of a quad row (or over a zone, once added up). */
 struct ml_zone {
 	uint64_t quads;    /* measured */
@@ -113,6 +124,7 @@ struct ml_measure_job {
 /* The kernels of one SIMD level. */
 struct ml_raw_ops {
 	void (*unpack)(const struct ml_unpack_job *job);
+	void (*widen)(const struct ml_widen_job *job);
 	void (*green)(const struct ml_green_job *job);
 	void (*quads)(const struct ml_quad_job *job);
 	void (*pixels)(const struct ml_pixel_job *job);

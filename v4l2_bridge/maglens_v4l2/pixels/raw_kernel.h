@@ -55,25 +55,34 @@ INLINE void unpack_block(const struct ml_unpack_job *job, const uint8_t *from, i
 	}
 }
 
+INLINE size_t block_bytes(int bits)
+{
+	return bits == 10 ? ML_BLOCK * 5 / 2 : ML_BLOCK * 3;
+}
+
+/*
+ * Where to read block @block of a row from: the row itself, or, too near its end to load whole vectors there, a copy in
+ * @last, zeros behind it.
+ */
+INLINE const uint8_t *block_at(const uint8_t *row, size_t bytes, int32_t quads, int bits, int32_t block, uint8_t *last)
+{
+	const size_t size = block_bytes(bits), at = (size_t)block * size;
+	const size_t row_bytes = (size_t)quads * (size_t)(bits == 10 ? 5 : 6) / 2;
+
+	if (at + size <= row_bytes && at + size + SLACK <= bytes)
+		return row + at;
+	memset(last, 0, BLOCK_BYTES_MAX + SLACK);
+	memcpy(last, row + at, row_bytes - at < size ? row_bytes - at : size);
+	return last;
+}
+
 INLINE void unpack_all(const struct ml_unpack_job *job, int bits)
 {
-	const size_t block_bytes = bits == 10 ? ML_BLOCK * 5 / 2 : ML_BLOCK * 3;
-	const size_t row_bytes = (size_t)job->quads * (size_t)(bits == 10 ? 5 : 6) / 2;
 	const int32_t blocks = (job->quads + ML_BLOCK - 1) / ML_BLOCK;
 	uint8_t last[BLOCK_BYTES_MAX + SLACK];
 
-	for (int32_t block = 0; block < blocks; block++) {
-		const size_t at = (size_t)block * block_bytes;
-
-		if (at + block_bytes <= row_bytes && at + block_bytes + SLACK <= job->bytes) {
-			unpack_block(job, job->row + at, block, bits);
-			continue;
-		}
-		/* Too near the end to load whole vectors, or a partial block, whose rest is to be zero. */
-		memset(last, 0, sizeof(last));
-		memcpy(last, job->row + at, row_bytes - at < block_bytes ? row_bytes - at : block_bytes);
-		unpack_block(job, last, block, bits);
-	}
+	for (int32_t block = 0; block < blocks; block++)
+		unpack_block(job, block_at(job->row, job->bytes, job->quads, bits, block, last), block, bits);
 }
 
 KERNEL void unpack(const struct ml_unpack_job *job)
@@ -82,6 +91,46 @@ KERNEL void unpack(const struct ml_unpack_job *job)
 		unpack_all(job, 10);
 	else
 		unpack_all(job, 12);
+}
+
+INLINE void widen_block(const uint8_t *from, int bits, bool bytewise, uint8_t *out)
+{
+	for (int32_t i = 0; i < ML_BLOCK; i += LANES) {
+		v even, odd;
+
+		if (bits == 10)
+			v_unpack10(from + i * 5 / 2, &even, &odd);
+		else
+			v_unpack12(from + i * 3, &even, &odd);
+		if (bytewise)
+			v_store((int16_t *)(out + 2 * i), v_or(v_shr(even, 8), v_shl(v_shr(odd, 8), 8)));
+		else
+			v_store_zip((int16_t *)(out + 4 * i), v_shr(even, 16 - bits), v_shr(odd, 16 - bits));
+	}
+}
+
+INLINE void widen_all(const struct ml_widen_job *job, int bits, bool bytewise)
+{
+	const int32_t whole = job->quads / ML_BLOCK, rest = job->quads % ML_BLOCK, each = bytewise ? 2 : 4;
+	uint8_t last[BLOCK_BYTES_MAX + SLACK], end[4 * ML_BLOCK];
+
+	for (int32_t block = 0; block < whole; block++)
+		widen_block(block_at(job->row, job->bytes, job->quads, bits, block, last), bits, bytewise,
+			    job->out + block * ML_BLOCK * each);
+	if (!rest)
+		return;
+	widen_block(block_at(job->row, job->bytes, job->quads, bits, whole, last), bits, bytewise, end);
+	memcpy(job->out + whole * ML_BLOCK * each, end, (size_t)(rest * each));
+}
+
+KERNEL void widen(const struct ml_widen_job *job)
+{
+	if (job->bits == 10 && job->bytewise)
+		widen_all(job, 10, true);
+	else if (job->bits == 10)
+		widen_all(job, 10, false);
+	else
+		widen_all(job, 12, job->bytewise);
 }
 
 /*
@@ -396,4 +445,4 @@ KERNEL void gather(const int16_t *const plane[ML_PHASES], int32_t n, int32_t fir
 	}
 }
 
-#define RAW_OPS { unpack, green, quads, pixels, measure, gather }
+#define RAW_OPS { unpack, widen, green, quads, pixels, measure, gather }
