@@ -32,6 +32,10 @@ if $b grep -q maglens.probe /proc/cmdline; then echo "{PROBE_OK}" >/dev/console;
 for m in $($b cat /modules.list); do $b insmod /modules/$m || die "insmod $m"; done
 $b mount -t ext4 -o noatime /dev/vda /new || die "no root disk"
 if [ -b /dev/vdb ]; then $b mkdir -p /new/out; $b mount -t ext4 -o noatime /dev/vdb /new/out || die "no out disk"; fi
+if [ -b /dev/vdc ]; then
+    m=/new/usr/lib/modules/$($b uname -r)
+    $b mkdir -p $m; $b mount -t ext4 -o ro /dev/vdc $m || die "no modules disk"
+fi
 $b cp -a /payload/. /new/ || die "payload"
 $b umount /proc /sys
 $b mount -o move /dev /new/dev

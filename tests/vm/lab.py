@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from tests.vm import cache, channel, host, layer
+from tests.vm import cache, channel, foreign, host, layer
 from tests.vm import machine as machines
 from tests.vm.accel import acceleration
 from tests.vm.guest.kernel_log import trouble
 from tests.vm.image import image
-from tests.vm.machine import Machine, guarded
+from tests.vm.machine import Machine, OwnKernel, guarded
 from tests.vm.progress import LabError, elapsed, say, step
 
 SOURCE = layer.SOURCE
@@ -65,11 +65,13 @@ def up(wish: Wish, name: str, *, outlive: bool) -> Machine:
     base = image(wish.extra)
     # The project is built while nothing else needs the processor: a build that fails costs no boot.
     archives = layer.archives(base, source_only=not wish.project)
-    modules = layer.modules_directory(wish.modules) if wish.modules else None
-    machine = machines.boot(base, name, acceleration(base), kernel=wish.kernel, modules=modules, outlive=outlive)
+    with tempfile.TemporaryDirectory(dir=cache.root(), prefix="foreign-") as scratch:
+        own = None
+        if wish.kernel is not None and wish.modules is not None:
+            modules = foreign.modules_directory(wish.modules)
+            own = OwnKernel(wish.kernel, modules, foreign.modules_disk(base, modules, Path(scratch)))
+        machine = machines.boot(base, name, acceleration(base), own=own, outlive=outlive)
     with guarded(machine):
-        if modules is not None:
-            layer.push_modules(machine, modules)
         layer.push(machine, archives, start=wish.start)
     return machine
 

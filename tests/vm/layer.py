@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -140,60 +139,6 @@ def push(machine: Machine, paths: Sequence[Path], *, start: bool = True) -> None
                     say("maglensd.service did not start: python -m tests.vm sh 'journalctl -u maglensd'")
 
 
-def modules_directory(path: Path) -> Path:
-    """The directory with modules.dep in `path`: itself, or the only one in its lib/modules."""
-    if (path / "modules.dep").exists():
-        return path.resolve()
-    found = [p.parent for p in path.glob("lib/modules/*/modules.dep")]
-    if len(found) != 1:
-        raise LabError(
-            f"{path} has {len(found)} modules directories",
-            "make modules_install INSTALL_MOD_PATH=DIR, then MODULES=DIR",
-        )
-    return found[0].resolve()
-
-
-def push_modules(machine: Machine, modules: Path) -> None:
-    """Copy a foreign kernel's modules into the guest, and ours built for it where its build tree is at hand."""
-    with step(f"copying the modules of {modules.name}"):
-        _push_tree(machine, modules.parent, [modules.name], "/usr/lib/modules")
-        build = modules / "build"
-        if (build / "Makefile").exists():
-            with tempfile.TemporaryDirectory() as scratch:
-                made = build_modules(machine.image, build, Path(scratch))
-                _push_tree(machine, Path(scratch), made, f"/usr/lib/modules/{modules.name}/updates")
-        else:
-            say(f"{build} leads to no build tree: neither maglens.ko nor v4l2loopback.ko for this kernel")
-        # modules.dep may come from a path that is not the guest's, and knows nothing of what was added.
-        machine.output(["depmod", "-a", modules.name])
-        machine.output(["systemctl", "restart", "systemd-modules-load.service"])
-
-
-def _push_tree(machine: Machine, base: Path, names: Sequence[str], target: str) -> None:
-    command = ["tar", "-c", "-C", str(base), "--exclude=build", "--exclude=source", "--owner=0", "--group=0", *names]
-    unpack = f"mkdir -p {target} && tar -x -C {target}"
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        status = machine.call(["sh", "-c", unpack], stdin=process.stdout)
-    if status or process.returncode:
-        raise LabError(f"copying {base} failed")
-
-
-def build_modules(image: Image, build: Path, scratch: Path) -> list[str]:
-    """Build v4l2loopback (the image's source) and ours for the kernel of a build tree; file names in scratch."""
-    sources = [*(image.tree / "usr/src").glob("v4l2loopback-*")]
-    if (TREE / "driver/kernel/Kbuild").exists():
-        sources.append(TREE / "driver/kernel")
-    made = []
-    for source in sources:
-        work = scratch / f"build-{source.name}"
-        shutil.copytree(source, work)
-        quiet(["make", "-C", str(build), f"M={work}", "modules"])
-        for path in work.glob("*.ko"):
-            made.append(path.name)
-            path.replace(scratch / path.name)
-    return made
-
-
 def _drop(_: bytes) -> None:
     """Ignore a command's output."""
 
@@ -238,7 +183,6 @@ def _install(image: Image, names: Sequence[str], work: Path) -> None:
     if "Makefile" not in names:
         raise LabError("the tree has no Makefile, so nothing can be installed", "use --no-project")
     _stage(names, work / "source")
-    (work / "tmp").mkdir()
     script = (
         'export HOME=/tmp CC="ccache gcc" CCACHE_DIR=/mnt/ccache\n'
         "export PIP_NO_INDEX=1 PIP_FIND_LINKS=/mnt/wheels PIP_CONFIG_FILE=/dev/null\n"
@@ -247,13 +191,13 @@ def _install(image: Image, names: Sequence[str], work: Path) -> None:
     if "driver/kernel/Kbuild" in names:
         script += KERNEL_MODULE
     with step("installing the project in the image's tree (make install)"):
-        chroot(image, work, wheels(), f"VER={image.release}\n{script}")
+        chroot(image, work, f"VER={image.release}\n{script}")
 
 
-def chroot(image: Image, work: Path, wheel_directory: Path, script: str) -> None:
+def chroot(image: Image, work: Path, script: str) -> None:
     """Run a shell script in the image's tree, mounted read-only, with `work` at /mnt and an own /tmp."""
     tree = image.tree
-    for name in ("wheels", "ccache"):
+    for name in ("wheels", "ccache", "tmp"):
         (work / name).mkdir()
     compiled = cache.root() / "ccache"
     compiled.mkdir(exist_ok=True)
@@ -268,8 +212,7 @@ def chroot(image: Image, work: Path, wheel_directory: Path, script: str) -> None
         'mkdir "$TREE/dev/shm"\n'
         'exec chroot "$TREE" /bin/sh -ec "$SCRIPT"\n'
     )
-    env = {"TREE": str(tree), "WORK": str(work), "WHEELS": str(wheel_directory), "CCACHE": str(compiled)}
+    env = {"TREE": str(tree), "WORK": str(work), "WHEELS": str(wheels()), "CCACHE": str(compiled)}
     env["SCRIPT"] = script
     env["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     quiet(["unshare", "--mount", "--propagation", "private", "sh", "-c", outer], env)
-    say("installed")

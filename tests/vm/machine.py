@@ -98,6 +98,15 @@ class Machine:
                 os.close(handle)
 
 
+@dataclass(frozen=True, slots=True)
+class OwnKernel:
+    """A kernel of the caller's: bzImage, its modules directory, and the disk with these modules (see foreign.py)."""
+
+    kernel: Path
+    modules: Path
+    disk: Path
+
+
 def discard(machine: Machine) -> None:
     """Remove the run directory of a machine that has ended."""
     if is_alive(machine.run):
@@ -145,13 +154,12 @@ def boot(
     name: str,
     acceleration: str,
     *,
-    kernel: Path | None = None,
-    modules: Path | None = None,
+    own: OwnKernel | None = None,
     outlive: bool = False,
 ) -> Machine:
     """Boot a machine and wait until systemd says that it is up.
 
-    kernel, modules: instead of the image's. outlive: the machine stays when this process ends.
+    own: instead of the image's kernel. outlive: the machine stays when this process ends.
     """
     run = run_directory(name)
     with contextlib.ExitStack() as stack:
@@ -164,13 +172,13 @@ def boot(
             except BlockingIOError:
                 hint = f"python -m tests.vm down --name {name}"
                 raise LabError(f"a machine {name!r} is up already", hint) from None
-        modules = modules or image.modules
+        modules = own.modules if own else image.modules
         initrd.pack(run / "initrd", image.tree / "usr/bin/busybox", modules, payload())
         make_disk(run / "out.img", OUT_MIB, "out")
         # Listening before QEMU starts: whoever connects waits for QEMU, or sees it end.
         sockets = {n: stack.enter_context(channel.listen(run, n)) for n in channel.SOCKETS}
         descriptors = {n: s.fileno() for n, s in sockets.items()}
-        command = _command(image, acceleration, kernel or image.kernel, descriptors)
+        command = _command(image, acceleration, own, descriptors)
         if not outlive:
             command = ["setpriv", "--pdeathsig", "KILL", *command]
         log = stack.enter_context((run / "qemu.log").open("w"))
@@ -230,11 +238,11 @@ def guarded(machine: Machine) -> Iterator[None]:
         raise
 
 
-def _command(image: Image, acceleration: str, kernel: Path, sockets: Mapping[str, int]) -> list[str]:
+def _command(image: Image, acceleration: str, own: OwnKernel | None, sockets: Mapping[str, int]) -> list[str]:
     command = [
         "qemu-system-x86_64", *NAMES[acceleration], "-machine", "pc", "-smp", str(CPUS), "-m", MEMORY,
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-        "-kernel", str(kernel), "-initrd", "initrd", "-append", COMMAND_LINE,
+        "-kernel", str(own.kernel if own else image.kernel), "-initrd", "initrd", "-append", COMMAND_LINE,
         "-drive", f"file={image.disk},format=raw,if=none,id=root,snapshot=on,cache=unsafe",
         "-device", "virtio-blk-pci,drive=root",
         "-drive", "file=out.img,format=raw,if=none,id=out,cache=unsafe",
@@ -245,6 +253,11 @@ def _command(image: Image, acceleration: str, kernel: Path, sockets: Mapping[str
         "-chardev", f"socket,id=console,fd={sockets[channel.CONSOLE]},server=on,wait=off",
         "-device", "virtconsole,chardev=console",
     ]  # fmt: skip
+    if own is not None:
+        command += [
+            "-drive", f"file={own.disk},format=raw,if=none,id=modules,snapshot=on,cache=unsafe",
+            "-device", "virtio-blk-pci,drive=modules",
+        ]  # fmt: skip
     for index in range(PORTS):
         command += [
             "-chardev", f"socket,id=agent{index},fd={sockets[channel.port_socket(index)]},server=on,wait=off",
