@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Creation: what is refused, the ring. */
+#include "behave.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static void try_create(const char *what, int want, const struct maglens_create *create)
+{
+	struct maglens_create c = *create;
+	struct backend b;
+	int ret = camera_create(&b, &c);
+
+	check(ret == want, "create: %s gives %s", what, want ? strerror(-want) : "a camera");
+	if (!ret)
+		camera_close(&b);
+}
+
+void test_create_refuses(void)
+{
+	struct maglens_create good, c;
+	struct maglens_format f;
+	struct maglens_control ctrl[2];
+	struct maglens_input in = {.name = "Only"};
+
+#define REFUSED(what, error, change)           \
+	do {                                   \
+		c = good;                      \
+		change;                        \
+		try_create(what, -(error), &c); \
+	} while (0)
+
+	camera_fill(&good, 0);
+	try_create("the test camera", 0, &good);
+	REFUSED("another ABI version", EPROTONOSUPPORT, c.abi_version++);
+	REFUSED("an unknown flag", EINVAL, c.flags = 1u << 31);
+	REFUSED("a reserved field", EINVAL, c.reserved[3] = 1);
+	REFUSED("no name", EINVAL, c.card[0] = 0);
+	REFUSED("an unterminated name", EINVAL, memset(c.card, 'x', sizeof(c.card)));
+	REFUSED("an unterminated bus_info", EINVAL, memset(c.bus_info, 'x', sizeof(c.bus_info)));
+	REFUSED("a slash in the id", EINVAL, strcpy(c.camera_id, "../evil"));
+	REFUSED("no id", EINVAL, c.camera_id[0] = 0);
+	REFUSED("one slot", EINVAL, c.n_slots = MAGLENS_MIN_SLOTS - 1);
+	REFUSED("too many slots", EINVAL, c.n_slots = MAGLENS_MAX_SLOTS + 1);
+	REFUSED("too much slack", EINVAL, c.slot_slack = MAGLENS_MAX_SLACK + 1);
+	REFUSED("no formats", EINVAL, c.n_formats = 0);
+	REFUSED("too many formats", EINVAL, c.n_formats = MAGLENS_MAX_FORMATS + 1);
+	REFUSED("too many controls", EINVAL, c.n_controls = MAGLENS_MAX_CONTROLS + 1);
+	REFUSED("no inputs", EINVAL, c.n_inputs = 0);
+	REFUSED("too many inputs", EINVAL, c.n_inputs = MAGLENS_MAX_INPUTS + 1);
+	REFUSED("a bad address", EFAULT, c.formats = 16);
+	REFUSED("a bad address of controls", EFAULT, c.controls = 16);
+	REFUSED("a bad address of inputs", EFAULT, c.inputs = 16);
+	REFUSED("an absurd video_nr", EINVAL, c.video_nr = MAGLENS_MAX_VIDEO_NR + 1);
+
+#define FORMAT_REFUSED(what, change)               \
+	do {                                       \
+		f = test_formats()[0];             \
+		change;                            \
+		c = good;                          \
+		c.formats = (uintptr_t)&f;         \
+		c.n_formats = 1;                   \
+		try_create(what, -EINVAL, &c);     \
+	} while (0)
+
+	FORMAT_REFUSED("fourcc 0", f.fourcc = 0);
+	FORMAT_REFUSED("width 0", f.width = 0);
+	FORMAT_REFUSED("a width over the ceiling", f.width = MAGLENS_MAX_DIMENSION + 1);
+	FORMAT_REFUSED("sizeimage 0", f.sizeimage = 0);
+	FORMAT_REFUSED("a sizeimage over the ceiling", f.sizeimage = MAGLENS_MAX_SIZEIMAGE + 1);
+	FORMAT_REFUSED("lines longer than the picture", f.bytesperline = f.sizeimage);
+	FORMAT_REFUSED("no interval", f.n_intervals = 0);
+	FORMAT_REFUSED("too many intervals", f.n_intervals = MAGLENS_MAX_INTERVALS + 1);
+	FORMAT_REFUSED("a zero denominator", f.intervals[1].denominator = 0);
+	FORMAT_REFUSED("a million frames per second", f.intervals[0].denominator = 1000000);
+	FORMAT_REFUSED("an hour per frame", f.intervals[0].numerator = 3600 * 30);
+	FORMAT_REFUSED("a ring over the ceiling", (f.sizeimage = 255u << 20, c.n_slots = 8));
+	{
+		struct maglens_format twice[2] = {test_formats()[0], test_formats()[0]};
+
+		REFUSED("one format twice", EINVAL, (c.formats = (uintptr_t)twice, c.n_formats = 2));
+	}
+
+#define CONTROL_REFUSED(what, n, ...)                                                          \
+	do {                                                                                   \
+		memset(ctrl, 0, sizeof(ctrl));                                                 \
+		ctrl[0] = (struct maglens_control){__VA_ARGS__};                               \
+		ctrl[1] = ctrl[0];                                                             \
+		c = good;                                                                      \
+		c.controls = (uintptr_t)ctrl;                                                  \
+		c.n_controls = n;                                                              \
+		try_create("control: " what, -EINVAL, &c);                                     \
+	} while (0)
+
+	CONTROL_REFUSED("the same id twice", 2, .id = FOCUS, .maximum = 9, .step = 1);
+	CONTROL_REFUSED("a class", 1, .id = V4L2_CID_CAMERA_CLASS);
+	CONTROL_REFUSED("an unknown id that is not private", 1, .id = V4L2_CID_USER_BASE + 900,
+			.type = 1, .maximum = 9, .step = 1, .name = "X");
+	CONTROL_REFUSED("a private id without a name", 1, .id = LAMP, .type = 2, .maximum = 1, .step = 1);
+	CONTROL_REFUSED("a string", 1, .id = LAMP, .type = V4L2_CTRL_TYPE_STRING, .maximum = 9, .step = 1,
+			.name = "X");
+	CONTROL_REFUSED("a wrong type for a standard id", 1, .id = FOCUS, .type = V4L2_CTRL_TYPE_BOOLEAN,
+			.maximum = 1, .step = 1);
+	CONTROL_REFUSED("no step", 1, .id = FOCUS, .maximum = 9);
+	CONTROL_REFUSED("minimum over maximum", 1, .id = FOCUS, .minimum = 10, .maximum = 9, .step = 1);
+	CONTROL_REFUSED("a default out of range", 1, .id = FOCUS, .maximum = 9, .step = 1,
+			.default_value = 10);
+	CONTROL_REFUSED("more than 32 bits", 1, .id = FOCUS, .maximum = 1ll << 40, .step = 1);
+	CONTROL_REFUSED("a menu beyond V4L2's", 1, .id = V4L2_CID_EXPOSURE_AUTO, .maximum = 4);
+	CONTROL_REFUSED("an integer menu without items", 1, .id = V4L2_CID_ISO_SENSITIVITY, .maximum = 2);
+	CONTROL_REFUSED("a menu over the ceiling", 1, .id = V4L2_CID_ISO_SENSITIVITY, .maximum = 2,
+			.n_menu = MAGLENS_MAX_MENU + 1);
+	CONTROL_REFUSED("a default that the menu skips", 1, .id = V4L2_CID_EXPOSURE_AUTO, .maximum = 3,
+			.default_value = 1, .menu_skip_mask = 2);
+	CONTROL_REFUSED("a volatile one", 1, .id = FOCUS, .maximum = 9, .step = 1,
+			.flags = V4L2_CTRL_FLAG_VOLATILE);
+	c = good;
+	c.inputs = (uintptr_t)&in;
+	c.n_inputs = 1;
+	in.reserved[2] = 1;
+	try_create("an input with a reserved field", -EINVAL, &c);
+}
+
+void test_ring(void)
+{
+	struct maglens_create c;
+	struct backend b;
+	long page = sysconf(_SC_PAGESIZE);
+	uint32_t largest = test_formats()[YUYV_1080].sizeimage;
+	void *p;
+
+	camera_fill(&c, 0);
+	camera_create(&b, &c);
+	check(c.slot_size % page == 0 && c.slot_size >= largest + page,
+	      "ring: a slot has at least a page behind the largest picture");
+	check(c.ring_size == (uint64_t)c.slot_size * c.n_slots, "ring: its size is that of its slots");
+	b.ring[c.ring_size - 1] = 7;
+	check(b.ring[c.ring_size - 1] == 7, "ring: its last byte is ours to write");
+	p = mmap(NULL, c.ring_size + page, PROT_READ, MAP_SHARED, b.fd, 0);
+	check(p == MAP_FAILED, "ring: a mapping longer than it is refused");
+	p = mmap(NULL, page, PROT_READ, MAP_SHARED, b.fd, c.ring_size);
+	check(p == MAP_FAILED, "ring: a mapping behind it is refused");
+	p = mmap(NULL, page, PROT_READ, MAP_PRIVATE, b.fd, 0);
+	check(p == MAP_FAILED, "ring: a private mapping is refused");
+	check(xioctl(b.fd, MAGLENS_IOC_CREATE, &c) == -EEXIST, "create: one camera per file");
+	camera_close(&b);
+}
+
+void test_before_create(void)
+{
+	int fd = open("/dev/maglens", O_RDWR | O_NONBLOCK);
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	struct maglens_state state = {0};
+	struct maglens_event ev;
+
+	check(xioctl(fd, MAGLENS_IOC_STATE, &state) == -ENODEV, "before CREATE: STATE gives ENODEV");
+	check(read(fd, &ev, sizeof(ev)) < 0 && errno == ENODEV, "before CREATE: read gives ENODEV");
+	check(poll(&p, 1, 0) == 1 && p.revents & POLLERR, "before CREATE: poll says POLLERR");
+	check(mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0) == MAP_FAILED, "before CREATE: no mmap");
+	check(xioctl(fd, _IO('m', 0xff), NULL) == -ENOTTY, "an unknown ioctl gives ENOTTY");
+	close(fd);
+}

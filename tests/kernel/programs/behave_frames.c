@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Frames: their way to the readers, and the filler. */
+#include "behave.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define INTERVAL_NS (1000000000ull / 30)
+#define SECOND_NS 1000000000ull
+
+void test_submit(void)
+{
+	struct maglens_submit s;
+	struct maglens_state st;
+	struct v4l2_buffer buf;
+	struct backend b;
+	struct reader r;
+	uint32_t size = test_formats()[0].sizeimage;
+	uint64_t stamp;
+
+	camera_open(&b, 0);
+	check(!backend_submit(&b, size, &s) && s.delivered == 0, "submit: without readers it is dropped");
+	reader_open(&r, &b);
+	check(!reader_start(&r, 4), "submit: a reader starts");
+	camera_state(&b, &st);
+	check(st.openers == 1 && st.holders == 1 && st.streamers == 1, "state: counts the reader");
+
+	memset(b.ring + (size_t)b.slot * b.info.slot_size, 0x5a, size);
+	check(!backend_submit(&b, size, &s) && s.delivered == 1 && !s.dropped, "submit: it reaches the reader");
+	check(!reader_take(&r, 1000, &buf) && buf.bytesused == size && buf.sequence == 0,
+	      "submit: the reader gets all of it as its frame 0");
+	check(((uint8_t *)r.data[buf.index])[size - 1] == 0x5a, "submit: with the right contents");
+	check((buf.flags & V4L2_BUF_FLAG_TSTAMP_SRC_MASK) == V4L2_BUF_FLAG_TSTAMP_SRC_SOE &&
+	      buf.flags & V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC, "submit: stamped with the start of exposure");
+	reader_queue(&r, buf.index);
+
+	stamp = now_ns() - 5000000;
+	s = (struct maglens_submit){.slot = 1, .bytesused = size, .format_serial = b.serial,
+				    .generation = b.info.generation, .timestamp_ns = stamp};
+	/* Let real time pass the first frame's stamp. */
+	nap_ms(10);
+	s.timestamp_ns = stamp = now_ns() - 1000000;
+	xioctl(b.fd, MAGLENS_IOC_SUBMIT, &s);
+	reader_take(&r, 1000, &buf);
+	check((uint64_t)buf.timestamp.tv_sec * 1000000 + buf.timestamp.tv_usec == stamp / 1000,
+	      "submit: its own timestamp is kept");
+	reader_queue(&r, buf.index);
+	s.timestamp_ns = stamp - SECOND_NS;
+	xioctl(b.fd, MAGLENS_IOC_SUBMIT, &s);
+	reader_take(&r, 1000, &buf);
+	check((uint64_t)buf.timestamp.tv_sec * 1000000 + buf.timestamp.tv_usec == stamp / 1000 + 1,
+	      "submit: a timestamp from before the last frame's is moved up");
+	reader_queue(&r, buf.index);
+	s.timestamp_ns = now_ns() + 3600 * SECOND_NS;
+	xioctl(b.fd, MAGLENS_IOC_SUBMIT, &s);
+	reader_take(&r, 1000, &buf);
+	check((uint64_t)buf.timestamp.tv_sec * SECOND_NS < now_ns(), "submit: one of the future becomes now");
+	reader_queue(&r, buf.index);
+
+	camera_state(&b, &st);
+	check(st.held_slot == 1, "state: names the slot the kernel may still show");
+	s.generation++;
+	check(xioctl(b.fd, MAGLENS_IOC_SUBMIT, &s) == -ESTALE, "submit: another generation is stale");
+	s.generation--;
+	s.format_serial++;
+	check(xioctl(b.fd, MAGLENS_IOC_SUBMIT, &s) == -EREMCHG, "submit: another format serial is refused");
+	s.format_serial--;
+	s.bytesused = size - 1;
+	check(xioctl(b.fd, MAGLENS_IOC_SUBMIT, &s) == -EMSGSIZE, "submit: a short raw picture is refused");
+	s.bytesused = size + 1;
+	check(xioctl(b.fd, MAGLENS_IOC_SUBMIT, &s) == -EMSGSIZE, "submit: a long picture is refused");
+	s.bytesused = size;
+	s.slot = b.info.n_slots;
+	check(xioctl(b.fd, MAGLENS_IOC_SUBMIT, &s) == -EINVAL, "submit: a slot beyond the ring is refused");
+	s.slot = 0;
+	s.flags = MAGLENS_SUBMIT_ADDRESS;
+	s.address = 16;
+	check(xioctl(b.fd, MAGLENS_IOC_SUBMIT, &s) == -EFAULT, "submit: a bad address is refused");
+	{
+		uint8_t *own = malloc(size);
+
+		memset(own, 0xa5, size);
+		s.address = (uintptr_t)own;
+		s.timestamp_ns = 0;
+		/* Frames the filler may have put before ours in the meantime are taken first. */
+		while (!reader_take(&r, 0, &buf))
+			reader_queue(&r, buf.index);
+		check(!xioctl(b.fd, MAGLENS_IOC_SUBMIT, &s) && s.delivered == 1, "submit: by address");
+		check(!reader_take(&r, 1000, &buf) && ((uint8_t *)r.data[buf.index])[size - 1] == 0xa5,
+		      "submit: by address, the contents arrive");
+		free(own);
+	}
+	camera_state(&b, &st);
+	check(st.counters.stale == 1 && st.counters.mismatched == 3 && st.counters.unwatched == 1,
+	      "state: counts what was refused and unwatched");
+	check(st.held_slot == MAGLENS_NO_SLOT, "state: no slot is held for a picture by address");
+	reader_close(&r);
+	camera_close(&b);
+}
+
+struct run {
+	unsigned int frames, marked;
+	uint64_t longest; /* ns between two frames' arrivals */
+	bool rising;	  /* timestamps and sequence */
+	bool broken;
+	int last_byte;
+};
+
+/* Reads for @ms; frames whose first byte is @mark are counted apart. */
+static struct run read_for(struct reader *r, unsigned int ms, int mark)
+{
+	struct run run = {.rising = true};
+	uint64_t end = now_ns() + ms * 1000000ull, last = 0, stamp = 0, at;
+	uint32_t sequence = 0;
+	struct v4l2_buffer buf;
+
+	while ((at = now_ns()) < end) {
+		uint64_t t;
+
+		if (reader_take(r, 500, &buf)) {
+			run.broken = true;
+			break;
+		}
+		at = now_ns();
+		t = buf.timestamp.tv_sec * 1000000ull + buf.timestamp.tv_usec;
+		if (run.frames && (t <= stamp || buf.sequence <= sequence))
+			run.rising = false;
+		if (run.frames && at - last > run.longest)
+			run.longest = at - last;
+		stamp = t;
+		sequence = buf.sequence;
+		last = at;
+		run.last_byte = *(uint8_t *)r->data[buf.index];
+		run.marked += run.last_byte == mark;
+		run.frames++;
+		if (buf.flags & V4L2_BUF_FLAG_ERROR)
+			run.broken = true;
+		reader_queue(r, buf.index);
+	}
+	return run;
+}
+
+static void check_run(const struct run *run, unsigned int expected, const char *what)
+{
+	check(!run->broken && run->rising, "filler, %s: timestamps and sequence rise", what);
+	check(run->frames * 10 >= expected * 9 && run->frames * 10 <= expected * 11,
+	      "filler, %s: %u frames where %u are nominal", what, run->frames, expected);
+	check(run->longest <= 2 * INTERVAL_NS + INTERVAL_NS / 10,
+	      "filler, %s: the longest gap is %u.%02u intervals", what,
+	      (unsigned int)(run->longest / INTERVAL_NS),
+	      (unsigned int)(run->longest % INTERVAL_NS * 100 / INTERVAL_NS));
+}
+
+int placeholder(const struct backend *b, int fill, uint32_t bytes)
+{
+	struct maglens_placeholder p = {.generation = b->info.generation, .bytesused = bytes,
+					.format_serial = b->serial};
+	void *image = malloc(bytes ? bytes : 1);
+	int ret;
+
+	memset(image, fill, bytes);
+	p.address = (uintptr_t)image;
+	ret = xioctl(b->fd, MAGLENS_IOC_PLACEHOLDER, &p);
+	free(image);
+	return ret;
+}
+
+void test_filler(void)
+{
+	uint32_t size = test_formats()[0].sizeimage;
+	struct maglens_state st;
+	struct backend b;
+	struct reader r;
+	struct run run;
+	pid_t pid;
+
+	camera_open(&b, 0);
+	reader_open(&r, &b);
+	reader_start(&r, 4);
+	run = read_for(&r, 2000, 0x10);
+	check_run(&run, 59, "nothing ever submitted");
+	check(run.marked == run.frames, "filler, nothing ever submitted: black");
+
+	memset(b.ring + (size_t)b.slot * b.info.slot_size, 0x33, size);
+	backend_frame(&b);
+	check(!placeholder(&b, 0x77, size), "placeholder: accepted");
+	run = read_for(&r, 2000, 0x33);
+	check_run(&run, 60, "placeholder set");
+	check(run.marked >= 14 && run.marked <= 17,
+	      "filler: the last frame for half a second, then the placeholder (%u frames)", run.marked);
+	check(run.last_byte == 0x77, "filler: ends on the placeholder");
+	check(!placeholder(&b, 0, 0), "placeholder: taken away");
+	run = read_for(&r, 300, 0x33);
+	check(run.last_byte == 0x33, "filler: without a placeholder the last frame goes on");
+	check(placeholder(&b, 0, size - 2) == -EMSGSIZE, "placeholder: a wrong length is refused");
+
+	/* A backend of its own process, stopped in mid-stream. */
+	pid = fork();
+	if (!pid) {
+		for (;;) {
+			uint64_t t = now_ns();
+
+			backend_frame(&b);
+			t = now_ns() - t;
+			if (t < INTERVAL_NS)
+				usleep((INTERVAL_NS - t) / 1000);
+		}
+	}
+	run = read_for(&r, 500, 0);
+	kill(pid, SIGSTOP);
+	run = read_for(&r, 2000, 0);
+	check_run(&run, 60, "backend stopped");
+	kill(pid, SIGCONT);
+	run = read_for(&r, 1000, 0);
+	check(!run.broken && run.rising, "filler: the backend goes on, in order");
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	run = read_for(&r, 2000, 0);
+	check_run(&run, 60, "backend killed, its file kept elsewhere");
+	camera_state(&b, &st);
+	check(st.counters.filled > 0, "state: counts filled frames (%llu)",
+	      (unsigned long long)st.counters.filled);
+
+	reader_stop(&r);
+	camera_state(&b, &st);
+	check(st.held_slot == MAGLENS_NO_SLOT, "filler: the last frame is forgotten when nobody watches");
+	reader_close(&r);
+	camera_close(&b);
+}
