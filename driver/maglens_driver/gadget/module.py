@@ -105,8 +105,8 @@ class Module:
         self._loop = asyncio.get_running_loop()
         self._link = link
         self._descriptor = descriptor
-        least = min((m.mw for m in descriptor.modes), default=descriptor.power.standby_mw)
-        self.sink = Sink(descriptor.power.peak_mw, least)
+        prices = [m.mw for m in descriptor.modes] or [descriptor.power.standby_mw]
+        self.sink = Sink(max(prices), min(prices))
         self.responder = Responder(
             descriptor.pack(), descriptor.modes, self.sink, _Works(self), link_mbit_s=usable_mbit(link.claimed_mbit)
         )

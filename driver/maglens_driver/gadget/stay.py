@@ -29,6 +29,7 @@ class Stay:
     frames_sent: int = 0
     frames_damaged: int = 0
     frames_displaced: int = 0
+    frames_skipped: dict[str, int] = field(default_factory=dict)  # by cause: never taken
     frames_cut: int = 0
     vendor_requests: int = 0
     runs: list[list[int]] = field(default_factory=list)
@@ -43,6 +44,11 @@ class Stay:
                 self.runs[-1][1] = number
             elif len(self.runs) < MAX_RUNS:
                 self.runs.append([number, number])
+
+    def skipped(self, cause: str) -> None:
+        """A frame was not taken at all."""
+        with self._lock:
+            self.frames_skipped[cause] = self.frames_skipped.get(cause, 0) + 1
 
     @property
     def last_number(self) -> int:
@@ -64,6 +70,7 @@ class Stay:
                 "frames_sent": self.frames_sent,
                 "frames_damaged": self.frames_damaged,
                 "frames_displaced": self.frames_displaced,
+                "frames_skipped": dict(self.frames_skipped),
                 "frames_cut": self.frames_cut,
                 "vendor_requests": self.vendor_requests,
                 "last_number": self.last_number,

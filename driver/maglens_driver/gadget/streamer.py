@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 CHUNK_BYTES: Final = (
     256 * 1024
 )  # FunctionFS copies each write into one piece of kernel memory; a multiple of a packet
-BUFFERS: Final = 3  # one with the source, one waiting, one on its way
+BUFFERS: Final = 2  # one on its way, one with the source or waiting: it makes no picture that cannot be sent
 _SLACK: Final = BULK_PACKET * 16  # behind a buffer's picture, for faults that send more than they have
 _NS: Final = 1_000_000_000
 _GONE: Final = (errno.ESHUTDOWN, errno.ENODEV, errno.ECONNRESET)
@@ -118,7 +118,7 @@ class Streamer:
 
     def dropped(self, _generation: int, cause: str) -> None:
         """The source had no buffer, or came late: the frame's number shows as a gap to the host."""
-        log.debug("a frame was not taken: %s", cause)
+        self._stay.skipped(cause)
 
     def lost(self, _generation: int, why: Exception) -> None:
         """The source behind this module has ended."""
