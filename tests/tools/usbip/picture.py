@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Picture: what the emulated camera sees: a gradient with a fine check, which obeys the controls, and a mark."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from maglens_driver.mode import MJPG, NV12, Mode, make_mode
+from maglens_driver.virtual import mark
+from tests.tools.usbip.units import AE_MANUAL, CONTROLS
+
+SHARP_AT: Final = 100
+"""Focus setting at which the check is sharp."""
+
+_CHECK_PIXELS: Final = 8
+_CHECK_LUMA: Final = 40
+_DEFAULTS: Final = {control.name: control.default for control in CONTROLS}
+
+Plane = npt.NDArray[np.uint8]
+
+
+class Picture:
+    """One size and format. The scene is drawn anew only when a control changes it."""
+
+    def __init__(self, mode: Mode, values: Mapping[str, int]) -> None:
+        self.mode = mode
+        self._raw = mode if mode.fourcc != MJPG else make_mode(NV12, mode.width, mode.height, mode.interval)
+        self._scene = b""
+        self.apply(values)
+
+    def apply(self, values: Mapping[str, int]) -> None:
+        """Draw the scene as the controls say."""
+        luma, blue, red = _draw(self.mode.width, self.mode.height, values)
+        if self._raw.fourcc == NV12:
+            chroma = np.stack((blue[::2, ::2], red[::2, ::2]), axis=2)
+            self._scene = luma.tobytes() + chroma.tobytes()
+        else:
+            packed = np.empty((*luma.shape, 2), np.uint8)
+            packed[:, :, 0] = luma
+            packed[:, 0::2, 1] = blue[:, ::2]
+            packed[:, 1::2, 1] = red[:, ::2]
+            self._scene = packed.tobytes()
+
+    def frame(self, number: mark.Mark) -> bytes | bytearray:
+        """The picture with a mark, as it goes into payloads."""
+        picture = bytearray(self._scene)
+        mark.draw(picture, self._raw, number)
+        return picture if self.mode.fourcc != MJPG else _jpeg(picture, self._raw)
+
+
+def _draw(width: int, height: int, values: Mapping[str, int]) -> tuple[Plane, Plane, Plane]:
+    """Luma and chroma at full size, video range."""
+    y, x = np.mgrid[0:height, 0:width]
+    focused = SHARP_AT if values["auto_focus"] else values["focus"]
+    sharpness = 1 / (1 + abs(focused - SHARP_AT) / 10)
+    check = np.where((x // _CHECK_PIXELS + y // _CHECK_PIXELS) % 2, _CHECK_LUMA, -_CHECK_LUMA) * sharpness
+    exposure = values["exposure"] if values["auto_exposure"] == AE_MANUAL else _DEFAULTS["exposure"]
+    light = values["gain"] / _DEFAULTS["gain"] * exposure / _DEFAULTS["exposure"]
+    contrast = values["contrast"] / _DEFAULTS["contrast"]
+    luma = (110 + (x * 60 / width - 30 + check) * contrast) * light + values["brightness"]
+    colour = values["saturation"] / _DEFAULTS["saturation"] * 40
+    blue = 128 + colour * (2 * y / height - 1)
+    red = 128 + colour * (2 * x / width - 1)
+    return _limit(luma, 235), _limit(blue, 240), _limit(red, 240)
+
+
+def _limit(plane: npt.NDArray[np.float64], top: int) -> Plane:
+    return np.clip(np.rint(plane), 16, top).astype(np.uint8)
+
+
+def _jpeg(picture: bytearray, mode: Mode) -> bytes:
+    """As JPEG, which is full-range."""
+    flat = np.frombuffer(picture, np.uint8)
+    luma = flat[: mode.width * mode.height].reshape(mode.height, mode.width)
+    chroma = flat[luma.size :].reshape(mode.height // 2, mode.width // 2, 2)
+    planes = [
+        Image.fromarray(_full(luma, 16, 219)),
+        *(Image.fromarray(_full(chroma[:, :, c], 16, 224)).resize((mode.width, mode.height)) for c in (0, 1)),
+    ]
+    out = io.BytesIO()
+    Image.merge("YCbCr", planes).save(out, "JPEG", quality=80)
+    return out.getvalue()
+
+
+def _full(plane: Plane, low: int, span: int) -> Plane:
+    return np.clip((plane.astype(np.int32) - low) * 255 // span, 0, 255).astype(np.uint8)
