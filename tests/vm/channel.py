@@ -87,7 +87,11 @@ def _port(run: Path) -> Iterator[socket.socket]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            with connect(run, port_socket(index)) as link:
+            try:
+                link = connect(run, port_socket(index))
+            except OSError:
+                raise _gone(run) from None
+            with link:
                 yield link
             return
     raise LabError(f"all {PORTS} ports of the machine are in use", "wait for another command to end")
@@ -117,10 +121,16 @@ def call(
     session = secrets.randbits(32)
     wish = {"argv": list(argv), "cwd": cwd, "env": {**ENVIRONMENT, **(env or {})}}
     with _port(run) as link:
-        link.sendall(encode(session, Kind.OPEN, json.dumps(wish).encode()))
+        try:
+            link.sendall(encode(session, Kind.OPEN, json.dumps(wish).encode()))
+        except OSError:
+            raise _gone(run) from None
         frames = _frames(link, session, deadline_s, accept_s)
         try:
-            if next(frames).kind != Kind.ACCEPT:
+            first = next(frames, None)
+            if first is None:
+                raise _gone(run)
+            if first.kind != Kind.ACCEPT:
                 raise LabError("the guest's agent answered out of turn")
             feeder = threading.Thread(target=_feed, args=(link, session, stdin), daemon=True)
             feeder.start()
@@ -135,7 +145,11 @@ def call(
             with contextlib.suppress(OSError):
                 link.sendall(encode(session, Kind.SIGNAL, json.dumps({"number": signal.SIGKILL}).encode()))
             raise
-    raise LabError("the machine went away during a command", f"see {run}/console.log")
+    raise _gone(run)
+
+
+def _gone(run: Path) -> LabError:
+    return LabError("the machine went away during a command", f"see {run}/console.log")
 
 
 def output(run: Path, argv: Sequence[str], deadline_s: float | None = None) -> str:
@@ -161,19 +175,23 @@ def _frames(link: socket.socket, session: int, deadline_s: float | None, accept_
     decoder = Decoder()
     began = time.monotonic()
     limit: float | None = accept_s
+    what = "the guest's agent did not answer"
     while True:
         left = None if limit is None else began + limit - time.monotonic()
         if left is not None and left <= 0:
-            raise Deadline(f"no answer from the guest within {limit:.0f} s")
+            raise Deadline(f"{what} within {limit:.0f} s")
         # Not settimeout(): that would also cut short the other thread's sending.
         if not select.select([link], [], [], left)[0]:
             continue
-        data = link.recv(1 << 18)
+        try:
+            data = link.recv(1 << 18)
+        except ConnectionResetError:
+            return
         if not data:
             return
         for frame in decoder.feed(data):
             if frame.session == session:
-                limit = deadline_s
+                limit, what = deadline_s, "the command in the guest did not end"
                 yield frame
 
 

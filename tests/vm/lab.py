@@ -164,6 +164,7 @@ def _dump(disk: Path, out: Path) -> None:
 
 def _rescue(machine: Machine, out: Path) -> None:
     """After a hang: bring out what still can be, among it what the guest was doing."""
+    (out / "console.log").write_bytes((machine.run / "console.log").read_bytes())
     try:
         print(machine.output(["ps", "-eo", "pid,stat,wchan:20,etime,args"], deadline_s=COLLECT_S), file=sys.stderr)
         collect(machine, out)
