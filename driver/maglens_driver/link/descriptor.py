@@ -127,11 +127,12 @@ class Descriptor:
         """Causes: those of :func:`cbor.decode`, ``descriptor_version``, ``descriptor_field``."""
         value = cbor.decode(raw)
         top = Reader(value, "")
-        version = top.list("maglens", 2, 8, lambda v, p: check_number(v, 0, 0xFF, p))
-        if version[0] != limits.VERSION_MAJOR:
+        version = top.list("maglens", 2, 8, lambda v, _: v)  # a newer minor version may append
+        major, minor = (check_number(v, 0, 0xFF, f"maglens[{i}]") for i, v in enumerate(version[:2]))
+        if major != limits.VERSION_MAJOR:
             raise BadModule(
                 "descriptor_version",
-                f"the module speaks protocol {version[0]}.{version[1]}, this host {limits.VERSION_MAJOR}",
+                f"the module speaks protocol {major}.{minor}, this host {limits.VERSION_MAJOR}",
                 hint="update maglens on this machine",
             )
         sensor = _sensor(top.map("sensor")) if top.has("sensor") else None

@@ -14,7 +14,13 @@ from typing import Final
 from crc32c import crc32c
 
 from maglens_driver.errors import BadModule
-from maglens_driver.link.limits import MAX_CONTROL_BYTES, MAX_CONTROLS, MAX_STRUCTURE_BYTES, VERSION_MAJOR
+from maglens_driver.link.limits import (
+    MAX_CONTROL_BYTES,
+    MAX_CONTROLS,
+    MAX_EVENT_BYTES,
+    MAX_STRUCTURE_BYTES,
+    VERSION_MAJOR,
+)
 from maglens_driver.link.message import Buffer, Message, i32, i64, message, u8, u16, u32, u64
 
 REQUEST_IN: Final = 0xC1
@@ -350,8 +356,8 @@ def open_controls(body: Buffer) -> tuple[ControlValue, ...]:
 
 def open_event(raw: Buffer) -> Event:
     """Check length, magic and version of an event; causes ``event_length|magic|version``."""
-    if len(raw) < Event.SIZE:
-        raise BadModule("event_length", f"event of {len(raw)} bytes, at least {Event.SIZE} expected")
+    if not Event.SIZE <= len(raw) <= MAX_EVENT_BYTES:
+        raise BadModule("event_length", f"event of {len(raw)} bytes, {Event.SIZE} to {MAX_EVENT_BYTES} allowed")
     event = Event.unpack(raw)
     if event.magic != EVENT_MAGIC:
         raise BadModule("event_magic", f"event begins with {bytes(raw[:2]).hex()}")
