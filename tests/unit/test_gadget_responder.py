@@ -328,7 +328,7 @@ def test_a_shrinking_contract_stops_a_dear_stream() -> None:
     bench = Bench(S.CONFIGURED)
     bench.ask(Op.CONFIGURE, configure(index_of(NV12, 1920, 30)))
     bench.ask(Op.START, wire.Epoch(1).pack())
-    assert bench.works.done[-1] == ("start", 1)
+    assert ("start", 1) in bench.works.done
     assert bench.ask(Op.POWER_SEND, PdMessage(PdType.GOTO_MIN, 3).pack(source=True))[0] is Status.OK
     assert bench.it.state is S.IDLE
     assert bench.works.done[-1] == ("stop", None)
