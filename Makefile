@@ -16,7 +16,7 @@ PREPARE := $(PYTHON) daemon/system/prepare.py
 VENV = $(eval VENV := $$(shell $(PREPARE) --where))$(VENV)
 PY = $(VENV)/bin/python
 
-.PHONY: help demo test unit test-vm soak bench lint install install-dkms uninstall clean prepare
+.PHONY: help demo test unit test-vm soak bench lint install install-dkms uninstall clean prepare describe
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | sort -u | expand -t 16
@@ -40,6 +40,9 @@ bench: prepare ## measure, into build/bench
 
 lint: prepare ## ruff and mypy alone
 	@$(PY) -m pytest tests/unit/test_lint.py -q
+
+describe: prepare ## renew what is written from the configuration's schema
+	@$(PY) daemon/system/describe.py
 
 prepare: ## the development environment (a venv in the cache), as the other targets do it
 	@$(PREPARE)

@@ -351,14 +351,14 @@ class Session:
     async def configure(self, want: Mode) -> Mode:
         """Set the mode; the answer is what will be sent. Raises ``Deadline`` and what the source raises."""
         source = self.playable()
-        async with self._operation, _deadline(CONFIGURE_S, self.label, "configuration"):
+        async with self._operation, _deadline(CONFIGURE_S, "configuration"):
             self.mode = await source.configure(want)
         return self.mode
 
     async def start(self, sink: FrameSink, generation: int) -> None:
         """Begin to stream."""
         source = self.playable()
-        async with self._operation, _deadline(START_S, self.label, "start"):
+        async with self._operation, _deadline(START_S, "start"):
             await source.start(sink, generation)
         if self.playable() is source:
             self._enter(SessionState.STREAMING)
@@ -378,7 +378,7 @@ class Session:
         if self.state is not SessionState.READY or not self.is_playable:
             return
         source = self.playable()
-        async with self._operation, _deadline(CONFIGURE_S, self.label, "standby"):
+        async with self._operation, _deadline(CONFIGURE_S, "standby"):
             rests = await self.visitor.standby(source)
         if rests and self.state is SessionState.READY:
             self._enter(SessionState.STANDBY)
@@ -393,10 +393,10 @@ class Session:
 
 
 @asynccontextmanager
-async def _deadline(limit_s: float, label: str, what: str) -> AsyncIterator[None]:
+async def _deadline(limit_s: float, what: str) -> AsyncIterator[None]:
     """``asyncio.timeout`` that says what took too long."""
     try:
         async with asyncio.timeout(limit_s):
             yield
     except TimeoutError as late:
-        raise Deadline(f"{label}: {what} took more than {limit_s:g} s") from late
+        raise Deadline(f"{what} took more than {limit_s:g} s", hint="lift it off and snap it on again") from late

@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Describe: writes the example configuration, its manual page and its table in docs/operations.md from the schema.
+
+``maglens_daemon.config`` is the one place where a key, its default and its meaning stand. A test compares what this
+would write with what is there; ``make describe`` writes it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from maglens_daemon import config
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "daemon" / "system" / "maglens.toml"
+MANUAL = ROOT / "daemon" / "system" / "maglens.toml.5"
+OPERATIONS = ROOT / "docs" / "operations.md"
+BEGIN, END = "<!-- config: begin -->", "<!-- config: end -->"
+
+EXAMPLE_HEAD = """\
+# SPDX-License-Identifier: GPL-2.0-or-later
+# /etc/maglens/maglens.toml: everything is optional; what stands here commented out is the default.
+# Drop-ins: /etc/maglens/maglens.toml.d/*.toml. Check: maglensd --check. Apply: systemctl reload maglensd.
+"""
+SECTION_HEADS = {
+    'port."PATH"': "# One table per place where a module can snap on, by the kernel's name for it"
+    ' (maglens status shows it).\n#[port."1-2"]',
+    "policy.rule": "# The first rule that matches a source decides; patterns may hold * and ?.\n#[[policy.rule]]",
+}
+MANUAL_HEAD = r""".\" SPDX-License-Identifier: GPL-2.0-or-later
+.TH MAGLENS.TOML 5 "" maglens "File formats"
+.SH NAME
+maglens.toml \- configuration of maglensd
+.SH DESCRIPTION
+.I /etc/maglens/maglens.toml
+and after it, by name,
+.IR /etc/maglens/maglens.toml.d/*.toml ,
+in TOML. Every key is optional. An unknown key or a value that is not allowed is refused with file and line, and the
+configuration in use stays.
+"""
+MANUAL_TAIL = """\
+.SH SEE ALSO
+.BR maglensd (8)
+"""
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _sections() -> Iterator[tuple[str, list[tuple[str, Any, str]]]]:
+    keys: dict[str, list[tuple[str, Any, str]]] = {}
+    for section, name, default, doc in config.schema():
+        keys.setdefault(section, []).append((name, default, doc))
+    yield from keys.items()
+
+
+def example() -> str:
+    """The example file: every key with its default, commented out."""
+    text = EXAMPLE_HEAD
+    for section, keys in _sections():
+        text += "\n" + SECTION_HEADS.get(section, f"[{section}]") + "\n"
+        for name, default, doc in keys:
+            setting = f"#{name} =" if default in (None, "") else f"#{name} = {_toml(default)}"
+            text += f"{setting:24} # {doc}\n"
+    return text
+
+
+def manual() -> str:
+    """maglens.toml(5)"""
+    text = MANUAL_HEAD
+    for section, keys in _sections():
+        text += f".SH [[{section}]]\n" if section == "policy.rule" else f".SH [{section}]\n"
+        for name, default, doc in keys:
+            bare = str(default).lower() if isinstance(default, bool) else default
+            shown = "" if default in (None, "") else f' " (default {bare})"'
+            text += f".TP\n.BR {name}{shown}\n" + doc.replace("-", r"\-") + "\n"
+    return text + MANUAL_TAIL
+
+
+def table() -> str:
+    """Markdown tables, one per section."""
+    text = ""
+    for section, keys in _sections():
+        head = f"[[{section}]]" if section == "policy.rule" else f"[{section}]"
+        text += f"\n`{head}`\n\n| key | default | meaning |\n|---|---|---|\n"
+        for name, default, doc in keys:
+            shown = "" if default in (None, "") else f"`{_toml(default)}`"
+            text += f"| `{name}` | {shown} | {doc} |\n"
+    return text + "\n"
+
+
+def operations(present: str) -> str:
+    """docs/operations.md with its tables renewed; raises ``ValueError`` where the marks are missing."""
+    before, begin, rest = present.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{OPERATIONS} lacks {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n{table()}{END}{after}"
+
+
+def documents() -> dict[Path, str]:
+    """What each file should hold."""
+    return {
+        EXAMPLE: example(),
+        MANUAL: manual(),
+        OPERATIONS: operations(OPERATIONS.read_text(encoding="utf-8")),
+    }
+
+
+def main() -> int:
+    """Write them all."""
+    for path, text in documents().items():
+        path.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

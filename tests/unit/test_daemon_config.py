@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The configuration: strict, with file and line in every error."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from maglens_daemon import config
+from maglens_daemon.config import Rule
+from maglens_daemon.errors import ConfigError
+from maglens_daemon.toml_lines import Lines
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write(directory: Path, text: str, name: str = "maglens.toml") -> Path:
+    path = directory / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_nothing_has_to_be_there() -> None:
+    made = config.load([])
+    assert made == config.Config()
+    assert made.node.mode.describe() == "1280x720 NV12 30 fps"
+
+
+def test_every_key_is_read(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """
+[node]
+name = "back"
+kind = "auto"
+format = "YUYV"
+width = 640
+height = 480
+rate = 29.97
+[power]
+budget_mw = 5000
+usb2_ma = 400
+usb3_ma = 800
+[link]
+derating = 0.5
+[policy]
+dwell_ms = 0
+[[policy.rule]]
+kind = "module"
+port = "1-*"
+[[policy.rule]]
+identity = "maker/*"
+use = "never"
+[port."1-2"]
+name = "left"
+max_mw = 3000
+max_mbit_s = 400
+priority = 3
+enabled = false
+""",
+    )
+    made = config.load([path])
+    assert made.node.rate == Fraction(2997, 100)
+    assert made.node.mode.describe() == "640x480 YUYV 29.97 fps"
+    assert (made.power.budget_mw, made.power.usb2_ma, made.power.usb3_ma) == (5000, 400, 800)
+    assert made.link.derating == 0.5
+    assert made.policy.rule == (Rule(kind="module", port="1-*"), Rule(identity="maker/*", use="never"))
+    port = made.port_config("1-2")
+    assert (port.name, port.max_mw, port.max_mbit_s, port.priority, port.enabled) == ("left", 3000, 400, 3, False)
+    assert made.port_config("9-9") == config.PortConfig()
+
+
+BROKEN = [
+    ("[node]\nwidht = 640\n", 2, "unknown key node.widht", "did you mean 'width'?"),
+    ("\n\n[nod]\n", 3, "unknown key nod", "did you mean 'node'?"),
+    ("[node]\nwidth = 641\n", 2, "node.width = 641 is not an even number", ""),
+    ("[node]\nwidth = true\n", 2, "node.width = True is not an even number", ""),
+    ("[node]\nwidth = 0\n", 2, "not an even number from 16", ""),
+    ("[node]\nrate = 0\n", 2, "not frames per second", ""),
+    ('[node]\nrate = "1/0"\n', 2, "not frames per second", ""),
+    ('[node]\nformat = "NV21"\n', 2, "did you mean 'NV12'?", ""),
+    ("[node]\nname = 'x\\u0007'\n", 2, "", ""),
+    ('[node]\nname = "' + "x" * 32 + '"\n', 2, "printable text of 1 to 31 bytes", ""),
+    ("node = 3\n", 1, "node is no table", "write [node]"),
+    ("[power]\nbudget_mw = -1\n", 2, "a whole number from 0", ""),
+    ("[power]\nbudget_mw = 1.5\n", 2, "a whole number from 0", ""),
+    ("[link]\nderating = 0\n", 2, "a number above 0, at most 1", ""),
+    ('[link]\nderating = "half"\n', 2, "a number above 0, at most 1", ""),
+    ('[port."1-2"]\nname = "a"\nmax_watt = 1\n', 3, "unknown key port.1-2.max_watt", "did you mean 'max_mw'?"),
+    ("[port]\nx = 1\n", 2, "port.x is no table", "write [port.x]"),
+    ("[policy]\nrule = 1\n", 2, "policy.rule is no list of tables", "write [[policy.rule]]"),
+    ('[[policy.rule]]\nkind = "module"\n[[policy.rule]]\n\nuse = "perhaps"\n', 5, "policy.rule.use = 'perhaps'", ""),
+    ("[policy]\ndwell_ms = 99999\n", 2, "a whole number from 0 to 10000", ""),
+    ("[node]\nwidth = \n", 2, "Invalid value", "sed -n 2p"),
+    ("[node]\nwidth = 2\nwidth = 4\n", 3, "Cannot overwrite a value", ""),
+    ('[node]\nname = "unfinished', 2, "", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "what", "hint"), BROKEN, ids=[b[0].replace("\n", " ")[:40] for b in BROKEN])
+def test_an_error_names_file_and_line(tmp_path: Path, text: str, line: int, what: str, hint: str) -> None:
+    if "u0007" in text:
+        text = text.replace("'x\\u0007'", '"x\\u0007"')
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        config.load([path])
+    assert str(caught.value).startswith(f"{path}:{line}: "), str(caught.value)
+    assert what in str(caught.value)
+    assert hint in caught.value.hint
+
+
+def test_not_utf8_names_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "maglens.toml"
+    path.write_bytes(b"[node]\n\n# \xff\n")
+    with pytest.raises(ConfigError, match=f"{path}:3: not UTF-8"):
+        config.load([path])
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"missing\.toml: No such file"):
+        config.load([tmp_path / "missing.toml"])
+
+
+def test_later_files_win_key_by_key(tmp_path: Path) -> None:
+    main = write(
+        tmp_path, '[node]\nwidth = 640\nheight = 480\n[port."1-1"]\nname = "a"\n[[policy.rule]]\nport = "x"\n'
+    )
+    more = write(
+        tmp_path, '[node]\nwidth = 320\n[port."1-2"]\nname = "b"\n[[policy.rule]]\nport = "y"\n', "d/10.toml"
+    )
+    made = config.load([main, more])
+    assert (made.node.width, made.node.height) == (320, 480)
+    assert set(made.port) == {"1-1", "1-2"}
+    assert [rule.port for rule in made.policy.rule] == ["y"]
+    assert made.files == (main, more)
+
+
+def test_an_error_in_a_dropin_names_the_dropin(tmp_path: Path) -> None:
+    main = write(tmp_path, "[node]\nwidth = 640\n")
+    more = write(tmp_path, "\n[node]\nheight = 1\n", "d/10.toml")
+    with pytest.raises(ConfigError, match=f"{more}:3: "):
+        config.load([main, more])
+
+
+def test_dropins_beside_the_named_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    main = write(tmp_path, "")
+    (tmp_path / "maglens.toml.d").mkdir()
+    second, first = (write(tmp_path / "maglens.toml.d", "", f"{n}.toml") for n in ("20", "10"))
+    write(tmp_path / "maglens.toml.d", "x", "note.txt")
+    monkeypatch.setenv("MAGLENS_CONFIG", str(main))
+    assert config.config_files() == (main, first, second)
+
+
+def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAGLENS_CONFIG", str(tmp_path / "none.toml"))
+    with pytest.raises(ConfigError):
+        config.load()
+
+
+def test_lines_of_dotted_and_quoted_keys() -> None:
+    text = 'a.b = 1\n["x y".z]\n"k k" = 2\n[[t]]\n[[t]]\nv = 1\n[t.u]\nw = 1\n'
+    lines = Lines(text)
+    assert lines.find(("a", "b")) == 1
+    assert lines.find(("x y", "z", "k k")) == 3
+    assert lines.find(("t", 1, "v")) == 6
+    assert lines.find(("nowhere",)) == 1
+
+
+def test_the_example_without_its_comment_signs_is_the_default(tmp_path: Path) -> None:
+    example = (ROOT / "daemon" / "system" / "maglens.toml").read_text()
+    text = re.sub(r"^#(?=\[|[a-z0-9_]+ = [^ ])", "", example, flags=re.MULTILINE)
+    made = config.load([write(tmp_path, text)])
+    assert made.node == config.NodeConfig()
+    assert made.power == config.PowerConfig()
+    assert made.link == config.LinkConfig()
+    assert made.policy == config.PolicyConfig(rule=(Rule(),))
+    assert made.port == {"1-2": config.PortConfig()}
+
+
+def test_example_manual_and_tables_are_as_the_schema_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "daemon" / "system"))
+    describe = importlib.import_module("describe")
+    for path, text in describe.documents().items():
+        assert path.read_text() == text, f"{path.name} is not current: make describe"
