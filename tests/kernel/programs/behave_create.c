@@ -60,8 +60,8 @@ void test_create_refuses(void)
 #define FORMAT_REFUSED(what, change)               \
 	do {                                       \
 		f = test_formats()[0];             \
-		change;                            \
 		c = good;                          \
+		change;                            \
 		c.formats = (uintptr_t)&f;         \
 		c.n_formats = 1;                   \
 		try_create(what, -EINVAL, &c);     \

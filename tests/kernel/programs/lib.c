@@ -17,7 +17,7 @@
 
 #define NODE_WAIT_MS 5000
 #define SLOTS 4
-#define INTERVALS {{1, 30}, {1, 15}}
+#define INTERVALS {{1, 30}, {1, 15}, {1, 1}}
 
 static int tests, failures;
 
@@ -82,7 +82,7 @@ int tap_end(void)
 
 #define RAW(code, w, h, line, size)                                                                  \
 	{.fourcc = V4L2_PIX_FMT_##code, .width = w, .height = h, .bytesperline = line,               \
-	 .sizeimage = size, .colorspace = V4L2_COLORSPACE_SRGB, .n_intervals = 2, .intervals = INTERVALS}
+	 .sizeimage = size, .colorspace = V4L2_COLORSPACE_SRGB, .n_intervals = 3, .intervals = INTERVALS}
 
 static const struct maglens_format formats[N_FORMATS] = {
 	[YUYV_VGA] = RAW(YUYV, 640, 480, 1280, 640 * 480 * 2),
@@ -92,7 +92,7 @@ static const struct maglens_format formats[N_FORMATS] = {
 	[NV12_1080] = RAW(NV12, 1920, 1080, 1920, 1920 * 1080 * 3 / 2),
 	[MJPG_VGA] = {.fourcc = V4L2_PIX_FMT_MJPEG, .width = 640, .height = 480,
 		      .sizeimage = 640 * 480 * 2, .colorspace = V4L2_COLORSPACE_JPEG,
-		      .n_intervals = 2, .intervals = INTERVALS},
+		      .n_intervals = 3, .intervals = INTERVALS},
 	[TINY] = RAW(YUYV, 8, 4, 16, 64), /* 64 bytes: what a SUBMIT costs besides the copy */
 };
 
