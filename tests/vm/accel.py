@@ -22,8 +22,18 @@ PROBE_S = 15
 TCG = ("-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max")
 KVM = ("-accel", "kvm", "-cpu", "host")
 NAMES = {"kvm": KVM, "tcg": TCG}
+PLAIN = ",avx=off,avx2=off,fma=off,f16c=off"
+"""What to take from the processor that QEMU 7.2 emulates: LLVM's JIT, as used by llvmpipe, crashes on its AVX."""
 VARIABLE = "MAGLENS_VM_ACCEL"
 """Environment variable that overrides the probe: kvm or tcg."""
+
+
+def options(name: str, *, plain: bool) -> list[str]:
+    """QEMU's options. plain: leave out what breaks software rendering when emulated."""
+    chosen = list(NAMES[name])
+    if plain and name == "tcg":
+        chosen[-1] += PLAIN
+    return chosen
 
 
 def acceleration(image: Image) -> str:

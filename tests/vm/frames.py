@@ -70,7 +70,8 @@ class Decoder:
         frames: list[LabFrame] = []
         while True:
             start = self._data.find(MAGIC)
-            del self._data[: len(self._data) - len(MAGIC) + 1 if start < 0 else start]
+            # Without a magic, the last bytes may still be the beginning of one.
+            del self._data[: max(0, len(self._data) - len(MAGIC) + 1) if start < 0 else start]
             if start < 0 or len(self._data) < HEAD.size:
                 return frames
             _, session, kind, length = HEAD.unpack_from(self._data)

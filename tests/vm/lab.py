@@ -70,7 +70,9 @@ def up(wish: Wish, name: str, *, outlive: bool) -> Machine:
         if wish.kernel is not None and wish.modules is not None:
             modules = foreign.modules_directory(wish.modules)
             own = OwnKernel(wish.kernel, modules, foreign.modules_disk(base, modules, Path(scratch)))
-        machine = machines.boot(base, name, acceleration(base), own=own, outlive=outlive)
+        machine = machines.boot(
+            base, name, acceleration(base), own=own, plain="desktop" in wish.extra, outlive=outlive
+        )
     with guarded(machine):
         layer.push(machine, archives, start=wish.start)
     return machine

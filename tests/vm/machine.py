@@ -16,8 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.vm import cache, channel, initrd
-from tests.vm.accel import NAMES
+from tests.vm import accel, cache, channel, initrd
 from tests.vm.frames import PORTS, port_name
 from tests.vm.host import environment
 from tests.vm.image import Image, make_disk
@@ -155,11 +154,13 @@ def boot(
     acceleration: str,
     *,
     own: OwnKernel | None = None,
+    plain: bool = False,
     outlive: bool = False,
 ) -> Machine:
     """Boot a machine and wait until systemd says that it is up.
 
-    own: instead of the image's kernel. outlive: the machine stays when this process ends.
+    own: instead of the image's kernel. plain: for software rendering, see accel.options.
+    outlive: the machine stays when this process ends.
     """
     run = run_directory(name)
     with contextlib.ExitStack() as stack:
@@ -178,7 +179,7 @@ def boot(
         # Listening before QEMU starts: whoever connects waits for QEMU, or sees it end.
         sockets = {n: stack.enter_context(channel.listen(run, n)) for n in channel.SOCKETS}
         descriptors = {n: s.fileno() for n, s in sockets.items()}
-        command = _command(image, acceleration, own, descriptors)
+        command = _command(image, accel.options(acceleration, plain=plain), own, descriptors)
         if not outlive:
             command = ["setpriv", "--pdeathsig", "KILL", *command]
         log = stack.enter_context((run / "qemu.log").open("w"))
@@ -238,9 +239,9 @@ def guarded(machine: Machine) -> Iterator[None]:
         raise
 
 
-def _command(image: Image, acceleration: str, own: OwnKernel | None, sockets: Mapping[str, int]) -> list[str]:
+def _command(image: Image, processor: Sequence[str], own: OwnKernel | None, sockets: Mapping[str, int]) -> list[str]:
     command = [
-        "qemu-system-x86_64", *NAMES[acceleration], "-machine", "pc", "-smp", str(CPUS), "-m", MEMORY,
+        "qemu-system-x86_64", *processor, "-machine", "pc", "-smp", str(CPUS), "-m", MEMORY,
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-kernel", str(own.kernel if own else image.kernel), "-initrd", "initrd", "-append", COMMAND_LINE,
         "-drive", f"file={image.disk},format=raw,if=none,id=root,snapshot=on,cache=unsafe",
