@@ -18,9 +18,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from tests.unit.source_conformance import SourceConformance
 
 from maglens_driver.control import Cid, ControlType
-from maglens_driver.errors import Deadline, Gone, MissingDependency, Refused, WrongState
+from maglens_driver.errors import Gone, MissingDependency, Refused, WrongState
 from maglens_driver.frame import Frame, Lease
 from maglens_driver.libcamera.limits import Limits
 from maglens_driver.libcamera.source import LibcameraSource, camera_ids
@@ -28,7 +29,7 @@ from maglens_driver.mode import NV12, Mode, make_mode
 
 FAKE = Path(__file__).parent / "libcamera_fake"
 CAMERA = "/base/fake@1"
-QUICK = Limits(open_s=20, stop_s=0.5, start_s=5, first_frame_s=5, stall_s=1, lease_s=0.5)
+QUICK = Limits(open_s=20, stop_s=0.5, start_s=5, first_frame_s=5, stall_s=1)
 
 
 def environment(**behaviour: object) -> dict[str, str]:
@@ -120,6 +121,29 @@ def scenario(
             assert pid is None or str(pid) not in os.listdir("/proc")
 
     asyncio.run(run())
+
+
+class PluggedCamera:
+    """The conformance test's way to a source; its cable is a file."""
+
+    def __init__(self, cable: Path) -> None:
+        self._cable = cable
+        cable.touch()
+
+    async def open(self) -> LibcameraSource:
+        return await LibcameraSource.open(CAMERA, limits=QUICK, environment=environment(cable=str(self._cable)))
+
+    def unplug(self) -> bool:
+        self._cable.unlink()
+        return True
+
+
+class TestConformance(SourceConformance):
+    """What every source does."""
+
+    @pytest.fixture
+    def rig(self, tmp_path: Path) -> PluggedCamera:
+        return PluggedCamera(tmp_path / "cable")
 
 
 def wanted(source: LibcameraSource) -> Mode:
@@ -272,17 +296,26 @@ def test_controls_are_written_again_to_a_new_child() -> None:
     scenario(body)
 
 
-def test_held_leases_starve_the_camera_and_no_one_else() -> None:
+def test_held_frames_stay_whole_over_stop_and_start() -> None:
     async def body(source: LibcameraSource) -> None:
         await source.configure(wanted(source))
-        sink = Sink(hold=100)
+        sink = Sink(hold=3)
         await source.start(sink, 1)
-        await sink.until(lambda: len(sink.seen) == 5)  # all there are
-        with pytest.raises(Deadline):
-            await source.stop()
-        sink.let_go()
+        await sink.until(lambda: len(sink.seen) >= 3)
         await source.stop()
-        assert sink.lost_why == []
+        held = sink.held[:]
+        await source.set({Cid.BRIGHTNESS: 100})
+        again = Sink()
+        await source.start(again, 2)
+        await again.until(lambda: len(again.seen) >= 10)
+        assert {frame.lease.view[0] for frame in held} == {128}
+        assert {luma for _, luma, *_ in again.seen} == {228}
+        for frame in held:
+            frame.lease.release()
+        again.hold = 5  # as many as there are buffers: all are in use again
+        await again.until(lambda: len(again.held) == 5)
+        again.let_go()
+        await source.stop()
 
     scenario(body)
 
@@ -316,7 +349,7 @@ def test_the_end_of_a_camera_is_told_once(fault: str, why: str) -> None:
         await sink.until(lambda: bool(sink.lost_why))
         generation, error = sink.lost_why[0]
         assert generation == 3 and isinstance(error, Gone) and why in str(error)
-        assert len(sink.seen) == 3
+        assert 0 < len(sink.seen) < 30
         assert sink.held[0].lease.view[0] == 128  # a lease outlives the camera
         sink.let_go()
         await source.stop()
@@ -330,7 +363,7 @@ def test_the_end_of_a_camera_is_told_once(fault: str, why: str) -> None:
         await again.until(lambda: len(again.seen) >= 3)
         assert source.counters["children"] == 2
 
-    scenario(body, QUICK, **{fault: 4})
+    scenario(body, QUICK, **{fault: 30})
 
 
 def test_a_child_that_blocks_in_stop_is_killed() -> None:

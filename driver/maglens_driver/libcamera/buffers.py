@@ -92,25 +92,21 @@ class CameraLease:
     """A filled buffer on loan to the sink. ``returned`` is called once, from whatever thread releases it."""
 
     def __init__(self, view: memoryview, returned: Callable[[], None]) -> None:
-        self._view: memoryview | None = view
-        self._returned = returned
+        self._view = view
+        self._returned: Callable[[], None] | None = returned
         self._lock = threading.Lock()
 
     @property
     def view(self) -> memoryview:
-        """The picture; not to be used after release."""
-        view = self._view
-        if view is None:
-            raise ValueError("the lease was released")
-        return view
+        """The picture; after release the camera may write into it."""
+        return self._view
 
     def release(self) -> None:
         """Give the buffer back to the camera."""
         with self._lock:
-            if self._view is None:
-                return
-            self._view = None
-        self._returned()
+            returned, self._returned = self._returned, None
+        if returned is not None:
+            returned()
 
 
 def _plane_sizes(mode: Mode, planes: int) -> tuple[int, ...]:

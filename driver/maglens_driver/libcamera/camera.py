@@ -100,7 +100,8 @@ class LibCamera:
         self._allocator: binding.FrameBufferAllocator | None = None
         self._requests: list[binding.Request] = []
         self._buffers: dict[int, binding.FrameBuffer] = {}
-        self._ready: list[int] = []
+        self._ready: list[int] = []  # buffers to be filled next
+        self._away: set[int] = set()  # buffers that the parent has
         self._pending: dict[str, Native] = {}
         self._sticky: dict[str, Native] = {}
         self._pacer: RatePacer | None = None
@@ -179,7 +180,7 @@ class LibCamera:
         return self._mode, _buffer_set(self.epoch, buffers)
 
     def start(self) -> None:
-        """Begin to fill buffers; all of them are the camera's."""
+        """Begin to fill buffers: all but those that the parent still has of before."""
         if self._mode is None or self.streaming:
             raise CameraRefusal(Refusal.WRONG_STATE, "the camera is not configured, or streams already")
         interval = Fraction(self._mode.numerator, self._mode.denominator)
@@ -193,7 +194,7 @@ class LibCamera:
         self._pacer = None
         if self._limits is not None:
             self._pacer = RatePacer(round(interval * 10**9), len(self._requests), time.monotonic_ns())
-        self._ready = list(range(len(self._requests)))
+        self._ready = [index for index in range(len(self._requests)) if index not in self._away]
         self.queue_ready()
 
     def stop(self) -> None:
@@ -205,13 +206,13 @@ class LibCamera:
         # Each queued request holds a reference to itself until it is fetched.
         self._manager.get_ready_requests()
         self._ready.clear()
-        for request in self._requests:
-            request.reuse()
 
     def give_back(self, epoch: int, index: int) -> None:
-        """The parent is done with a buffer. Ignored when it is of an earlier set or nobody streams."""
-        if self.streaming and epoch == self.epoch and index < len(self._requests) and index not in self._ready:
-            self._requests[index].reuse()
+        """The parent is done with a buffer. Ignored when it is of an earlier set."""
+        if epoch != self.epoch or index not in self._away:
+            return
+        self._away.remove(index)
+        if self.streaming:
             self._ready.append(index)
 
     def queue_ready(self) -> int | None:
@@ -222,6 +223,7 @@ class LibCamera:
             if wait:
                 return wait
             request = self._requests[self._ready.pop(0)]
+            request.reuse()
             for name, value in self._pending.items():
                 request.set_control(self._ids[name], value)
             self._pending.clear()
@@ -248,8 +250,9 @@ class LibCamera:
             sequence = metadata.sequence if told else request.sequence
             if told and metadata.status != self._library.FrameMetadata.Status.Success:
                 spoiled(sequence)
-                self.give_back(self.epoch, index)
+                self._ready.append(index)
                 continue
+            self._away.add(index)
             result.append(self._frame(request, index, metadata, sequence))
         return result
 
@@ -367,6 +370,7 @@ class LibCamera:
         self._mode = None
         self._requests.clear()
         self._buffers.clear()
+        self._away.clear()
         self._configuration = None
         self._allocator = None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import array
 import ctypes
+import errno
 import os
 import select
 import signal
@@ -94,7 +95,9 @@ class Child:
         except MissingDependency as error:
             self._refuse(packet.request, Refusal.NO_LIBRARY, str(error))
         except RuntimeError as error:
-            self._refuse(packet.request, Refusal.FAILED, str(error))
+            # The binding turns an error number into text at the end of its message.
+            gone = str(error).endswith(os.strerror(errno.ENODEV))
+            self._refuse(packet.request, Refusal.NO_CAMERA if gone else Refusal.FAILED, str(error))
         else:
             self._say(Kind.DONE, packet.request)
         return True

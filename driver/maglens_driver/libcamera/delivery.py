@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 import time
@@ -38,7 +37,6 @@ class Delivery:
         self._limits = limits
         self._counters = counters
         self._values = values
-        self._loop = asyncio.get_running_loop()
         self._child: ChildProcess | None = None
         # Held while the sink is called, so that no call comes after detach.
         self._sink_lock = threading.Lock()
@@ -48,8 +46,7 @@ class Delivery:
         self._over = False
         # What a lease's release needs; it may come from inside a call of the sink, so this is another lock.
         self._lent_lock = threading.Lock()
-        self._lent: set[int] = set()
-        self._all_back: asyncio.Future[None] | None = None
+        self._lent: set[int] = set()  # of the present set of buffers
         self.mode: Mode | None = None
         self._epoch = 0
         self._buffers: dict[int, MappedBuffer] = {}
@@ -81,8 +78,9 @@ class Delivery:
                 for descriptor in descriptors:
                     os.close(descriptor)
             raise
-        with self._sink_lock:
+        with self._sink_lock, self._lent_lock:
             self._buffers, self._epoch, self.mode = made, epoch, mode
+            self._lent.clear()
 
     def forget(self) -> None:
         """Give up mode and buffers."""
@@ -113,31 +111,23 @@ class Delivery:
             sink, self._sink = self._sink, None
             return sink is not None
 
-    async def all_back(self) -> None:
-        """Wait until every lease has been released; ``Deadline`` if that takes too long."""
-        with self._lent_lock:
-            if not self._lent:
-                return
-            self._all_back = self._loop.create_future()
-        try:
-            await asyncio.wait_for(self._all_back, self._limits.lease_s)
-        except TimeoutError:
-            raise Deadline(f"{len(self._lent)} of the camera's buffers are still in use") from None
-
     # The child's thread from here on: Listener.
 
     def frame(self, body: FrameBody) -> None:
         """A buffer was filled: pass it on."""
         with self._sink_lock:
             sink, mode = self._sink, self.mode
-            if sink is None or mode is None or body.epoch != self._epoch:
-                return  # of before a stop, which takes all buffers back anyway
+            if mode is None or body.epoch != self._epoch:
+                return  # of an earlier set of buffers
             buffer = self._checked(body, mode)
+            if sink is None:
+                self._give_back(buffer, body)
+                return
             self._frame_seen = True
             lease = self._lease(body, buffer, mode, sink)
             if lease is None:
-                self._counters["no_lease"] += 1
-                sink.dropped(self._generation, "no_lease")
+                self._counters["no_buffer"] += 1
+                sink.dropped(self._generation, "no_buffer")
                 return
             now = time.monotonic_ns()
             boot_offset = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - now
@@ -197,14 +187,13 @@ class Delivery:
     def _returned(self, buffer: MappedBuffer, body: FrameBody) -> None:
         """A lease was released, in any thread."""
         with self._lent_lock:
-            was_full = len(self._lent) >= len(self._buffers)
-            self._lent.discard(body.index)
-            waiter = None if self._lent else self._all_back
+            was_full = False
+            if body.epoch == self._epoch:
+                was_full = len(self._lent) >= len(self._buffers)
+                self._lent.discard(body.index)
         self._give_back(buffer, body)
         if was_full and self._child is not None:
             self._child.nudge()
-        if waiter is not None:
-            self._loop.call_soon_threadsafe(_resolve, waiter)
 
     def _give_back(self, buffer: MappedBuffer, body: FrameBody) -> None:
         buffer.end_read()
@@ -245,8 +234,3 @@ def monotonic_stamp(stamp_ns: int, now_ns: int, boot_offset_ns: int) -> int:
         if now_ns - STAMP_WINDOW_NS <= candidate <= now_ns:
             return candidate
     return now_ns
-
-
-def _resolve(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)

@@ -15,7 +15,6 @@ class Limits:
     start_s: float = 5.0
     set_s: float = 1.0
     stop_s: float = 2.0
-    lease_s: float = 5.0  # for the sink to release what it has, once the camera has stopped
     first_frame_s: float = 5.0
     stall_s: float = 3.0  # between frames, and at least ten intervals
     restarts: int = 5  # at most so many children ...

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 class LibcameraSource:
     """One libcamera camera. Idle, configured, streaming as every source; a child that dies takes it to idle.
 
-    ``counters``: ``frames`` delivered, ``spoiled`` (lost inside libcamera), ``no_lease`` (the sink had no memory for
+    ``counters``: ``frames`` delivered, ``spoiled`` (lost inside libcamera), ``no_buffer`` (the sink had no memory for
     a picture that had to be copied together), ``children`` started.
     """
 
@@ -125,7 +125,10 @@ class LibcameraSource:
                 raise
 
     async def stop(self) -> None:
-        """End delivery. A child that does not stop in time is killed, which ends delivery just as well."""
+        """End delivery. A child that does not stop in time is killed, which ends delivery just as well.
+
+        Frames that the sink has got stay whole until it releases them: a later start leaves their buffers out.
+        """
         async with self._busy:
             await self._stop()
 
@@ -172,7 +175,6 @@ class LibcameraSource:
             except Refused as error:
                 # Whether it still writes into its buffers cannot be known now.
                 child.end(error)
-        await delivery.all_back()
 
     async def _running(self) -> tuple[ChildProcess, Delivery]:
         """The child, started anew if there is none."""

@@ -5,7 +5,8 @@ The tests put this folder before everything else on the child's import path. ``F
 ``generation`` "0.4" or "0.7" (which controls there are), ``planes`` 1 or 2, ``apart`` (planes in pieces of memory
 of their own), ``unsealed`` (memory that can shrink), ``stop`` "block", ``die_after``, ``cancel_after`` and
 ``hang_after`` so many frames, ``blurred`` (every third frame is spoiled), ``unreadable`` (metadata cannot be
-converted), ``unpaced``, ``untold`` (nothing is said of a buffer's filling).
+converted), ``unpaced``, ``untold`` (nothing is said of a buffer's filling), ``cable`` a file without which the
+camera is unplugged.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ NV12_CODE = 0x3231564E
 MJPG_CODE = 0x47504A4D
 BEHAVIOUR = json.loads(os.environ.get("FAKE_LIBCAMERA", "{}"))
 CAMERA_ID = "/base/fake@1"
+
+
+def plugged() -> bool:
+    return "cable" not in BEHAVIOUR or os.path.exists(BEHAVIOUR["cable"])
 
 
 class StreamRole(enum.Enum):
@@ -137,10 +142,10 @@ class FrameMetadata:
 
 
 class FrameBuffer:
-    def __init__(self, luma: int, total: int) -> None:
+    def __init__(self, luma: int, total: int, one: bool) -> None:
         flags = os.MFD_CLOEXEC | (0 if BEHAVIOUR.get("unsealed") else os.MFD_ALLOW_SEALING)
         self._files: list[int] = []
-        if BEHAVIOUR.get("planes", 2) == 1:
+        if one or BEHAVIOUR.get("planes", 2) == 1:
             self.planes = [Plane(self._memory(total, flags), 0, total)]
         elif BEHAVIOUR.get("apart"):
             self.planes = [
@@ -180,7 +185,8 @@ class FrameBufferAllocator:
     def allocate(self, _stream: binding.Stream) -> int:
         stream = self._camera.configuration.at(0)
         luma = stream.stride * stream.size.height
-        self._buffers = [FrameBuffer(luma, stream.frame_size) for _ in range(stream.buffer_count)]
+        one = stream.pixel_format.fourcc == MJPG_CODE
+        self._buffers = [FrameBuffer(luma, stream.frame_size, one) for _ in range(stream.buffer_count)]
         return len(self._buffers)
 
     def buffers(self, _stream: binding.Stream) -> Sequence[FrameBuffer]:
@@ -217,8 +223,6 @@ class Request:
         self.controls[control.name] = value
 
     def reuse(self) -> None:
-        if self.status == RequestStatus.Pending and self.controls:
-            raise RuntimeError("a pending request was reused")
         self.status = RequestStatus.Pending
         self.controls.clear()
         self.results = {}
@@ -287,6 +291,8 @@ class Camera:
         return Request(cookie)
 
     def start(self, controls: Mapping[binding.ControlId, object]) -> None:
+        if not plugged():
+            raise RuntimeError("Failed to start camera: No such device")
         if not self._acquired or self._running:
             raise RuntimeError("Failed to start camera: Permission denied")
         self.state.update({control.name: value for control, value in controls.items()})
@@ -336,7 +342,7 @@ class Camera:
         self._frames += 1
         if self._frames == BEHAVIOUR.get("die_after"):
             os.kill(os.getpid(), signal.SIGSEGV)
-        if self._frames == BEHAVIOUR.get("cancel_after"):
+        if self._frames == BEHAVIOUR.get("cancel_after") or not plugged():
             self._complete(request, RequestStatus.Cancelled)
             return
         if self._frames >= BEHAVIOUR.get("hang_after", 1 << 60):
@@ -375,7 +381,7 @@ class CameraManager:
 
     def __init__(self) -> None:
         self.event_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.cameras: Sequence[binding.Camera] = [Camera(self)]
+        self.cameras: Sequence[binding.Camera] = [Camera(self)] if plugged() else []
         self._ready: list[Request] = []
         self._lock = threading.Lock()
 
