@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from maglens_driver.mode import MJPG, NV12, Mode, make_mode
+from maglens_driver.mode import MJPG, NV12, Mode
 from maglens_driver.virtual import mark
 from tests.tools.usbip.units import AE_MANUAL, CONTROLS
 
@@ -30,14 +30,21 @@ class Picture:
 
     def __init__(self, mode: Mode, values: Mapping[str, int]) -> None:
         self.mode = mode
-        self._raw = mode if mode.fourcc != MJPG else make_mode(NV12, mode.width, mode.height, mode.interval)
         self._scene = b""
+        self._chroma: list[Image.Image] = []
+        self._painter = mark.Painter(mode.width, mode.height)
         self.apply(values)
 
     def apply(self, values: Mapping[str, int]) -> None:
         """Draw the scene as the controls say."""
         luma, blue, red = _draw(self.mode.width, self.mode.height, values)
-        if self._raw.fourcc == NV12:
+        if self.mode.fourcc == MJPG:
+            # A JPEG is full-range; the marks are as easy to read in either.
+            self._scene = _full(luma, 16, 219).tobytes()
+            for plane in (blue, red):
+                plane[: self._painter.rows] = plane[-self._painter.rows :] = 128
+            self._chroma = [Image.fromarray(_full(plane, 16, 224)) for plane in (blue, red)]
+        elif self.mode.fourcc == NV12:
             chroma = np.stack((blue[::2, ::2], red[::2, ::2]), axis=2)
             self._scene = luma.tobytes() + chroma.tobytes()
         else:
@@ -50,8 +57,14 @@ class Picture:
     def frame(self, number: mark.Mark) -> bytes | bytearray:
         """The picture with a mark, as it goes into payloads."""
         picture = bytearray(self._scene)
-        mark.draw(picture, self._raw, number)
-        return picture if self.mode.fourcc != MJPG else _jpeg(picture, self._raw)
+        if self.mode.fourcc != MJPG:
+            mark.draw(picture, self.mode, number)
+            return picture
+        luma = np.frombuffer(picture, np.uint8).reshape(self.mode.height, self.mode.width)
+        self._painter.draw(luma, number)
+        out = io.BytesIO()
+        Image.merge("YCbCr", [Image.fromarray(luma), *self._chroma]).save(out, "JPEG", quality=80)
+        return out.getvalue()
 
 
 def _draw(width: int, height: int, values: Mapping[str, int]) -> tuple[Plane, Plane, Plane]:
@@ -72,20 +85,6 @@ def _draw(width: int, height: int, values: Mapping[str, int]) -> tuple[Plane, Pl
 
 def _limit(plane: npt.NDArray[np.float64], top: int) -> Plane:
     return np.clip(np.rint(plane), 16, top).astype(np.uint8)
-
-
-def _jpeg(picture: bytearray, mode: Mode) -> bytes:
-    """As JPEG, which is full-range."""
-    flat = np.frombuffer(picture, np.uint8)
-    luma = flat[: mode.width * mode.height].reshape(mode.height, mode.width)
-    chroma = flat[luma.size :].reshape(mode.height // 2, mode.width // 2, 2)
-    planes = [
-        Image.fromarray(_full(luma, 16, 219)),
-        *(Image.fromarray(_full(chroma[:, :, c], 16, 224)).resize((mode.width, mode.height)) for c in (0, 1)),
-    ]
-    out = io.BytesIO()
-    Image.merge("YCbCr", planes).save(out, "JPEG", quality=80)
-    return out.getvalue()
 
 
 def _full(plane: Plane, low: int, span: int) -> Plane:
