@@ -388,7 +388,7 @@ class Manager:
                 due.append(linger)
         if playing is not None and (wanted is None or not playing.session.is_playable):
             self._leave_stage()
-            self._in_background(playing.session.stop(), f"stop-{playing.session.port.path}")
+            self._stop_in_background(playing)
         if wanted is not None and (self.playing is None or self.playing.session is not wanted):
             await self._play(wanted, pipeline)
         due += self._rest(now)
@@ -412,12 +412,17 @@ class Manager:
             pipeline.begin(generation, mode)
             self.playing = Playing(session, generation, mode)
             if previous is not None:
-                self._in_background(previous.session.stop(), f"stop-{previous.session.port.path}")
+                self._stop_in_background(previous)
             await session.start(pipeline, generation)
-        except (MaglensError, OSError) as why:
+        except Exception as why:
             if self.playing is not None and self.playing.session is session:
                 self._leave_stage()
-            self._stream_failed(session, why)
+            if isinstance(why, MaglensError | OSError):
+                self._stream_failed(session, why)
+            else:
+                # A defect of ours met by one module: it must not take the others with it.
+                log.exception("%s: unexpected error", session.label, extra=session.log_fields())
+                session.fail(why)
             return
         log.info("%s plays %s", session.label, mode.describe(), extra=session.log_fields())
 
@@ -472,6 +477,11 @@ class Manager:
         if self._again is not None:
             self._again.cancel()
         self._again = None if at is None else asyncio.get_running_loop().call_at(at, self._turn.set)
+
+    def _stop_in_background(self, playing: Playing) -> None:
+        """Nothing waits for it; should the session start again first, that stream is left alone."""
+        work = playing.session.stop(playing.generation)
+        self._in_background(work, f"stop-{playing.session.port.path}")
 
     def _in_background(self, work: Awaitable[None], name: str) -> None:
         async def do() -> None:

@@ -150,6 +150,7 @@ class Session:
         self.mode: Mode | None = None
         self.ready_at = 0.0  # loop time
         self.unplugged = False  # the source says so; the port will
+        self._generation = 0
         self._host = host
         self._removed = asyncio.Event()
         self._failed = asyncio.Event()
@@ -187,6 +188,9 @@ class Session:
 
     async def run(self) -> None:
         """The whole stay; ends when the visitor was removed. Never raises but for cancellation."""
+        if self._removed.is_set():
+            self._enter(SessionState.GONE)
+            return
         stay = asyncio.create_task(self._stay(), name=f"stay-{self.port.path}")
         removed = asyncio.create_task(self._removed.wait(), name=f"removal-{self.port.path}")
         try:
@@ -345,6 +349,9 @@ class Session:
         except (MaglensError, OSError, TimeoutError) as error:
             level = logging.DEBUG if isinstance(error, Gone) else logging.WARNING
             log.log(level, "%s: %s: %s", self.label, what, error or "it takes too long", extra=self.log_fields())
+        except Exception:
+            # A defect of ours; the device still has to be given back.
+            log.exception("%s: %s: unexpected error", self.label, what, extra=self.log_fields())
 
     # What the manager does with a playable session.
 
@@ -359,16 +366,19 @@ class Session:
         """Begin to stream."""
         source = self.playable()
         async with self._operation, _deadline(START_S, "start"):
+            self._generation = generation
             await source.start(sink, generation)
         if self.playable() is source:
             self._enter(SessionState.STREAMING)
 
-    async def stop(self) -> None:
-        """End the stream; legal when it is gone."""
+    async def stop(self, generation: int | None = None) -> None:
+        """End the stream; legal when it is gone. With a ``generation`` only that one's: a later stream goes on."""
         source = self.source
         if source is None:
             return
         async with self._operation:
+            if generation is not None and generation != self._generation:
+                return
             await self._end("stop", source.stop, STOP_S)
         if self.state is SessionState.STREAMING:
             self._enter(SessionState.READY)

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Fake: a visitor and its source whose every step a test holds up, lets fail or lets pass."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Final
+
+from maglens_daemon.contract import Contract
+from maglens_daemon.session import Session
+from maglens_driver.control import Cid, ControlInfo, ControlType
+from maglens_driver.errors import Gone, MaglensError, Refused
+from maglens_driver.frame import Frame
+from maglens_driver.link.pd import FixedPdo
+from maglens_driver.mode import NV12, Mode, make_mode
+from maglens_driver.source import FrameSink, Identity, Source
+
+MODE: Final = make_mode(NV12, 64, 48, Fraction(1, 30), mbit_s=2, mw=500)
+FOCUS: Final = ControlInfo(Cid.FOCUS_ABSOLUTE, "Focus", ControlType.INTEGER, 0, 400, 10, 50)
+
+
+class Steps:
+    """What happens at each named step: an exception is raised, a hold lasts until :meth:`free`, else it passes."""
+
+    def __init__(self) -> None:
+        self.passed: Counter[str] = Counter()
+        self._errors: dict[str, list[Exception]] = {}
+        self._holds: dict[str, asyncio.Event] = {}
+        self._reached: dict[str, asyncio.Event] = {}
+
+    def fail(self, step: str, *errors: Exception) -> None:
+        """The next times ``step`` raises these, one each."""
+        self._errors.setdefault(step, []).extend(errors)
+
+    def hold(self, step: str) -> None:
+        """``step`` lasts until freed or cancelled."""
+        self._holds[step] = asyncio.Event()
+
+    def free(self, step: str) -> None:
+        """End a hold."""
+        self._holds.pop(step).set()
+
+    async def reached(self, step: str) -> None:
+        """Wait until ``step`` was begun at least once."""
+        await self._reached.setdefault(step, asyncio.Event()).wait()
+
+    async def step(self, name: str) -> None:
+        """The step itself."""
+        self._reached.setdefault(name, asyncio.Event()).set()
+        if name in self._holds:
+            await self._holds[name].wait()
+        if self._errors.get(name):
+            raise self._errors[name].pop(0)
+        self.passed[name] += 1
+
+
+class FakeSource:
+    """A source that delivers a frame when told to."""
+
+    def __init__(self, steps: Steps, serial: str, modes: Sequence[Mode] = (MODE,)) -> None:
+        self.identity = Identity("fake", "camera", serial)
+        self.modes = modes
+        self.controls: Sequence[ControlInfo] = (FOCUS,)
+        self.values = {FOCUS.id: FOCUS.default}
+        self.sink: FrameSink | None = None
+        self.generation = 0
+        self.closed = False
+        self._steps = steps
+        self._mode = modes[0] if modes else MODE
+        self._seq = 0
+
+    async def configure(self, want: Mode, test_only: bool = False) -> Mode:
+        await self._steps.step("configure")
+        if not test_only:
+            self._mode = want
+        return want
+
+    async def start(self, sink: FrameSink, generation: int) -> None:
+        await self._steps.step("start")
+        self.sink, self.generation = sink, generation
+
+    async def stop(self) -> None:
+        await self._steps.step("stop")
+        self.sink = None
+
+    async def get(self) -> Mapping[int, int]:
+        return dict(self.values)
+
+    async def set(self, values: Mapping[int, int]) -> Mapping[int, int]:
+        await self._steps.step("set")
+        if set(values) - {FOCUS.id}:
+            raise Refused("INVALID", "the fake has no other control than focus")
+        clamped = {control: FOCUS.clamp(value) for control, value in values.items()}
+        self.values.update(clamped)
+        return clamped
+
+    async def close(self) -> None:
+        await self._steps.step("close")
+        self.closed = True
+
+    def frame(self, shade: int = 128) -> bool:
+        """Deliver one frame of an even shade; False where the sink had no buffer."""
+        assert self.sink is not None
+        lease = self.sink.lease(self._mode.nbytes)
+        if lease is None:
+            return False
+        lease.view[: self._mode.nbytes] = bytes((shade,)) * self._mode.nbytes
+        self._seq += 1
+        now = time.monotonic_ns()
+        self.sink.deliver(Frame(lease, self._mode.nbytes, self._mode, self._seq, now, self.generation))
+        return True
+
+    def lose(self, why: Exception) -> None:
+        """The stream ends by itself."""
+        sink, self.sink = self.sink, None
+        assert sink is not None
+        sink.lost(self.generation, why)
+
+
+class FakeVisitor:
+    """Steps: ``admit`` (errors only), ``open``, ``agree``, ``attend``, ``standby`` and those of the source."""
+
+    kind = "module"
+
+    def __init__(self, serial: str = "1", modes: Sequence[Mode] = (MODE,), contract: Contract | None = None) -> None:
+        self.steps = Steps()
+        self.source = FakeSource(self.steps, serial, modes)
+        self.offered: Sequence[FixedPdo] = ()
+        self.refusal: MaglensError | None = None
+        self._contract = contract
+        self._added_ns = time.monotonic_ns()
+        self._unplugged = asyncio.Event()
+
+    @property
+    def added_ns(self) -> int:
+        """When it was made."""
+        return self._added_ns
+
+    def admit(self) -> None:
+        """Raises ``refusal``."""
+        if self.refusal is not None:
+            raise self.refusal
+
+    async def open(self) -> Source:
+        """Step ``open``."""
+        await self.steps.step("open")
+        return self.source
+
+    async def agree(self, source: Source, offered: Sequence[FixedPdo]) -> Contract | None:
+        """Step ``agree``; the contract it was made with, else all that is offered."""
+        self.offered = offered
+        await self.steps.step("agree")
+        if self._contract is not None or not offered:
+            return self._contract
+        return Contract(offered[0].mv, offered[0].ma, offered[0].ma)
+
+    async def attend(self, source: Source, session: Session) -> None:
+        """Step ``attend``, then until :meth:`unplug`."""
+        await self.steps.step("attend")
+        await self._unplugged.wait()
+        raise Gone("unplugged")
+
+    async def standby(self, source: Source) -> bool:
+        """Step ``standby``."""
+        await self.steps.step("standby")
+        return True
+
+    def unplug(self) -> None:
+        """The source notices before the port does."""
+        self._unplugged.set()
