@@ -8,6 +8,7 @@ import inspect
 import struct
 
 import pytest
+from crc32c import crc32c as crc32c_fast
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,7 +90,7 @@ class TestSealed:
     def test_a_longer_one_of_a_newer_minor_version_is_read(self) -> None:
         longer = bytearray(wire.seal(dataclasses.replace(LEADER, size=96)) + bytes(16))
         longer[8:12] = bytes(4)
-        longer[8:12] = wire.crc32c(bytes(longer)).to_bytes(4, "little")
+        longer[8:12] = crc32c_fast(bytes(longer)).to_bytes(4, "little")
         assert wire.open_leader(longer).frame_id == 9
 
     @pytest.mark.parametrize(

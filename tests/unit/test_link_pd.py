@@ -81,7 +81,7 @@ def test_a_request_for_no_offer_is_refused() -> None:
     assert error.value.cause == "pd_object"
 
 
-@pytest.mark.parametrize("value", [FixedPdo(0, 10), FixedPdo(51_200, 10), FixedPdo(5000, 10_240), FixedPdo(5000, -10)])
+@pytest.mark.parametrize("value", [FixedPdo(0, 10), FixedPdo(51_200, 10), FixedPdo(50, 10_240), FixedPdo(50, -10)])
 def test_what_does_not_fit_is_not_sent(value: FixedPdo) -> None:
     with pytest.raises(ValueError, match="does not fit"):
         value.pack()

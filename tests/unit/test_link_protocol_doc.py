@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from crc32c import crc32c as crc32c_fast
 
 from maglens_driver import names
 from maglens_driver.control import Cid
@@ -150,7 +151,7 @@ class TestExamplesByHand:
 
     def test_trailer(self) -> None:
         assert example("trailer")[:4] == b"MLTR" and self.number("trailer", 24, 4) == 1_382_400
-        assert self.number("trailer", 28, 4) == wire.crc32c(bytes(1_382_400))
+        assert self.number("trailer", 28, 4) == crc32c_fast(bytes(1_382_400))
 
     def test_power(self) -> None:
         assert PdMessage.unpack(example("offers")[8:]).type is PdType.SOURCE_CAPABILITIES

@@ -48,6 +48,7 @@ class FakeModule:
 
     descriptor: Descriptor
     interval_s: float = 0.002
+    patient: bool = False  # makes a frame whenever the host reads, and never leaves one out for being late
     reply: Callable[[int, bytes], bytes] = lambda op, raw: raw
     frame: Callable[[int, list[bytes]], list[bytes]] = lambda frame_id, writes: writes
     clock: Callable[[], int] = time.monotonic_ns
@@ -199,7 +200,7 @@ class FakeModule:
         now = time.monotonic()
         if self.state is not wire.ModuleState.STREAMING or self._mode is None or now < self._due:
             return None
-        behind = int((now - self._due) / self.interval_s)  # frames that nobody took
+        behind = 0 if self.patient else int((now - self._due) / self.interval_s)  # frames that nobody took
         self._due += (behind + 1) * self.interval_s
         self.frame_id += behind
         self.backlog.extend(self.frame(self.frame_id, self._make(self._mode)))

@@ -388,9 +388,7 @@ class StreamEngine:
     def _stalled(self, job: Job) -> None:
         """No good frame for too long: stop and start the module, once; then give up."""
         self.counters["stall"] += 1
-        late = Deadline(
-            f"port {self._device.port}: no good frame for {job.stall_s:.1f} s", hint="maglens status"
-        )
+        late = Deadline(f"port {self._device.port}: no good frame for {job.stall_s:.1f} s", hint="maglens status")
         if job.restarted:
             self._lose(late)
             return
@@ -399,6 +397,7 @@ class StreamEngine:
 
     def _restart(self, job: Job) -> None:
         job.restarted = True
+        job.deadline = time.monotonic() + limits.FIRST_FRAME_S + job.stall_s
         job.seq_base += job.last_id + 1
         job.last_id = -1
         self._mend(job, lambda requests: requests.restart(job.epoch))
@@ -435,7 +434,6 @@ class StreamEngine:
                 self._enter(Phase.STREAMING)
                 self._drain(self._finish)
             return
-        job.deadline = time.monotonic() + max(job.stall_s, limits.FIRST_FRAME_S if job.restarted else 0.0)
         self._enter(Phase.STREAMING)
 
     # --- frames -----------------------------------------------------------------------------------------------
@@ -613,4 +611,3 @@ class StreamEngine:
         if event.kind == wire.EventKind.CONTROL and job is not None and not job.stopping:
             job.sink.control(job.generation, event.id, event.value)
         self._on_event(event)
-
