@@ -20,7 +20,7 @@ class Fault(enum.Enum):
     STRANGER = "stranger"  # our class triple without our interface string; set it while detached
     # Replies on endpoint 0.
     REPLY_LATE = "reply-late"  # value: milliseconds (800)
-    REPLY_NEVER = "reply-never"  # the data stage is never served
+    REPLY_NEVER = "reply-never"  # nor is anything else for a while; value: milliseconds (1000)
     REPLY_SHORT = "reply-short"  # value: bytes left out (4)
     REPLY_LONG = "reply-long"  # value: bytes too many (16)
     REPLY_MAGIC = "reply-magic"

@@ -149,8 +149,11 @@ class FunctionFs:
             return []
         try:
             raw = os.read(self.ep0, _EVENT.size * _EVENT_ROOM)
-        except BlockingIOError:
-            return []
+        except OSError as error:
+            # The request before was not answered: EIDRM, the host has given it up; EL2HLT, this read has stalled it.
+            if error.errno in (errno.EAGAIN, errno.EIDRM, errno.EL2HLT):
+                return []
+            raise
         return [_event(raw, at) for at in range(0, len(raw), _EVENT.size)]
 
     def wake(self) -> None:

@@ -27,7 +27,6 @@ from maglens_driver.gadget.stay import Stay
 from maglens_driver.gadget.streamer import Streamer
 from maglens_driver.gadget.writer import Writer
 from maglens_driver.link.descriptor import Descriptor
-from maglens_driver.link.limits import REPLY_S
 from maglens_driver.link.wire import EventKind, Op
 from maglens_driver.mode import Mode
 from maglens_driver.source import Source
@@ -35,10 +34,11 @@ from maglens_driver.source import Source
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+WORK_S: Final = 5.0  # a source that takes longer is broken; the host loses patience earlier, after REPLY_S
 _VENDOR_TO_INTERFACE: Final = 0x41  # of the request type, without the direction
 _TYPE_MASK: Final = 0x60
 _VENDOR: Final = 0x40
-_WITHDRAWN: Final = (errno.EIDRM, errno.ESHUTDOWN, errno.EL2HLT)  # the host did not wait, or left
+_WITHDRAWN: Final = (errno.EIDRM, errno.ESHUTDOWN, errno.EL2HLT, errno.EOVERFLOW)  # the host did not wait, or left
 _PACKET: Final = {12: 64, 480: 512, 5000: 1024, 10_000: 1024}
 
 
@@ -129,6 +129,7 @@ class Module:
     async def end(self) -> None:
         """Stop everything. The function must have been unbound before; it stays open for the next power-up."""
         self._over.set()
+        self.faults.wake()
         self._files.wake()
         await asyncio.to_thread(self._end)
         await self.source.stop()
@@ -140,8 +141,8 @@ class Module:
             thread.join()
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """Result of a coroutine of the source, for a thread; within the time that a reply may take."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(REPLY_S)
+        """Result of a coroutine of the source, for a thread. ``TimeoutError`` after ``WORK_S``."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(WORK_S)
 
     # Endpoint 0 -----------------------------------------------------------------------------------------------
 
@@ -179,7 +180,7 @@ class Module:
         if self._stranger or setup.request_type & 0x7F != _VENDOR_TO_INTERFACE:
             self._files.stall(setup)
             return
-        if self.faults.has(Fault.HANG) or self.faults.take(Fault.REPLY_NEVER) is not None:
+        if self._silent():
             return
         try:
             if setup.to_host:
@@ -189,12 +190,21 @@ class Module:
                 if self.sink.has_message:
                     self.events.push(EventKind.POWER, 0, 0)
         except OSError as error:
-            if error.errno not in _WITHDRAWN:
-                raise
-            log.debug("the host withdrew request %#04x", setup.request)
+            level = logging.DEBUG if error.errno in _WITHDRAWN else logging.WARNING
+            log.log(level, "request %#04x went wrong on its way: %s", setup.request, error)
         if self.responder.fault is not None:
             log.error("request %#04x broke the module", setup.request, exc_info=self.responder.fault)
             self.responder.fault = None
+
+    def _silent(self) -> bool:
+        """Whether the request is not to be answered; waits, for the next look at endpoint 0 would stall it."""
+        if self.faults.has(Fault.HANG):
+            self.faults.wait_cleared(Fault.HANG, self._over.is_set)
+            return True
+        silent_ms = self.faults.take(Fault.REPLY_NEVER, 1000)
+        if silent_ms is not None:
+            self._over.wait(silent_ms / 1000)
+        return silent_ms is not None
 
     def _answer(self, setup: Setup) -> bytes:
         if setup.request == Op.INFO:

@@ -83,10 +83,12 @@ class VirtualCamera:
         """Choose the mode of the frames to come.
 
         Takes no longer than a copy where the size has been rendered before; else, where any has, than to scale that:
-        frames are then soft until the thread has rendered the size.
+        frames are then coarse until the thread has rendered the size.
         """
         size = mode.width, mode.height
-        if size not in self._rendered:
+        with self._changed:
+            missing = size not in self._rendered
+        if missing:
             self._provide(size)
         with self._changed:
             self._composer = Composer(self._rendered[size][1], mode)
@@ -117,13 +119,15 @@ class VirtualCamera:
             thread.join()
 
     def _provide(self, size: Size) -> None:
-        with self._rendering:
+        """Some picture of a size, without waiting for a rendering that is under way."""
+        with self._changed:
             others = [rendered for _, rendered in self._rendered.values()]
-            if others:
-                nearest = max(others, key=lambda r: r.luma.size)
-                self._rendered[size] = _PROVISIONAL, scaled(nearest, *size)
         if not others:
             self._render(size)
+            return
+        picture = scaled(max(others, key=lambda r: r.luma.size), *size)
+        with self._changed:
+            self._rendered.setdefault(size, (_PROVISIONAL, picture))
 
     def _render(self, size: Size) -> None:
         with self._rendering:
@@ -131,7 +135,9 @@ class VirtualCamera:
                 version, values = self._version, dict(self._values)
             if self._renderer is None or self._renderer[0] != size:
                 self._renderer = size, Renderer(*size, self.descriptor.lens.name)
-            self._rendered[size] = version, self._renderer[1].render(Optics.of(self.descriptor, values))
+            picture = self._renderer[1].render(Optics.of(self.descriptor, values))
+            with self._changed:
+                self._rendered[size] = version, picture
 
     def _stale(self) -> bool:
         composer = self._composer

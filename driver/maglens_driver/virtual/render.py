@@ -180,7 +180,7 @@ def scaled(picture: Rendered, width: int, height: int) -> Rendered:
     def plane(values: Bytes, shrink: int) -> Bytes:
         part = (box[0] / shrink, box[1] / shrink, box[2] / shrink, box[3] / shrink)
         size = width // shrink, height // shrink
-        return np.array(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR, part))
+        return np.array(Image.fromarray(values).resize(size, Image.Resampling.NEAREST, part))
 
     chroma = np.stack([plane(np.ascontiguousarray(picture.chroma[:, :, i]), 2) for i in (0, 1)], axis=2)
     empty = np.zeros((0, 0), np.int16)
