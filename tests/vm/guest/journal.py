@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from tests.vm.guest.limits import EVENT_S
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -44,7 +46,7 @@ class Journal:
         self._process.terminate()
         self._process.communicate()
 
-    def wait_for(self, pattern: str, deadline_s: float = 20.0, **fields: str) -> Entry:
+    def wait_for(self, pattern: str, deadline_s: float = EVENT_S, **fields: str) -> Entry:
         """The first entry whose message matches and which has these fields; TimeoutError with the log if none comes.
 
         Looks at entries that were already read too.

@@ -9,6 +9,8 @@ import time
 from types import TracebackType
 from typing import Self
 
+from tests.vm.guest.limits import EVENT_S
+
 BAD = re.compile(
     r"BUG:|Oops|WARNING:|Kernel panic|general protection fault|KASAN|UBSAN|kernel BUG at|INFO: task .* blocked"
     r"|possible recursive locking|possible circular locking|refcount_t:|list_(add|del) corruption|memory leak"
@@ -55,7 +57,7 @@ class KernelLog:
             # "priority,sequence,microseconds,flags;text\n KEY=value ..."
             self.lines.append(record.decode(errors="replace").partition(";")[2].partition("\n")[0])
 
-    def wait_for(self, pattern: str, deadline_s: float = 10.0) -> str:
+    def wait_for(self, pattern: str, deadline_s: float = EVENT_S) -> str:
         """The first message that matches; TimeoutError with the log if none comes."""
         end = time.monotonic() + deadline_s
         seen = 0

@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.vm.guest.limits import EVENT_S
+
 STOP_S = 30.0
 """ffmpeg gets this long to write the end of the file."""
 
@@ -59,7 +61,7 @@ class Recording:
         """What ffmpeg said so far."""
         return self.stderr_path.read_text(errors="replace")
 
-    def wait_frames(self, count: int, deadline_s: float = 30.0) -> int:
+    def wait_frames(self, count: int, deadline_s: float = EVENT_S) -> int:
         """Wait until that many frames are in the file; how many there are."""
         end = time.monotonic() + deadline_s
         assert self.process.stdout is not None

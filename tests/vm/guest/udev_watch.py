@@ -8,6 +8,8 @@ from typing import Self
 
 import pyudev
 
+from tests.vm.guest.limits import EVENT_S
+
 
 class UdevWatch:
     """Events of one subsystem since this was opened."""
@@ -31,14 +33,14 @@ class UdevWatch:
         self,
         action: str,
         match: Callable[[pyudev.Device], bool] = lambda _: True,
-        deadline_s: float = 20.0,
+        deadline_s: float = EVENT_S,
     ) -> pyudev.Device:
         """The next event with that action that matches; TimeoutError with what came instead."""
         end = time.monotonic() + deadline_s
         while (left := end - time.monotonic()) > 0:
             device = self._monitor.poll(left)
             if device is None:
-                break
+                continue  # the time is over, or what woke us was a message that is not for us
             self.seen.append(device)
             if device.action == action and match(device):
                 return device
