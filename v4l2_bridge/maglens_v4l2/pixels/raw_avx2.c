@@ -33,12 +33,20 @@ OP v v_or(v a, v b) { return _mm256_or_si256(a, b); }
 OP v v_gt(v a, v b) { return _mm256_cmpgt_epi16(a, b); }
 OP v v_andnot(v mask, v a) { return _mm256_andnot_si256(mask, a); }
 
-OP v v_tone(const struct ml_tone *tone, v x)
+OP v v_bytes(v a, v b)
+{
+	return _mm256_blendv_epi8(_mm256_srli_epi16(a, 6), _mm256_slli_epi16(b, 2), _mm256_set1_epi16((int16_t)0xff00));
+}
+
+typedef const struct ml_tone *vtone;
+OP vtone v_tone_take(const struct ml_tone *tone) { return tone; }
+
+OP v v_tone(const vtone *tone, v x)
 {
 	/* Even and odd lanes apart: each gather takes 32 bits at a 16-bit entry. */
 	const v even = _mm256_and_si256(x, _mm256_set1_epi32(0xffff)), odd = _mm256_srli_epi32(x, 16);
-	const v at_even = _mm256_i32gather_epi32((const int *)tone->table, even, 2);
-	const v at_odd = _mm256_i32gather_epi32((const int *)tone->table, odd, 2);
+	const v at_even = _mm256_i32gather_epi32((const int *)(*tone)->table, even, 2);
+	const v at_odd = _mm256_i32gather_epi32((const int *)(*tone)->table, odd, 2);
 
 	return _mm256_blend_epi16(at_even, _mm256_slli_epi32(at_odd, 16), 0xaa);
 }

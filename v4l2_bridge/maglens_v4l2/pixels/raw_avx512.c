@@ -33,16 +33,33 @@ OP v v_or(v a, v b) { return _mm512_or_si512(a, b); }
 OP v v_gt(v a, v b) { return _mm512_movm_epi16(_mm512_cmpgt_epi16_mask(a, b)); }
 OP v v_andnot(v mask, v a) { return _mm512_andnot_si512(mask, a); }
 
-OP v v_tone(const struct ml_tone *tone, v x)
+OP v v_bytes(v a, v b)
+{
+	/* (b << 2 & 0xff00) | a >> 6 */
+	return _mm512_ternarylogic_epi64(v_shl(b, 2), v_set1((int16_t)0xff00), v_shr(a, 6), 0xea);
+}
+
+typedef struct {
+	v low_base, high_base, low_slope, high_slope;
+} vtone;
+
+OP vtone v_tone_take(const struct ml_tone *tone)
+{
+	return (vtone){ _mm512_loadu_si512(tone->low_base), _mm512_loadu_si512(tone->high_base),
+			_mm512_loadu_si512(tone->low_slope), _mm512_loadu_si512(tone->high_slope) };
+}
+
+/* Shifts that differ by lane are done as multiplications, which two ports take where shifts have one. */
+OP v v_tone(const vtone *tone, v x)
 {
 	const __mmask32 low = _mm512_cmplt_epi16_mask(x, v_set1(ML_TONE_SPLIT));
-	const v piece = _mm512_mask_srli_epi16(v_shr(x, 8), low, x, 4);
-	const v at = _mm512_mask_slli_epi16(v_shl(x, 3), low, x, 7);
-	v base = _mm512_permutexvar_epi16(piece, _mm512_loadu_si512(tone->high_base));
-	v slope = _mm512_permutexvar_epi16(piece, _mm512_loadu_si512(tone->high_slope));
+	const v piece = v_mulhu(x, _mm512_mask_blend_epi16(low, v_set1(1 << 8), v_set1(1 << 12)));
+	const v at = _mm512_mullo_epi16(x, _mm512_mask_blend_epi16(low, v_set1(1 << 3), v_set1(1 << 7)));
+	v base = _mm512_permutexvar_epi16(piece, tone->high_base);
+	v slope = _mm512_permutexvar_epi16(piece, tone->high_slope);
 
-	base = _mm512_mask_permutexvar_epi16(base, low, piece, _mm512_loadu_si512(tone->low_base));
-	slope = _mm512_mask_permutexvar_epi16(slope, low, piece, _mm512_loadu_si512(tone->low_slope));
+	base = _mm512_mask_permutexvar_epi16(base, low, piece, tone->low_base);
+	slope = _mm512_mask_permutexvar_epi16(slope, low, piece, tone->low_slope);
 	return v_add(base, v_mulhu(at, slope));
 }
 

@@ -6,14 +6,17 @@
  * The operations, all on 16-bit lanes: v_load, v_store, v_set1, v_add, v_sub (wrapping), v_adds, v_addsu, v_subsu
  * (saturating, signed or unsigned), v_mulhu(a, b) = a * b >> 16 unsigned, v_mulhrs(a, b) = (a * b + 2^14) >> 15 signed,
  * v_max, v_min (signed), v_minu, v_shl, v_sar, v_shr (by constants), v_or, v_gt (-1 or 0), v_andnot(mask, a),
- * v_tone(recipe's tone, x), v_unpack10, v_unpack12 (2 LANES packed samples as even and odd ones, scaled to 16 bits),
+ * v_bytes(a, b) = a >> 6 | (b >> 6) << 8 of values below 2^14; vtone, v_tone_take(recipe's tone) and v_tone(it, x);
+ * v_unpack10, v_unpack12 (2 LANES packed samples as even and odd ones, scaled to 16 bits),
  * v_store_zip(to, a, b) (lanes of a and b in turn); and 32-bit sums: vacc, v_acc_zero, v_acc_add, v_acc_square, v_acc_sum.
  */
 
 #include <string.h>
 
 #define KERNEL TARGET static
+#ifndef INLINE
 #define INLINE TARGET static inline __attribute__((always_inline))
+#endif
 
 /* The bytes a load may reach past a block: the widest vector. */
 #define SLACK 64
@@ -145,6 +148,11 @@ INLINE v green_at(v own, v own_sum, v green_sum)
 	return v_max(v_min(v_add(mean, detail), v_set1(ML_LINEAR_WHITE)), v_set1(0));
 }
 
+INLINE v twice(v a)
+{
+	return v_add(a, a);
+}
+
 INLINE v sum4(v a, v b, v c, v d)
 {
 	return v_add(v_add(a, b), v_add(c, d));
@@ -188,47 +196,60 @@ struct rgb {
 #define Y_BIAS (ML_BLACK_Y * 64 + 32)
 #define C_BIAS (ML_NEUTRAL_C * 64 + 32)
 
-INLINE v linear_to_tone(const struct ml_tone *tone, v x)
+/* A recipe in registers, or as near to them as the compiler has it. */
+struct look {
+	v matrix[3][2];
+	vtone tone;
+};
+
+INLINE struct look take(const struct ml_recipe *recipe)
 {
-	return v_tone(tone, v_max(v_min(x, v_set1(ML_LINEAR_WHITE)), v_set1(0)));
+	struct look look;
+
+	for (int k = 0; k < 3; k++)
+		for (int j = 0; j < 2; j++)
+			look.matrix[k][j] = v_set1(recipe->matrix[k][j]);
+	look.tone = v_tone_take(&recipe->tone);
+	return look;
 }
 
-/* @dr, @db: four times R - G and B - G. */
-INLINE struct rgb coloured(const struct ml_recipe *recipe, v g, v dr, v db)
+/* What is added to linear values so that signed saturation cuts them off at white. */
+#define LIFT (INT16_MAX - ML_LINEAR_WHITE)
+
+/*
+ * @dr, @db: four times R - G and B - G. The matrix entries' limit (recipe.c) keeps their effect above -LIFT, so that
+ * nothing wraps before the two saturating operations bring the sum to 0 ... white.
+ */
+INLINE struct rgb coloured(const struct look *look, v g, v dr, v db)
 {
+	const v lifted = v_add(g, v_set1(LIFT));
 	struct rgb out;
 
 	for (int k = 0; k < 3; k++) {
-		const v shift = v_adds(v_mulhrs(dr, v_set1(recipe->matrix[k][0])),
-				       v_mulhrs(db, v_set1(recipe->matrix[k][1])));
+		const v shift = v_add(v_mulhrs(dr, look->matrix[k][0]), v_mulhrs(db, look->matrix[k][1]));
 
-		out.c[k] = linear_to_tone(&recipe->tone, v_adds(g, shift));
+		out.c[k] = v_tone(&look->tone, v_subsu(v_adds(lifted, shift), v_set1(LIFT)));
 	}
 	return out;
 }
 
+/* Luma, Cb and Cr with 6 bits behind the point. */
 INLINE v luma_of(const struct rgb *t)
 {
-	const v sum = v_add(v_add(v_mulhrs(t->c[0], v_set1(Y_R)), v_mulhrs(t->c[1], v_set1(Y_G))),
-			    v_add(v_mulhrs(t->c[2], v_set1(Y_B)), v_set1(Y_BIAS)));
-
-	return v_shr(sum, 6);
+	return v_add(v_add(v_mulhrs(t->c[0], v_set1(Y_R)), v_mulhrs(t->c[1], v_set1(Y_G))),
+		     v_add(v_mulhrs(t->c[2], v_set1(Y_B)), v_set1(Y_BIAS)));
 }
 
 INLINE v blue_of(const struct rgb *t)
 {
-	const v sum = v_add(v_add(v_mulhrs(t->c[0], v_set1(U_R)), v_mulhrs(t->c[1], v_set1(U_G))),
-			    v_add(v_mulhrs(t->c[2], v_set1(C_MAX)), v_set1(C_BIAS)));
-
-	return v_shr(sum, 6);
+	return v_add(v_add(v_mulhrs(t->c[0], v_set1(U_R)), v_mulhrs(t->c[1], v_set1(U_G))),
+		     v_add(v_mulhrs(t->c[2], v_set1(C_MAX)), v_set1(C_BIAS)));
 }
 
 INLINE v red_of(const struct rgb *t)
 {
-	const v sum = v_add(v_add(v_mulhrs(t->c[0], v_set1(C_MAX)), v_mulhrs(t->c[1], v_set1(V_G))),
-			    v_add(v_mulhrs(t->c[2], v_set1(V_B)), v_set1(C_BIAS)));
-
-	return v_shr(sum, 6);
+	return v_add(v_add(v_mulhrs(t->c[0], v_set1(C_MAX)), v_mulhrs(t->c[1], v_set1(V_G))),
+		     v_add(v_mulhrs(t->c[2], v_set1(V_B)), v_set1(C_BIAS)));
 }
 
 INLINE struct rgb mean_of_two(const struct rgb *a, const struct rgb *b)
@@ -261,20 +282,20 @@ INLINE void write_quads(const struct rgb t[4], uint32_t fourcc, const struct tar
 		const struct rgb mean = mean_of_four(t);
 
 		for (int k = 0; k < 2; k++)
-			v_store((int16_t *)to->row[k], v_or(luma_of(&t[2 * k]), v_shl(luma_of(&t[2 * k + 1]), 8)));
-		v_store((int16_t *)to->chroma, v_or(blue_of(&mean), v_shl(red_of(&mean), 8)));
+			v_store((int16_t *)to->row[k], v_bytes(luma_of(&t[2 * k]), luma_of(&t[2 * k + 1])));
+		v_store((int16_t *)to->chroma, v_bytes(blue_of(&mean), red_of(&mean)));
 		return;
 	}
 	for (int k = 0; k < 2; k++) {
 		const struct rgb mean = mean_of_two(&t[2 * k], &t[2 * k + 1]);
 
-		v_store_zip((int16_t *)to->row[k], v_or(luma_of(&t[2 * k]), v_shl(blue_of(&mean), 8)),
-			    v_or(luma_of(&t[2 * k + 1]), v_shl(red_of(&mean), 8)));
+		v_store_zip((int16_t *)to->row[k], v_bytes(luma_of(&t[2 * k]), blue_of(&mean)),
+			    v_bytes(luma_of(&t[2 * k + 1]), red_of(&mean)));
 	}
 }
 
-INLINE void quad_vector(const struct ml_quad_job *job, int32_t i, int odd, int swapped, uint32_t fourcc,
-			const struct target *to)
+INLINE void quad_vector(const struct ml_quad_job *job, const struct look *look, int32_t i, int odd, int swapped,
+			uint32_t fourcc, const struct target *to)
 {
 	const int16_t *dp = job->dp[0] + i, *dp_next = job->dp[1] + i;
 	const int16_t *dq = job->dq[1] + i, *dq_before = job->dq[0] + i;
@@ -284,16 +305,16 @@ INLINE void quad_vector(const struct ml_quad_job *job, int32_t i, int odd, int s
 	const v p_pair_next = v_add(v_load(dp_next - odd), v_load(dp_next + 1 - odd));
 	const v q_pair = v_add(v_load(dq - 1 + odd), v_load(dq + odd));
 	const v q_pair_before = v_add(v_load(dq_before - 1 + odd), v_load(dq_before + odd));
-	const v p[4] = { v_shl(p_here, 2), v_shl(p_pair, 1), v_shl(v_add(p_here, v_load(dp_next)), 1),
+	const v p[4] = { twice(twice(p_here)), twice(p_pair), twice(v_add(p_here, v_load(dp_next))),
 			 v_add(p_pair, p_pair_next) };
-	const v q[4] = { v_add(q_pair, q_pair_before), v_shl(v_add(q_here, v_load(dq_before)), 1), v_shl(q_pair, 1),
-			 v_shl(q_here, 2) };
+	const v q[4] = { v_add(q_pair, q_pair_before), twice(v_add(q_here, v_load(dq_before))), twice(q_pair),
+			 twice(twice(q_here)) };
 	const v g[4] = { v_load(job->gp + i), v_load(job->g0 + i), v_load(job->g1 + i), v_load(job->gq + i) };
 	struct rgb t[4];
 
 	for (int k = 0; k < 4; k++)
-		t[odd ? k ^ 1 : k] = swapped ? coloured(job->recipe, g[k], q[k], p[k]) :
-					       coloured(job->recipe, g[k], p[k], q[k]);
+		t[odd ? k ^ 1 : k] = swapped ? coloured(look, g[k], q[k], p[k]) :
+					       coloured(look, g[k], p[k], q[k]);
 	write_quads(t, fourcc, to);
 }
 
@@ -333,7 +354,9 @@ INLINE void quad_vector(const struct ml_quad_job *job, int32_t i, int odd, int s
 
 INLINE void quads_of(const struct ml_quad_job *job, int odd, int swapped, uint32_t fourcc)
 {
-	EACH_VECTOR(job, fourcc, quad_vector(job, i, odd, swapped, fourcc, &to));
+	const struct look look = take(job->recipe);
+
+	EACH_VECTOR(job, fourcc, quad_vector(job, &look, i, odd, swapped, fourcc, &to));
 }
 
 INLINE void quads_format(const struct ml_quad_job *job, int odd, int swapped)
@@ -356,7 +379,8 @@ KERNEL void quads(const struct ml_quad_job *job)
 		quads_format(job, 0, 0);
 }
 
-INLINE void pixel_vector(const struct ml_pixel_job *job, int32_t i, uint32_t fourcc, const struct target *to)
+INLINE void pixel_vector(const struct ml_pixel_job *job, const struct look *look, int32_t i, uint32_t fourcc,
+			 const struct target *to)
 {
 	struct rgb t[4];
 
@@ -364,7 +388,7 @@ INLINE void pixel_vector(const struct ml_pixel_job *job, int32_t i, uint32_t fou
 		const int16_t *const *rgb = job->rgb[k / 2][k % 2];
 		const v g = v_load(rgb[1] + i);
 
-		t[k] = coloured(job->recipe, g, v_shl(v_sub(v_load(rgb[0] + i), g), 2),
+		t[k] = coloured(look, g, v_shl(v_sub(v_load(rgb[0] + i), g), 2),
 				v_shl(v_sub(v_load(rgb[2] + i), g), 2));
 	}
 	write_quads(t, fourcc, to);
@@ -372,10 +396,12 @@ INLINE void pixel_vector(const struct ml_pixel_job *job, int32_t i, uint32_t fou
 
 KERNEL void pixels(const struct ml_pixel_job *job)
 {
+	const struct look look = take(job->recipe);
+
 	if (job->fourcc == ML_NV12)
-		EACH_VECTOR(job, ML_NV12, pixel_vector(job, i, ML_NV12, &to));
+		EACH_VECTOR(job, ML_NV12, pixel_vector(job, &look, i, ML_NV12, &to));
 	else
-		EACH_VECTOR(job, ML_YUYV, pixel_vector(job, i, ML_YUYV, &to));
+		EACH_VECTOR(job, ML_YUYV, pixel_vector(job, &look, i, ML_YUYV, &to));
 }
 
 /* What lies beyond the last whole vector, and the definition of the sums. */

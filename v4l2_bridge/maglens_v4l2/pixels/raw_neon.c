@@ -44,22 +44,29 @@ OP v v_or(v a, v b) { return vorrq_s16(a, b); }
 OP v v_gt(v a, v b) { return S(vcgtq_s16(a, b)); }
 OP v v_andnot(v mask, v a) { return vbicq_s16(a, mask); }
 
-/* Entry @at (16-bit byte pairs: 2 piece, 2 piece + 1) of a table of 32. */
-OP uint8x16_t entry(const uint16_t *table, uint8x16_t at)
+OP v v_bytes(v a, v b) { return S(vsliq_n_u16(vshrq_n_u16(U(a), 6), vshrq_n_u16(U(b), 6), 8)); }
+
+typedef struct {
+	uint8x16x4_t low_base, high_base, low_slope, high_slope; /* 32 entries of 16 bits each */
+} vtone;
+
+OP vtone v_tone_take(const struct ml_tone *tone)
 {
-	return vqtbl4q_u8(vld1q_u8_x4((const uint8_t *)table), at);
+	return (vtone){ vld1q_u8_x4((const uint8_t *)tone->low_base), vld1q_u8_x4((const uint8_t *)tone->high_base),
+			vld1q_u8_x4((const uint8_t *)tone->low_slope), vld1q_u8_x4((const uint8_t *)tone->high_slope) };
 }
 
-OP v v_tone(const struct ml_tone *tone, v x)
+OP v v_tone(const vtone *tone, v x)
 {
 	const uint16x8_t low = vcltq_s16(x, vdupq_n_s16(ML_TONE_SPLIT));
 	const uint16x8_t piece = vbslq_u16(low, vshrq_n_u16(U(x), 4), vshrq_n_u16(U(x), 8));
 	const uint16x8_t at = vbslq_u16(low, vshlq_n_u16(U(x), 7), vshlq_n_u16(U(x), 3));
-	/* piece * 2 in the lower byte, piece * 2 + 1 in the upper one */
+	/* Places of the entry's two bytes: 2 piece in the lower half of the lane, 2 piece + 1 in the upper. */
 	const uint8x16_t index = vreinterpretq_u8_u16(vmlaq_n_u16(vdupq_n_u16(0x0100), piece, 0x0202));
 	const uint8x16_t choose = vreinterpretq_u8_u16(low);
-	const uint8x16_t base = vbslq_u8(choose, entry(tone->low_base, index), entry(tone->high_base, index));
-	const uint8x16_t slope = vbslq_u8(choose, entry(tone->low_slope, index), entry(tone->high_slope, index));
+	const uint8x16_t base = vbslq_u8(choose, vqtbl4q_u8(tone->low_base, index), vqtbl4q_u8(tone->high_base, index));
+	const uint8x16_t slope =
+		vbslq_u8(choose, vqtbl4q_u8(tone->low_slope, index), vqtbl4q_u8(tone->high_slope, index));
 
 	return v_add(vreinterpretq_s16_u8(base), v_mulhu(S(at), vreinterpretq_s16_u8(slope)));
 }

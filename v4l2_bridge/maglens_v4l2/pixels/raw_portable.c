@@ -4,7 +4,13 @@
 
 #define TARGET
 #define LANES 8
+/* Sanitizers make these into so much code that inlining it all would take the compiler a gigabyte. */
+#ifdef __SANITIZE_ADDRESS__
+#define OP static inline
+#define INLINE static inline
+#else
 #define OP static inline __attribute__((always_inline))
+#endif
 
 typedef struct {
 	int16_t l[LANES];
@@ -48,7 +54,11 @@ OP v v_or(v a, v b) { EACH(a.l[k] | b.l[k]); }
 OP v v_gt(v a, v b) { EACH(a.l[k] > b.l[k] ? -1 : 0); }
 OP v v_andnot(v mask, v a) { EACH(~mask.l[k] & a.l[k]); }
 
-OP v v_tone(const struct ml_tone *tone, v x) { EACH(tone->table[x.l[k]]); }
+OP v v_bytes(v a, v b) { EACH((uint16_t)a.l[k] >> 6 | (uint16_t)b.l[k] >> 6 << 8); }
+
+typedef const struct ml_tone *vtone;
+OP vtone v_tone_take(const struct ml_tone *tone) { return tone; }
+OP v v_tone(const vtone *tone, v x) { EACH((*tone)->table[x.l[k]]); }
 
 /* Sample @i of a packed row, scaled to 16 bits. */
 OP uint16_t sample10(const uint8_t *p, int i)

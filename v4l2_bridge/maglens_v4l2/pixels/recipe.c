@@ -7,7 +7,7 @@
 
 #define POINT14 16384.0
 #define POINT13 8192.0
-#define MATRIX_MAX 3.99
+#define MATRIX_MAX 2.99 /* of the two entries that count: raw_kernel.h, coloured() */
 #define ROW_SUM_TOLERANCE 0.001
 
 /* The piece of the curve between linear @x0 and @x1; @shift brings an x within it to 16 bits. */
@@ -79,8 +79,8 @@ const char *ml_recipe_init(struct ml_recipe *recipe, int32_t bits, const struct 
 
 		if (!(fabs(row[0] + row[1] + row[2] - 1) <= ROW_SUM_TOLERANCE))
 			return "each row of the matrix must add up to 1: put the rest into the gains";
-		if (!(fabs(row[0]) <= MATRIX_MAX && fabs(row[2]) <= MATRIX_MAX))
-			return "matrix entries must lie within 3.99 of 0";
+		if (!(fabs(row[0]) + fabs(row[2]) <= MATRIX_MAX))
+			return "the first and last entry of a matrix row may add up to 2.99, without their signs";
 		recipe->matrix[k][0] = (int16_t)lround(row[0] * POINT13);
 		recipe->matrix[k][1] = (int16_t)lround(row[2] * POINT13);
 	}
