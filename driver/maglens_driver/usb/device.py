@@ -67,6 +67,10 @@ class NotYet(Exception):
         self.number = number
 
 
+class Vanished(Exception):
+    """It was pulled off before it could be judged; its removal is still to come."""
+
+
 class NotAModule(Exception):
     """Our class triple, but not one of ours; the text says why."""
 
@@ -129,14 +133,14 @@ def _attribute(path: Path) -> str | None:
 def recognise(syspath: str, *, devnode: str, busnum: int, devnum: int, added_ns: int, final: bool) -> UsbDevice:
     """Decide from sysfs whether the device at ``syspath`` is a module.
 
-    Raises ``NotYet`` while the interface is not published (never with ``final``), ``NotAModule`` with the reason
-    when it is something else. Four small files are read; no request goes to the device.
+    Raises ``NotYet`` while the interface is not published (never with ``final``), ``Vanished``, and ``NotAModule``
+    with the reason when it is something else. Four small files are read; no request goes to the device.
     """
     root = Path(syspath)
     try:
         raw = (root / "descriptors").read_bytes()
     except OSError as error:
-        raise NotAModule(f"it went away: {error.strerror}") from error
+        raise Vanished(syspath) from error
     if len(raw) < _DEVICE.size:
         raise NotAModule("it has no USB descriptors")
     vendor, product = _DEVICE.unpack_from(raw)[7:9]

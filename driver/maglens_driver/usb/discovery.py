@@ -19,7 +19,7 @@ from typing import Protocol, Self
 
 import pyudev
 
-from maglens_driver.usb.device import NotAModule, NotYet, UsbDevice, claims_class, recognise
+from maglens_driver.usb.device import NotAModule, NotYet, UsbDevice, Vanished, claims_class, recognise
 
 log = logging.getLogger(__name__)
 
@@ -195,6 +195,9 @@ class Discovery:
             )
         except NotYet as why:
             self._undecided[uevent.syspath] = (uevent, why.number)
+            return
+        except Vanished:
+            log.debug("port %s: gone again before it was looked at", port)
             return
         except NotAModule as why:
             self._undecided.pop(uevent.syspath, None)
