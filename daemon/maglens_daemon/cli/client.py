@@ -52,8 +52,9 @@ class Client:
 
     async def __aenter__(self) -> Self:
         try:
-            await self._bus.connect()
-        except (OSError, EOFError) as error:
+            async with asyncio.timeout(REPLY_S):
+                await self._bus.connect()
+        except (OSError, EOFError, TimeoutError) as error:
             raise Unavailable(f"there is no system bus: {error}") from error
         return self
 

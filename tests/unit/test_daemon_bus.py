@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""org.maglens1 on a real dbus-daemon: the XML and the code agree, reading, choosing, setting, and who may."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Awaitable, Callable, Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dbus_fast import Message, Variant
+from dbus_fast.signature import SignatureTree
+from tests.unit.private_bus import private_bus
+from tests.unit.test_daemon_manager import Theatre, theatre
+
+from maglens_daemon import authority, bus_schema, status
+from maglens_daemon.bus import Bus, error_name
+from maglens_daemon.cli.client import Client
+from maglens_daemon.errors import AlreadyRunning, ConfigError, Denied, NotFound, Unavailable
+from maglens_daemon.fake import FOCUS, FakeVisitor
+from maglens_daemon.object_path import module_path
+from maglens_daemon.objects import ManagerObject, ModuleObject, NodeObject
+from maglens_daemon.session import SessionState
+from maglens_driver import names
+from maglens_driver.errors import Gone, MaglensError, Refused
+
+KINDS = (ManagerObject, ModuleObject, NodeObject)
+PROPERTIES = "org.freedesktop.DBus.Properties"
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    with private_bus(tmp_path) as made:
+        yield made
+
+
+def on_the_bus(
+    address: str, play: Callable[[Theatre, Bus, Client], Awaitable[None]], reload: Callable[[], None] = lambda: None
+) -> None:
+    async def run() -> None:
+        async with asyncio.timeout(60), theatre() as t:
+            bus = Bus(t.manager, reload, address)
+            await bus.connect()
+            async with Client(address) as client:
+                await play(t, bus, client)
+            bus.close()
+
+    asyncio.run(run())
+
+
+# --- the XML ---------------------------------------------------------------------------------------------------
+
+
+def test_xml_and_code_have_the_same_members() -> None:
+    schema = bus_schema.load()
+    assert set(schema) == {kind.interface for kind in KINDS}
+
+    async def play() -> None:
+        async with theatre() as t:
+            session = t.arrive(FakeVisitor())
+            for made in (
+                ManagerObject(t.manager, lambda: None),
+                ModuleObject(t.manager, session),
+                NodeObject(t.manager),
+            ):
+                declared = schema[made.interface]
+                assert set(made.properties()) == set(declared.properties)
+                assert set(made.methods()) == set(declared.methods)
+                assert made.changing <= set(declared.methods)
+                for name, value in made.properties().items():
+                    SignatureTree(declared.properties[name].signature).types[0].verify(value)
+
+    asyncio.run(play())
+
+
+def _is_comment(element: ET.Element) -> bool:
+    tag: object = element.tag
+    return tag is ET.Comment
+
+
+def test_every_member_and_argument_has_prose() -> None:
+    """A comment stands right before each element that people would look up."""
+    parser = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True))
+    text = resources.files("maglens_daemon").joinpath(bus_schema.XML_FILE).read_text()
+    seen = 0
+    for parent in ET.fromstring(text, parser).iter():
+        before: ET.Element | None = None
+        for element in parent:
+            if element.tag in ("interface", "property", "method", "signal", "arg"):
+                seen += 1
+                explained = before is not None and _is_comment(before) and len((before.text or "").split()) >= 2
+                assert explained, f"{element.tag} {element.attrib.get('name')} of {parent.attrib.get('name')}"
+            before = element
+    assert seen > 40
+
+
+def test_what_changes_something_says_so() -> None:
+    text = resources.files("maglens_daemon").joinpath(bus_schema.XML_FILE).read_text()
+    for kind in KINDS:
+        for member in kind.changing:
+            prose = re.search(rf"<!--((?:(?!-->).)*)-->\s*<method name=\"{member}\"", text, re.DOTALL)
+            assert prose is not None
+            assert "Changes something." in prose[1]
+
+
+def test_status_keys_are_documented() -> None:
+    documented = set(
+        re.findall(r"`([a-z_]+)`", (Path(__file__).resolve().parents[2] / "docs/operations.md").read_text())
+    )
+    for kind in (
+        status.Status,
+        status.PowerStatus,
+        status.NodeStatus,
+        status.ModuleStatus,
+        status.ContractStatus,
+        status.ModeStatus,
+    ):
+        assert set(kind.__annotations__) <= documented, set(kind.__annotations__) - documented
+
+
+# --- on the bus ------------------------------------------------------------------------------------------------
+
+
+def test_status_and_introspection(address: str) -> None:
+    async def play(t: Theatre, bus: Bus, client: Client) -> None:
+        session = t.arrive(FakeVisitor("7"), "1-2.3")
+        await t.until(lambda: session.state is SessionState.READY)
+        document = await client.status()
+        assert document == json.loads(json.dumps(status.status(t.manager)))
+        assert [m["serial"] for m in document["modules"]] == ["7"]
+        (top,) = await client.call(names.BUS_PATH, "org.freedesktop.DBus.Introspectable", "Introspect")
+        assert {n.attrib["name"] for n in ET.fromstring(top).findall("node")} == {"node", "module"}
+        (module,) = await client.call(module_path("1-2.3"), "org.freedesktop.DBus.Introspectable", "Introspect")
+        (interface,) = ET.fromstring(module).findall("interface")
+        assert interface.attrib["name"] == names.BUS_INTERFACE_MODULE
+        (values,) = await client.call(module_path("1-2.3"), PROPERTIES, "GetAll", "s", names.BUS_INTERFACE_MODULE)
+        assert values["Serial"].value == "7"
+        assert values["Contract"].signature == "(uuub)"
+        assert list(values["Contract"].value) == [5000, 900, 900, False]
+        (state,) = await client.call(names.BUS_PATH, PROPERTIES, "Get", "ss", names.BUS_INTERFACE, "State")
+        assert state.value == "fake camera (7) is ready, nobody watches"
+        (counters,) = await client.call(f"{names.BUS_PATH}/node", names.BUS_INTERFACE_NODE, "Counters")
+        assert counters["submitted"] == 0
+
+    on_the_bus(address, play)
+
+
+def test_changes_are_told(address: str) -> None:
+    async def play(t: Theatre, bus: Bus, client: Client) -> None:
+        seen: list[tuple[str, str, Any]] = []
+        enough = asyncio.Event()
+
+        async def listen() -> None:
+            async for message in client.changes():
+                seen.append((message.path or "", message.member or "", message.body))
+                if message.member == "ModuleRemoved":
+                    enough.set()
+
+        listener = asyncio.create_task(listen())
+        await client.status()
+        await asyncio.sleep(0.05)  # the match rules of the listener are on their way over another connection's turn
+        t.watch()
+        visitor = FakeVisitor("7")
+        session = t.arrive(visitor)
+        await t.until_playing(session)
+        assert visitor.source.sink is not None
+        visitor.source.sink.control(visitor.source.generation, FOCUS.id, 70)
+        await asyncio.sleep(0.1)
+        t.manager.depart("1-1")
+        async with asyncio.timeout(10):
+            await enough.wait()
+        listener.cancel()
+        members = [member for _, member, _ in seen]
+        assert members.count("ModuleAdded") == 1
+        path = module_path("1-1")
+        assert (names.BUS_PATH, "ModuleRemoved", [path, "unplugged"]) in seen
+        assert (path, "ControlChanged", [FOCUS.id, 70]) in seen
+        told: dict[str, Any] = {}
+        for where, member, body in seen:
+            if member == "PropertiesChanged" and where == names.BUS_PATH:
+                told.update({name: v.value if isinstance(v, Variant) else v for name, v in body[1].items()})
+        assert told["Modules"] == []
+        assert told["Granted"] == 0
+        assert "Version" not in told, "a constant is never announced"
+
+    on_the_bus(address, play)
+
+
+def test_controls(address: str) -> None:
+    async def play(t: Theatre, bus: Bus, client: Client) -> None:
+        session = t.arrive(FakeVisitor())
+        await t.until(lambda: session.state is SessionState.READY)
+        (controls,) = await client.module("1-1", "ListControls")
+        assert [list(c) for c in controls] == [[FOCUS.id, "Focus", 1, 0, 400, 10, 50, 0]]
+        (values,) = await client.module("1-1", "GetControls")
+        assert values == {FOCUS.id: 50}
+        (clamped,) = await client.module("1-1", "SetControls", "a{ui}", {FOCUS.id: 1234})
+        assert clamped == {FOCUS.id: 400}
+        with pytest.raises(MaglensError, match="no other control"):
+            await client.module("1-1", "SetControls", "a{ui}", {1: 2})
+
+    on_the_bus(address, play)
+
+
+def test_choosing(address: str) -> None:
+    async def play(t: Theatre, bus: Bus, client: Client) -> None:
+        one = t.arrive(FakeVisitor("1"))
+        await t.until(lambda: one.state is SessionState.READY)
+        assert await client.manager("Use", "s", "1") == ["fake/camera/1"]
+        assert (await client.status())["choice"] == "fake/camera/1"
+        with pytest.raises(NotFound, match="no module fit 'x'") as caught:
+            await client.manager("Use", "s", "x")
+        assert caught.value.hint == "maglens modules"
+
+    on_the_bus(address, play)
+
+
+@pytest.mark.parametrize("error", [None, ConfigError("/etc/maglens/maglens.toml:2: unknown key", hint="mend it")])
+def test_reload(address: str, error: ConfigError | None) -> None:
+    def reload() -> None:
+        if error is not None:
+            raise error
+
+    async def play(t: Theatre, bus: Bus, client: Client) -> None:
+        if error is None:
+            assert await client.manager("Reload") == []
+        else:
+            with pytest.raises(ConfigError, match=r"maglens\.toml:2: ") as caught:
+                await client.manager("Reload")
+            assert caught.value.hint == "mend it"
+
+    on_the_bus(address, play, reload)
+
+
+STRAY = [
+    (names.BUS_PATH, names.BUS_INTERFACE, "Dance", "", (), "UnknownMethod"),
+    (names.BUS_PATH, names.BUS_INTERFACE_NODE, "Status", "", (), "UnknownMethod"),
+    ("/elsewhere", names.BUS_INTERFACE, "Status", "", (), "UnknownObject"),
+    (names.BUS_PATH, names.BUS_INTERFACE, "Use", "u", (3,), "InvalidArgs"),
+    (names.BUS_PATH, PROPERTIES, "Get", "ss", (names.BUS_INTERFACE, "Age"), "UnknownProperty"),
+    (names.BUS_PATH, PROPERTIES, "Set", "ssv", (names.BUS_INTERFACE, "State", Variant("s", "x")), "PropertyReadOnly"),
+]
+
+
+@pytest.mark.parametrize(("path", "interface", "member", "signature", "body", "error"), STRAY)
+def test_stray_calls(
+    address: str, path: str, interface: str, member: str, signature: str, body: Any, error: str
+) -> None:
+    async def play(t: Theatre, bus: Bus, client: Client) -> None:
+        message = Message(
+            destination=names.BUS_NAME,
+            path=path,
+            interface=interface,
+            member=member,
+            signature=signature,
+            body=list(body),
+        )
+        reply = await client._bus.call(message)
+        assert reply is not None
+        assert reply.error_name == f"org.freedesktop.DBus.Error.{error}"
+
+    on_the_bus(address, play)
+
+
+def test_who_may(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without root, group or polkit nothing can be changed, and everything be read."""
+    monkeypatch.setattr(authority, "is_member", lambda uid: False)
+
+    async def play(t: Theatre, bus: Bus, client: Client) -> None:
+        session = t.arrive(FakeVisitor())
+        await t.until(lambda: session.state is SessionState.READY)
+        for work in (
+            client.manager("Use", "s", "auto"),
+            client.manager("Reload"),
+            client.module("1-1", "SetControls", "a{ui}", {FOCUS.id: 1}),
+        ):
+            with pytest.raises(Denied, match="may not control"):
+                await work
+        assert session.source is not None
+        assert await session.source.get() == {FOCUS.id: FOCUS.default}
+        await client.status()
+        await client.module("1-1", "GetControls")
+
+    on_the_bus(address, play)
+
+
+def test_members_of_the_group() -> None:
+    assert authority.is_member(0)
+    assert not authority.is_member(4_000_000)
+
+
+def test_a_second_daemon_is_told(address: str) -> None:
+    async def play(t: Theatre, bus: Bus, client: Client) -> None:
+        second = Bus(t.manager, lambda: None, address)
+        with pytest.raises(AlreadyRunning, match="another maglensd is running"):
+            await second.connect()
+        assert (await client.status())["state"] == "no module"
+
+    on_the_bus(address, play)
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (NotFound("x"), "NotFound"),
+        (Gone("x"), "Gone"),
+        (Refused("INVALID", "x"), "Refused"),
+        (MaglensError("x"), "Failed"),
+    ],
+)
+def test_error_names(error: MaglensError, name: str) -> None:
+    assert error_name(error) == f"org.maglens1.Error.{name}"
+
+
+def test_nobody_there(address: str) -> None:
+    async def run() -> None:
+        async with Client(address) as client:
+            with pytest.raises(Unavailable, match="does not answer") as caught:
+                await client.status()
+            assert "systemctl start" in caught.value.hint
+
+    asyncio.run(run())
