@@ -126,6 +126,10 @@ class LoopbackNode:
             if not self._poll.closed:
                 loop.remove_reader(self._poll)
 
+    @property
+    def generation(self) -> int:
+        return self._generation
+
     def adopt(self) -> int:
         with self._lock:
             self._generation += 1

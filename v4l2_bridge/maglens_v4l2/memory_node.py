@@ -198,6 +198,10 @@ class MemoryNode:
     def events(self) -> AsyncIterator[NodeEvent]:
         return self._events.stream()
 
+    @property
+    def generation(self) -> int:
+        return self._generation
+
     def adopt(self) -> int:
         with self._lock:
             self._generation += 1
@@ -287,10 +291,10 @@ class MemoryNode:
             event = FormatChosen(self._generation, mode)
         self._events.post(event)
 
-    def app_set(self, control: int, value: int) -> None:
+    def app_set(self, control: int, value: int, program: str = "", process: int = 0) -> None:
         with self._lock:
             self._values[control] = value
-            event = ControlSet(self._generation, control, value)
+            event = ControlSet(self._generation, control, value, program, process)
         self._events.post(event)
 
     def app_input(self, index: int) -> None:

@@ -67,11 +67,14 @@ class FormatChosen:
 
 @dataclass(frozen=True, slots=True)
 class ControlSet:
-    """An app wrote a control. Latest wins: earlier writes not yet seen are gone."""
+    """An app wrote a control. Latest wins: earlier writes not yet seen are gone. ``program`` is the app's name and
+    ``process`` its id, empty and 0 where the node cannot tell."""
 
     generation: int
     id: int
     value: int
+    program: str = ""
+    process: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +90,13 @@ NodeEvent = UsageChanged | FormatChosen | ControlSet | InputChosen
 
 @dataclass(frozen=True, slots=True)
 class ControlChange:
-    """What to tell apps of a control; None leaves a part as it is. ``active`` False greys it out."""
+    """What to tell apps of a control; None leaves a part as it is. ``active`` False greys it out.
+
+    ``range`` is minimum, maximum, step and default; for a menu the step's bits are the items left out.
+    """
 
     value: int | None = None
-    range: tuple[int, int, int, int] | None = None  # minimum, maximum, step, default
+    range: tuple[int, int, int, int] | None = None
     active: bool | None = None
 
 
@@ -125,6 +131,11 @@ class Node(Protocol):
     def events(self) -> AsyncIterator[NodeEvent]:
         """Level-triggered: bounded, latest wins per kind, each carries the generation. One listener at a time; ends
         when the node is closed."""
+        ...
+
+    @property
+    def generation(self) -> int:
+        """What :meth:`adopt` last returned."""
         ...
 
     def adopt(self) -> int:

@@ -4,20 +4,40 @@
 from __future__ import annotations
 
 import enum
+import logging
 
+from maglens_driver.errors import MissingDependency
 from maglens_driver.mode import Mode
+from maglens_v4l2.kernel_node import KernelNode
 from maglens_v4l2.loopback_node import LoopbackNode
 from maglens_v4l2.node import Node
+
+log = logging.getLogger(__name__)
 
 
 class NodeKind(enum.Enum):
     """Kinds of node a config may ask for."""
 
     AUTO = "auto"
+    KERNEL = "maglens"
     LOOPBACK = "v4l2loopback"
 
 
-def open_node(kind: NodeKind, mode: Mode) -> Node:
-    """The node that apps will open, in ``mode`` where its format is fixed. Raises ``MissingDependency`` with the
-    command that brings what is missing, ``WrongState`` when another program feeds the device."""
+def open_node(kind: NodeKind, mode: Mode, kept_fd: int | None = None) -> Node:
+    """The node that apps will open. ``mode`` is its format where that is fixed, else apps' first choice.
+
+    ``kept_fd`` is the descriptor of a kernel node that a process before left behind; it is adopted and belongs to
+    the node from then on. Raises ``MissingDependency`` with the command that brings what is missing, ``WrongState``
+    when another program feeds the device.
+    """
+    if kept_fd is not None and kind is not NodeKind.LOOPBACK:
+        return KernelNode.adopt_fd(kept_fd)
+    if kind is NodeKind.KERNEL:
+        return KernelNode.create(mode)
+    if kind is NodeKind.LOOPBACK:
+        return LoopbackNode.create(mode)
+    try:
+        return KernelNode.create(mode)
+    except MissingDependency as error:
+        log.info("%s; looking for v4l2loopback", error)
     return LoopbackNode.create(mode)

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Buffers: the driver's own memory, mapped once per stream and lent to the sink without a copy."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from maglens_driver.v4l2.binding import linuxpy
+
+COUNT = 6  # one at the sensor, one in the mailbox, one in the converter; the rest for a late thread
+
+
+class BufferSet:
+    """The buffers of one stream. A lease that ends after the stream does frees its memory with its last reference."""
+
+    def __init__(self, fd: int) -> None:
+        v4l2 = linuxpy()
+        self._fd = fd
+        self._kind, self._memory = v4l2.BufferType.VIDEO_CAPTURE, v4l2.Memory.MMAP
+        self._lock = threading.Lock()
+        self._open = True
+        count = v4l2.request_buffers(fd, self._kind, self._memory, COUNT).count
+        infos = [v4l2.query_buffer(fd, self._kind, self._memory, index) for index in range(count)]
+        self._views = [memoryview(v4l2.mem_map(fd, info.length, info.m.offset)) for info in infos]
+        for index in range(count):
+            self._queue(index)
+
+    def start(self) -> None:
+        """Begin to stream."""
+        linuxpy().stream_on(self._fd, self._kind)
+
+    def take(self) -> tuple[Any, BufferLease]:
+        """A filled buffer's struct v4l2_buffer, and its lease. ``OSError`` EAGAIN when there is none."""
+        info = linuxpy().dequeue_buffer(self._fd, self._kind, self._memory)
+        return info, BufferLease(self, info.index, self._views[info.index])
+
+    def end(self) -> None:
+        """Stop streaming and let go; legal when the device is gone."""
+        with self._lock:
+            if not self._open:
+                return
+            self._open = False
+            self._views.clear()
+        v4l2 = linuxpy()
+        for step in (v4l2.stream_off, lambda fd, kind: v4l2.free_buffers(fd, kind, self._memory)):
+            try:
+                step(self._fd, self._kind)
+            except OSError:  # gone, or leases are out: the driver keeps their memory until they end
+                continue
+
+    def give_back(self, index: int) -> None:
+        """A lease has ended: the driver may fill the buffer again."""
+        with self._lock:
+            if self._open:
+                try:
+                    self._queue(index)
+                except OSError:  # gone; the stream's thread finds out and tells
+                    return
+
+    def _queue(self, index: int) -> None:
+        linuxpy().enqueue_buffer(self._fd, self._kind, self._memory, 0, index)
+
+
+class BufferLease:
+    """One filled buffer of the driver's."""
+
+    __slots__ = ("_index", "_set", "_view")
+
+    def __init__(self, owner: BufferSet, index: int, view: memoryview) -> None:
+        self._set: BufferSet | None = owner
+        self._index = index
+        self._view = view
+
+    @property
+    def view(self) -> memoryview:
+        return self._view
+
+    def release(self) -> None:
+        owner, self._set = self._set, None
+        if owner is not None:
+            owner.give_back(self._index)

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""V4L2 source: a webcam, or any other capture device, as a Source.
+
+One thread per stream waits for frames and control events and delivers the driver's own buffers; ioctls of the event
+loop's side run one at a time in an executor, each with a deadline, since a driver may take seconds for any of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import select
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from maglens_driver.control import ControlInfo
+from maglens_driver.errors import Deadline, Gone, Refused, WrongState
+from maglens_driver.frame import Frame
+from maglens_driver.mode import Mode
+from maglens_driver.source import FrameSink, Identity
+from maglens_driver.v4l2.binding import gone_is_gone, linuxpy
+from maglens_driver.v4l2.buffers import BufferSet
+from maglens_driver.v4l2.controls import next_change, read_controls, read_values, watch_controls, write_values
+from maglens_driver.v4l2.identity import identify
+from maglens_driver.v4l2.modes import nearest_mode, read_modes, set_mode, try_mode
+
+CALL_S = 6.0  # uvcvideo itself gives a camera five seconds for a control
+OPEN_S = 10.0  # some webcams answer hundreds of questions
+MAX_GAP_COUNTED = 64  # missed frames of one gap that are counted
+MONOTONIC = 0x2000  # V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC, of the mask 0xe000
+START_OF_EXPOSURE = 0x10000  # V4L2_BUF_FLAG_TSTAMP_SRC_SOE, of the mask 0x70000
+DAMAGED = 0x0040  # V4L2_BUF_FLAG_ERROR
+
+T = TypeVar("T")
+
+
+class V4L2Source:
+    """A capture device by its path. Implements :class:`maglens_driver.source.Source`."""
+
+    @classmethod
+    async def open(cls, path: str) -> V4L2Source:
+        """Look at a device; nothing is changed on it.
+
+        Raises ``MissingDependency`` without linuxpy, ``Refused`` when it is no camera or a node of ours, ``Gone``,
+        ``Deadline``, and ``OSError`` when it cannot be opened.
+        """
+        linuxpy()
+        executor = ThreadPoolExecutor(1, thread_name_prefix="v4l2-calls")
+        try:
+            return await _within(executor, OPEN_S, path, lambda: cls(path, executor))
+        except BaseException:
+            executor.shutdown(wait=False)
+            raise
+
+    def __init__(self, path: str, executor: ThreadPoolExecutor) -> None:
+        """For :meth:`open`, which knows where to call this."""
+        self.path = path
+        self._executor = executor
+        self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            self._identity = identify(self._fd, path)
+            self._modes = read_modes(self._fd)
+            self._controls = read_controls(self._fd)
+            if not self._modes:
+                raise Refused("mode", f"{path} offers no format that can be shown (NV12, YUYV, MJPEG)")
+        except BaseException:
+            os.close(self._fd)
+            raise
+        self._mode: Mode | None = None
+        self._stream: _Stream | None = None
+        self._gone: Gone | None = None
+        self._closed = False
+
+    @property
+    def identity(self) -> Identity:
+        return self._identity
+
+    @property
+    def modes(self) -> Sequence[Mode]:
+        return self._modes
+
+    @property
+    def controls(self) -> Sequence[ControlInfo]:
+        return self._controls
+
+    async def configure(self, want: Mode, test_only: bool = False) -> Mode:
+        self._check(streaming=False)
+        nearest = nearest_mode(self._modes, want)
+        if test_only:
+            return await self._call(lambda: try_mode(self._fd, nearest))
+        self._mode = await self._call(lambda: set_mode(self._fd, nearest))
+        return self._mode
+
+    async def start(self, sink: FrameSink, generation: int) -> None:
+        self._check(streaming=False)
+        if self._mode is None:
+            raise WrongState(f"{self.path} is not configured")
+        mode = self._mode
+        self._stream = await self._call(
+            lambda: _Stream(self._fd, self.path, mode, sink, generation, self._controls, self._lost)
+        )
+
+    async def stop(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            await asyncio.to_thread(stream.stop)
+
+    async def get(self) -> Mapping[int, int]:
+        self._check()
+        return await self._call(lambda: read_values(self._fd, self._controls))
+
+    async def set(self, values: Mapping[int, int]) -> Mapping[int, int]:
+        self._check()
+        return await self._call(lambda: write_values(self._fd, self._controls, values))
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        await self.stop()
+        self._executor.submit(os.close, self._fd)  # after a call that is still under way
+        self._executor.shutdown(wait=False)
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        try:
+            return await _within(self._executor, CALL_S, self.path, work)
+        except Gone as gone:
+            self._gone = gone
+            raise
+
+    def _check(self, streaming: bool | None = None) -> None:
+        if self._gone is not None:
+            raise self._gone
+        if self._closed:
+            raise WrongState(f"{self.path} is closed")
+        if streaming is False and self._stream is not None:
+            raise WrongState(f"{self.path} is streaming")
+
+    def _lost(self, why: Gone) -> None:
+        self._gone = why
+
+
+async def _within(executor: ThreadPoolExecutor, limit_s: float, path: str, work: Callable[[], T]) -> T:
+    """The result of ``work`` in the executor's thread, within a time limit."""
+
+    def guarded() -> T:
+        with gone_is_gone(path):
+            return work()
+
+    try:
+        return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(executor, guarded), limit_s)
+    except TimeoutError as error:
+        raise Deadline(f"{path} did not answer within {limit_s:g} s") from error
+
+
+class _Stream:
+    """One stay on air: buffers, thread, and the way to wake it."""
+
+    def __init__(
+        self,
+        fd: int,
+        path: str,
+        mode: Mode,
+        sink: FrameSink,
+        generation: int,
+        controls: Sequence[ControlInfo],
+        on_gone: Callable[[Gone], None],
+    ) -> None:
+        self._fd, self._path, self._mode, self._sink, self._generation = fd, path, mode, sink, generation
+        self._on_gone = on_gone
+        self._last_sequence: int | None = None
+        self._last_exposure = 0
+        watch_controls(fd, controls)
+        self._buffers = BufferSet(fd)
+        try:
+            self._buffers.start()
+        except BaseException:
+            self._buffers.end()
+            raise
+        self._halt = os.eventfd(0, os.EFD_CLOEXEC)
+        self._thread = threading.Thread(target=self._run, name="v4l2-source", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Waits for the thread; buffers still with the sink stay valid until released."""
+        os.eventfd_write(self._halt, 1)
+        self._thread.join()
+        self._buffers.end()
+        os.close(self._halt)
+
+    def _run(self) -> None:
+        why: Gone | None = Gone(f"{self._path} stopped by an error; see the log")
+        try:
+            with gone_is_gone(self._path):
+                self._deliver_all()
+            why = None
+        except Gone as gone:
+            why = gone
+        except OSError as error:
+            why = Gone(f"{self._path} stopped: {error}")
+        finally:
+            if why is not None:
+                self._on_gone(why)
+                self._sink.lost(self._generation, why)
+
+    def _deliver_all(self) -> None:
+        poll = select.poll()
+        poll.register(self._halt, select.POLLIN)
+        poll.register(self._fd, select.POLLIN | select.POLLPRI)
+        while True:
+            ready = dict(poll.poll())
+            if self._halt in ready:
+                return
+            happened = ready.get(self._fd, 0)
+            if happened & select.POLLPRI:
+                self._tell_changes()
+            if happened & (select.POLLIN | select.POLLERR | select.POLLHUP):
+                self._deliver()
+
+    def _tell_changes(self) -> None:
+        while True:
+            try:
+                change = next_change(self._fd)
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.EAGAIN):
+                    return
+                raise
+            if change is not None:
+                self._sink.control(self._generation, *change)
+
+    def _deliver(self) -> None:
+        """One buffer. Where the device reports an error instead, taking one says which."""
+        try:
+            info, lease = self._buffers.take()
+        except BlockingIOError:
+            return
+        number = self._number(info.sequence)
+        if info.flags & DAMAGED or not 0 < info.bytesused <= self._mode.nbytes:
+            self._sink.dropped(self._generation, "damaged")
+            lease.release()
+            return
+        if self._mode.stride and info.bytesused < self._mode.nbytes:
+            self._sink.dropped(self._generation, "short")
+            lease.release()
+            return
+        exposure = self._exposure_ns(info)
+        self._sink.deliver(Frame(lease, info.bytesused, self._mode, number, exposure, self._generation))
+
+    def _number(self, sequence: int) -> int:
+        """The driver's number, whose gaps are counted; made to rise, since some drivers use one twice."""
+        if self._last_sequence is not None:
+            for _ in range(min(sequence - self._last_sequence - 1, MAX_GAP_COUNTED)):
+                self._sink.dropped(self._generation, "missed")
+            sequence = max(sequence, self._last_sequence + 1)
+        self._last_sequence = sequence
+        return sequence
+
+    def _exposure_ns(self, info: Any) -> int:
+        """The device's timestamp; where it marks the frame's end, one interval earlier, the nearest there is."""
+        now = time.monotonic_ns()
+        stamp = now
+        if info.flags & 0xE000 == MONOTONIC:
+            stamp = (info.timestamp.secs * 1_000_000 + info.timestamp.usecs) * 1000
+        if info.flags & 0x70000 != START_OF_EXPOSURE:
+            stamp -= self._mode.interval_ns
+        self._last_exposure = max(stamp, self._last_exposure + 1)
+        return self._last_exposure

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The V4L2 source on vivid, the kernel's test-pattern camera: conformance, injected errors, the way to the node."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from tests.unit.source_conformance import RecordingSink, SourceConformance
+from tests.vm.conftest import MakeLoopback
+from tests.vm.guest.devices import succeed
+
+from maglens_driver.control import Cid
+from maglens_driver.errors import Gone, MaglensError, Refused
+from maglens_driver.mode import NV12, YUYV, make_mode
+from maglens_driver.source import Source
+from maglens_driver.v4l2.source import V4L2Source
+from maglens_v4l2 import loopback_control
+from maglens_v4l2.loopback_node import LoopbackNode
+from maglens_v4l2.memory_node import MemoryNode
+from maglens_v4l2.pipeline import Pipeline
+
+SMALL = make_mode(YUYV, 320, 180, Fraction(1, 30))
+# vivid's own controls, include/.../vivid-ctrls.c
+DISCONNECT = 0x00F0F041
+INJECT_DAMAGE, INJECT_REQBUFS, INJECT_STREAMON, INJECT_FATAL = 0x00F0F042, 0x00F0F043, 0x00F0F045, 0x00F0F046
+
+
+class VividRig:
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    async def open(self) -> V4L2Source:
+        return await V4L2Source.open(self.path)
+
+    def unplug(self) -> bool:
+        Path("/sys/bus/platform/drivers/vivid/unbind").write_text("vivid.0")
+        return True
+
+
+@pytest.fixture
+def rig(vivid: Path) -> Iterator[VividRig]:
+    yield VividRig(vivid)
+
+
+class TestVivid(SourceConformance):
+    """Everything that a Source must do."""
+
+
+def stream(rig: VividRig, act: Callable[[Source, RecordingSink], Awaitable[None]]) -> RecordingSink:
+    """Stream the small mode, and ``act`` after the first frames."""
+    sink = RecordingSink()
+
+    async def run() -> None:
+        source = await rig.open()
+        try:
+            assert await source.configure(SMALL) == SMALL
+            await source.start(sink, 1)
+            await sink.until(lambda s: len(s.frames) >= 3)
+            await act(source, sink)
+        finally:
+            await source.close()
+
+    asyncio.run(run())
+    return sink
+
+
+def test_every_mode_is_one_that_the_bridge_can_show(rig: VividRig) -> None:
+    async def run() -> None:
+        source = await rig.open()
+        assert {mode.fourcc for mode in source.modes} == {NV12, YUYV}
+        assert SMALL in source.modes
+        rates = [mode.interval for mode in source.modes if (mode.fourcc, mode.width) == (YUYV, 320)]
+        assert rates == sorted(rates)
+        assert Fraction(2, 25) in rates  # 12.5 frames a second came through linuxpy's floating point
+        assert await source.configure(SMALL, test_only=True) == SMALL
+        await source.close()
+
+    asyncio.run(run())
+
+
+def test_damaged_frames_are_dropped_and_counted(rig: VividRig) -> None:
+    async def act(source: Source, sink: RecordingSink) -> None:
+        await source.set({INJECT_DAMAGE: 1})
+        await sink.until(lambda s: s.drops["damaged"] == 1)
+        seen = len(sink.frames)
+        await sink.until(lambda s: len(s.frames) >= seen + 3)
+        assert not sink.losses
+
+    stream(rig, act)
+
+
+def test_a_stream_that_fails_for_good_is_lost_once(rig: VividRig) -> None:
+    async def act(source: Source, sink: RecordingSink) -> None:
+        await source.set({INJECT_FATAL: 1})
+        await sink.until(lambda s: bool(s.losses))
+        await source.stop()
+
+    sink = stream(rig, act)
+    assert len(sink.losses) == 1
+    assert isinstance(sink.losses[0][1], Gone)
+    assert not sink.after_lost
+
+
+def test_a_camera_that_reports_itself_disconnected_is_gone(rig: VividRig) -> None:
+    async def act(source: Source, sink: RecordingSink) -> None:
+        await source.set({DISCONNECT: 1})
+        await sink.until(lambda s: bool(s.losses))
+        await source.stop()
+        with pytest.raises(Gone):
+            await source.get()
+
+    stream(rig, act)
+
+
+@pytest.mark.parametrize("fault", [INJECT_REQBUFS, INJECT_STREAMON])
+def test_a_start_that_fails_can_be_tried_again(rig: VividRig, fault: int) -> None:
+    async def run() -> None:
+        source = await rig.open()
+        await source.configure(SMALL)
+        await source.set({fault: 1})
+        with pytest.raises((OSError, MaglensError)):
+            await source.start(RecordingSink(), 1)
+        sink = RecordingSink()
+        await source.start(sink, 2)
+        await sink.until(lambda s: len(s.frames) >= 2)
+        await source.close()
+
+    asyncio.run(run())
+
+
+def test_a_control_moved_by_another_hand_is_told(rig: VividRig) -> None:
+    async def act(source: Source, sink: RecordingSink) -> None:
+        await asyncio.to_thread(succeed, "v4l2-ctl", "-d", rig.path, "--set-ctrl", "brightness=77")
+        await sink.until(lambda s: (1, Cid.BRIGHTNESS, 77) in s.controls)
+        await source.set({Cid.BRIGHTNESS: 50})  # one's own writes are not told
+        assert (await source.get())[Cid.BRIGHTNESS] == 50
+        assert (1, Cid.BRIGHTNESS, 50) not in sink.controls
+
+    stream(rig, act)
+
+
+def test_menus_come_with_their_names(rig: VividRig) -> None:
+    async def run() -> None:
+        source = await rig.open()
+        pattern = next(control for control in source.controls if control.name == "Test Pattern")
+        assert (0, "75% Colorbar") in pattern.menu
+        assert len(pattern.menu) == pattern.maximum + 1
+        await source.close()
+
+    asyncio.run(run())
+
+
+def test_our_own_node_is_never_a_source(v4l2loopback: MakeLoopback) -> None:
+    path = v4l2loopback("maglens")
+    with pytest.raises(Refused, match="own node"):
+        asyncio.run(V4L2Source.open(str(path)))
+
+
+def test_an_output_device_is_no_camera(rig: VividRig) -> None:
+    outputs = [
+        name.parent for name in Path("/sys/class/video4linux").glob("video*/name") if "vid-out" in name.read_text()
+    ]
+    with pytest.raises(Refused, match="no camera"):
+        asyncio.run(V4L2Source.open(f"/dev/{outputs[0].name}"))
+
+
+def test_a_path_that_is_no_device() -> None:
+    with pytest.raises(OSError):
+        asyncio.run(V4L2Source.open("/dev/video-none"))
+
+
+def test_frames_go_through_the_pipeline_without_running_out_of_buffers(rig: VividRig) -> None:
+    """Converted and scaled from the driver's own memory; every lease comes back."""
+
+    async def run() -> None:
+        node = MemoryNode([make_mode(NV12, 640, 480, Fraction(1, 30))])
+        pipeline = Pipeline(
+            node,
+            loop=asyncio.get_running_loop(),
+            on_lost=lambda generation, why: None,
+            on_control=lambda generation, control, value: None,
+        )
+        reader = node.open()
+        reader.start()
+        source = await rig.open()
+        pipeline.begin(1, await source.configure(SMALL))
+        await source.start(pipeline, 1)
+        end = time.monotonic() + 60
+        while pipeline.stats().submitted < 90 and time.monotonic() < end:
+            shown = await asyncio.to_thread(reader.read, 5)
+            assert shown is not None
+            reader.give_back(shown)
+        stats = pipeline.stats()
+        assert stats.submitted >= 90
+        assert stats.submitted + sum(stats.dropped.values()) >= stats.frames_in
+        await source.close()
+        await pipeline.close()
+
+    asyncio.run(run())
+
+
+def test_a_webcam_on_the_loopback_node(rig: VividRig) -> None:
+    """Pass-through from the driver's memory into v4l2loopback's."""
+
+    async def run() -> None:
+        await asyncio.to_thread(succeed, "modprobe", "v4l2loopback", "devices=0")
+        node = LoopbackNode.create(SMALL, "maglens webcam")
+        pipeline = Pipeline(
+            node,
+            loop=asyncio.get_running_loop(),
+            on_lost=lambda generation, why: None,
+            on_control=lambda generation, control, value: None,
+        )
+        source = await rig.open()
+        pipeline.begin(1, await source.configure(SMALL))
+        reader = await asyncio.create_subprocess_exec(
+            "v4l2-ctl", "-d", node.path, "--stream-mmap", "--stream-count=60", stderr=asyncio.subprocess.DEVNULL
+        )
+        await source.start(pipeline, 1)
+        assert await asyncio.wait_for(reader.wait(), 60) == 0
+        assert pipeline.stats().submitted > 30
+        await source.close()
+        await pipeline.close()
+        node.close()
+        await asyncio.to_thread(succeed, "udevadm", "settle")
+        assert loopback_control.remove(node.path)
+
+    asyncio.run(run())

@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Controls: one per node, and the only writer of controls. Between apps, the hand on the ring, automatics and memory.
+
+Whoever writes, the module has the last word: its clamped value is pushed to apps. A person's value (from an app or
+the ring) ends the automatic that drives it, is stored for that very module, and is written again when it comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from maglens_driver.control import ControlFlag, ControlInfo, ControlType, Origin
+from maglens_driver.errors import MaglensError, Refused
+from maglens_v4l2.automatics import SWITCHES, is_driven, switches_to_end
+from maglens_v4l2.canonical import CONTROLS
+from maglens_v4l2.node import ControlChange, ControlSet, Node, NodeEvent, UsageChanged
+from maglens_v4l2.replays import BURST_S, Replays, Verdict
+from maglens_v4l2.store import Store
+
+SAVE_AFTER_S = 1.0  # a slider that is dragged is written to disk once
+MENU_BITS = 64
+
+SetSource = Callable[[Mapping[int, int]], Awaitable[Mapping[int, int]]]
+
+log = logging.getLogger(__name__)
+
+
+class Controls:
+    """All calls in the event loop's thread. Values are the module's own; menus of numbers are translated for the
+    node, whose items are fixed."""
+
+    def __init__(self, node: Node, store: Store) -> None:
+        self._node = node
+        self._store = store
+        self._identity = ""
+        self._infos: dict[int, ControlInfo] = {}
+        self._values: dict[int, int] = {}
+        self._set_source: SetSource | None = None
+        self._replays = Replays()
+        self._turn = asyncio.Lock()  # one exchange with the module at a time
+        self._asked: dict[int, int] = {}  # what apps want and nobody has written yet: latest wins
+        self._wanted = asyncio.Event()
+        self._worker = asyncio.get_running_loop().create_task(self._work(), name="maglens-controls")
+        self._unsaved: asyncio.TimerHandle | None = None
+        self._saving: asyncio.Task[None] | None = None
+        self._waiting: dict[ControlSet, asyncio.TimerHandle] = {}
+
+    @property
+    def values(self) -> Mapping[int, int]:
+        """Present values of the present module."""
+        return dict(self._values)
+
+    async def attach(
+        self,
+        identity: str,
+        infos: Sequence[ControlInfo],
+        values: Mapping[int, int],
+        set_source: SetSource,
+    ) -> None:
+        """A module plays from now on. ``values`` are its present ones, ``set_source`` writes to it as
+        :meth:`maglens_driver.source.Source.set` does. What is stored for it is written again."""
+        async with self._turn:
+            gone = self._infos
+            self._identity = identity
+            self._infos = {info.id: info for info in infos}
+            self._values = dict(values)
+            self._set_source = set_source
+            self._asked.clear()
+            await self._restore()
+            for control in gone.keys() - self._infos.keys():
+                self._push(control, ControlChange(active=False))
+            for info in infos:
+                self._push_all(info)
+
+    def detach(self) -> None:
+        """No module plays: its controls are greyed out, and what apps wanted of it is forgotten."""
+        for control in self._infos:
+            self._push(control, ControlChange(active=False))
+        self._identity, self._infos, self._values, self._set_source = "", {}, {}, None
+        self._asked.clear()
+
+    async def write(self, control: int, value: int, origin: Origin) -> int:
+        """Write a control; the answer is the value as clamped. Raises ``Refused`` when the present module does not
+        have it or does not take it now, and what the module's ``set`` raises."""
+        async with self._turn:
+            return await self._write(control, value, origin)
+
+    def changed(self, control: int, value: int) -> None:
+        """The module moved a control by itself: a hand where it has a ring and no automatic drives it, else its
+        automatics. (A module whose ring ends its automatic reports that switch as well.)"""
+        info = self._infos.get(control)
+        if info is None:
+            return
+        by_hand = bool(info.flags & ControlFlag.RING) and not is_driven(control, self._values)
+        self._values[control] = value
+        if by_hand or control in SWITCHES:
+            self._remember(control, value)
+        self._push_value(control)
+
+    def handle(self, event: NodeEvent) -> None:
+        """Something an app did with the node."""
+        if isinstance(event, ControlSet):
+            self._app_set(event)
+        elif isinstance(event, UsageChanged) and event.openers == 0:
+            for info in self._infos.values():  # so that a reset at the next app's start changes nothing
+                self._push(info.id, ControlChange(range=self._range(info)))
+
+    async def reset(self) -> None:
+        """Forget what is stored for the present module and write its factory values."""
+        async with self._turn:
+            self._store.forget(self._identity)
+            self._save_soon()
+            defaults = {
+                info.id: info.default
+                for info in self._infos.values()
+                if not info.flags & ControlFlag.READ_ONLY and info.type is not ControlType.BUTTON
+            }
+            await self._replay(defaults)
+            for info in self._infos.values():
+                self._push_all(info)
+
+    async def close(self) -> None:
+        """End; what is not saved yet is saved now."""
+        self._worker.cancel()
+        for timer in self._waiting.values():
+            timer.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._worker
+        if self._unsaved is not None:
+            self._unsaved.cancel()
+            self._unsaved = None
+            await self._save()
+        if self._saving is not None:
+            await self._saving
+
+    # What apps do.
+
+    def _app_set(self, event: ControlSet) -> None:
+        value = self._to_module(event.id, event.value)
+        info = self._infos.get(event.id)
+        if info is None or value is None:
+            return
+        now = asyncio.get_running_loop().time()
+        who = (event.program, event.process, event.id, event.value)
+        if (
+            info.type is not ControlType.BUTTON
+            and value == self._values.get(event.id)
+            and event.id not in self._asked
+        ):
+            self._replays.unchanged(*who, now)
+            return
+        verdict = Verdict.ACCEPT if info.type is ControlType.BUTTON else self._replays.judge(*who, now)
+        if verdict is Verdict.WAIT:
+            if event in self._waiting:
+                return
+            loop = asyncio.get_running_loop()
+            self._waiting[event] = loop.call_later(BURST_S, self._decided, event, value)
+        else:
+            self._settle(event.id, value, verdict)
+
+    def _decided(self, event: ControlSet, value: int) -> None:
+        del self._waiting[event]
+        verdict = self._replays.decide(event.program, event.process, event.id, event.value)
+        self._settle(event.id, value, verdict)
+
+    def _settle(self, control: int, value: int, verdict: Verdict) -> None:
+        if verdict is Verdict.IGNORE:
+            self._push_value(control)  # the app's write stands in the node: put the true value back
+            return
+        self._asked.pop(control, None)
+        self._asked[control] = value
+        self._wanted.set()
+
+    async def _work(self) -> None:
+        """Write what apps ask for, one after the other, as fast as the module takes it."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            while self._asked:
+                async with self._turn:
+                    control = next(iter(self._asked))
+                    value = self._asked.pop(control)
+                    try:
+                        await self._write(control, value, Origin.APP)
+                    except MaglensError as error:
+                        log.info("control 0x%08x was not set to %d: %s", control, value, error)
+                        self._push_value(control)
+
+    # Writing.
+
+    async def _write(self, control: int, value: int, origin: Origin) -> int:
+        info = self._infos.get(control)
+        if info is None or self._set_source is None:
+            raise Refused(
+                "control", f"the present module has no control 0x{control:08x}", hint="maglens control list"
+            )
+        if info.flags & (ControlFlag.READ_ONLY | ControlFlag.INACTIVE) and origin is not Origin.AUTO:
+            raise Refused("control", f"{info.name} cannot be set now")
+        value = info.clamp(value)
+        if origin is Origin.AUTO:
+            written = {control: value}
+        elif origin is Origin.RESTORE:
+            if is_driven(control, self._values):
+                return self._values.get(control, value)
+            written = dict(await self._set_source({control: value}))
+        else:
+            switches = switches_to_end(control, self._values)
+            wanted = switches if origin is Origin.MODULE else switches | {control: value}
+            written = {control: value} | (dict(await self._set_source(wanted)) if wanted else {})
+        if info.type is ControlType.BUTTON:
+            return value
+        for changed, now in written.items():
+            self._values[changed] = now
+            if origin in (Origin.APP, Origin.MODULE):
+                self._remember(changed, now)
+            self._push_value(changed)
+        return written[control]
+
+    async def _restore(self) -> None:
+        """What is stored for this module, as far as it still has it."""
+        stored = self._store.get(self._identity)
+        await self._replay({control: value for control, value in stored.items() if control in self._infos})
+
+    async def _replay(self, wanted: Mapping[int, int]) -> None:
+        """Switches first, then what no automatic drives."""
+        for control in sorted(wanted, key=lambda control: control not in SWITCHES):
+            try:
+                await self._write(control, wanted[control], Origin.RESTORE)
+            except Refused as error:
+                log.info("%s: %s", self._identity, error)
+
+    def _remember(self, control: int, value: int) -> None:
+        self._store.put(self._identity, control, value)
+        self._save_soon()
+
+    def _save_soon(self) -> None:
+        if self._unsaved is None:
+            loop = asyncio.get_running_loop()
+            self._unsaved = loop.call_later(SAVE_AFTER_S, self._start_save)
+
+    def _start_save(self) -> None:
+        self._unsaved = None
+        if self._saving is None or self._saving.done():
+            self._saving = asyncio.get_running_loop().create_task(self._save())
+        else:
+            self._save_soon()
+
+    async def _save(self) -> None:
+        try:
+            await asyncio.to_thread(self._store.save)
+        except OSError as error:
+            log.warning("control values are not kept over a restart: %s", error)
+
+    # Telling apps.
+
+    def _push(self, control: int, change: ControlChange) -> None:
+        if self._node.caps.controls:
+            self._node.push(self._node.generation, control, change)
+
+    def _push_value(self, control: int) -> None:
+        value = self._to_node(control, self._values[control]) if control in self._values else None
+        if value is not None:
+            self._push(control, ControlChange(value=value))
+
+    def _push_all(self, info: ControlInfo) -> None:
+        value = self._to_node(info.id, self._values[info.id]) if info.id in self._values else None
+        active = not info.flags & ControlFlag.INACTIVE
+        self._push(info.id, ControlChange(value=value, range=self._range(info), active=active))
+
+    def _range(self, info: ControlInfo) -> tuple[int, int, int, int]:
+        """For the node; the default is what is stored."""
+        stored = self._store.get(self._identity).get(info.id, info.default)
+        default = self._to_node(info.id, info.clamp(stored))
+        if info.type not in (ControlType.MENU, ControlType.INTEGER_MENU):
+            return info.minimum, info.maximum, info.step, info.default if default is None else default
+        offered = {self._to_node(info.id, index) for index, _ in info.menu} - {None}
+        items = sorted(index for index in offered if index is not None and index < MENU_BITS) or [0]
+        left_out = sum(1 << index for index in range(items[-1] + 1) if index not in items)
+        return items[0], items[-1], left_out, items[0] if default is None else default
+
+    # Menus of numbers: the node's items are fixed, the module's are its own; both name the same numbers.
+
+    def _to_node(self, control: int, value: int) -> int | None:
+        return _translated(_menu(self._infos.get(control)), _menu(_CANONICAL.get(control)), value)
+
+    def _to_module(self, control: int, value: int) -> int | None:
+        return _translated(_menu(_CANONICAL.get(control)), _menu(self._infos.get(control)), value)
+
+
+_CANONICAL = {info.id: info for info in CONTROLS}
+
+
+def _menu(info: ControlInfo | None) -> Mapping[int, str]:
+    return dict(info.menu) if info is not None and info.type is ControlType.INTEGER_MENU else {}
+
+
+def _translated(source: Mapping[int, str], target: Mapping[int, str], value: int) -> int | None:
+    """The index in ``target`` of the number that ``value`` means in ``source``; None where it is not offered."""
+    if not source or not target:
+        return value
+    number = source.get(value)
+    return next((index for index, text in target.items() if text == number), None)
