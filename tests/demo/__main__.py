@@ -14,14 +14,14 @@ from tests.demo import judge, recording, report, sheet
 from tests.demo.story import CYCLES, RECORDING, STORY, Event, Story
 
 OUT = Path("build/demo")
-C_READER = "tests/bench/c_reader/c_reader.c"
-BUILD_C_READER = f"cc -O2 -o /tmp/c_reader {C_READER} $(pkg-config --cflags --libs libusb-1.0 libudev)"
+C_READER = "/tmp/maglens-c-reader/c_reader"
+BUILD_C_READER = f"make -s -C tests/bench/c_reader BUILD={Path(C_READER).parent}"
 AFTER = 12  # frames after an event at which the picture shows it
 SHEET_TITLE = "One ffmpeg, one recording: modules are snapped on, focused, opened up, swapped and pulled off"
 
 
 def _film_script(out: str, python: str) -> str:
-    return f"{BUILD_C_READER} && exec {python} -m tests.demo.guest --out {out} --c-reader /tmp/c_reader"
+    return f"{BUILD_C_READER} && exec {python} -m tests.demo.guest --out {out} --c-reader {C_READER}"
 
 
 def in_vm(raw: Path) -> str:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyudev
 
@@ -104,7 +105,7 @@ def streaming(sim: SimClient, at_least: int) -> bool:
     return int(sim.status()["stays"][-1]["frames_sent"]) >= at_least
 
 
-def set_control(node: dict[str, object], name: str, value: int) -> None:
+def set_control(node: dict[str, Any], name: str, value: int) -> None:
     """As an app does it where the node has controls, else by maglens' own command."""
     if node["controls"]:
         command("v4l2-ctl", "-d", str(node["path"]), "--set-ctrl", f"{name}={value}")
@@ -112,7 +113,7 @@ def set_control(node: dict[str, object], name: str, value: int) -> None:
         command("maglens", "control", "set", f"{name}={value}")
 
 
-def story(film: Film, node: dict[str, object], sims: dict[str, SimClient]) -> None:
+def story(film: Film, node: dict[str, Any], sims: dict[str, SimClient]) -> None:
     """Card, 35 mm, focus, iris, swap for 73 mm, pulled mid-frame, card."""
     wide, portrait = (sims[lens] for lens in LENSES)
     with Recording(str(node["path"]), film.out / RECORDING) as app:
@@ -139,8 +140,18 @@ def story(film: Film, node: dict[str, object], sims: dict[str, SimClient]) -> No
     film.story.app_errors = app.errors()
 
 
-def cycles(film: Film, node: dict[str, object], sim: SimClient) -> None:
-    """Attach and detach under a second recording, for the time from udev's add to the app's first frame."""
+def mode_index(node: dict[str, Any]) -> int:
+    """Which of the attached module's modes has the node's format."""
+    module = json.loads(command("maglens", "status", "--json"))["modules"][0]
+    return [m["text"] for m in module["modes"]].index(node["format"]["text"])
+
+
+def cycles(film: Film, node: dict[str, Any], sim: SimClient) -> int:
+    """Attach and detach under a second recording, for the time from udev's add to the app's first frame.
+
+    Returns the index of the mode in use.
+    """
+    mode = 0
     with Recording(str(node["path"]), film.out / CYCLES) as app:
         app.wait_frames(1, FIRST_FRAMES_S)
         for number in range(CYCLE_COUNT):
@@ -148,22 +159,28 @@ def cycles(film: Film, node: dict[str, object], sim: SimClient) -> None:
             film.story.cycle_attach_ns.append(on)
             film.story.cycle_udev_add_ns.append(film.udev_add(on))
             hold_until(app, lambda: streaming(sim, 5))
+            if number == 0:
+                mode = mode_index(node)
             sim.detach()
             hold(app, 20)
             say(f"attach and detach {number + 1} of {CYCLE_COUNT}")
     film.story.app_errors += app.errors()
+    return mode
 
 
-def c_reader(film: Film, sim: SimClient, program: Path) -> None:
-    """The same number of attaches, answered by a minimal C program in the daemon's place."""
+def c_reader(film: Film, sim: SimClient, program: Path, mode: int) -> None:
+    """The same number of attaches in the same mode, answered by a minimal C program in the daemon's place."""
     for number in range(CYCLE_COUNT):
-        with subprocess.Popen([str(program)], stdout=subprocess.PIPE, text=True) as reader:
-            assert reader.stdout is not None
-            if json.loads(reader.stdout.readline())["event"] != "waiting":
-                raise RuntimeError(f"{program} did not begin to wait")
+        words = [str(program), "--mode", str(mode)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as reader:
+            assert reader.stdout is not None and reader.stderr is not None
+            if "waiting" not in (line := reader.stderr.readline()):
+                raise RuntimeError(f"{program} did not begin to wait: {line}")
             on = sim.attach()["stay"]["attach_ns"]
-            frame = json.loads(reader.stdout.readline())
-            film.story.c_reader_ns.append(frame["first_frame_ns"] - film.udev_add(on))
+            found = reader.stdout.readline()
+            if not found:
+                raise RuntimeError(f"{program} got no frame: {reader.stderr.read()}")
+            film.story.c_reader_ns.append(json.loads(found)["first_frame_ns"] - film.udev_add(on))
         sim.detach()
         say(f"the C reader's attach {number + 1} of {CYCLE_COUNT}")
 
@@ -195,12 +212,12 @@ def main() -> int:
         film.story.node = f"{node['name']} {node['format']['text']}"
         sims = {lens: SimClient(lens) for lens in LENSES}
         story(film, node, sims)
-        cycles(film, node, sims["35mm"])
+        mode = cycles(film, node, sims["35mm"])
         film.story.stays = {lens: sim.status()["stays"] for lens, sim in sims.items()}
         film.story.marks = {lens: int(sim.status()["mark"]) for lens, sim in sims.items()}
         film.story.dropped = json.loads(command("maglens", "status", "--json"))["node"]["counters"]
         command("systemctl", "stop", SERVICE_UNIT)
-        c_reader(film, sims["35mm"], options.c_reader)
+        c_reader(film, sims["35mm"], options.c_reader, mode)
         cold_start(film, sims["35mm"])
     finally:
         film.close()
