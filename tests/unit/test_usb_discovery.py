@@ -244,7 +244,7 @@ class TestDiscovery:
     def test_come_and_go(self, tree: Tree) -> None:
         async def body(discovery: Discovery, monitor: FakeMonitor) -> None:
             event = tree.plug()
-            monitor.send(event, dataclasses.replace(event, action="bind"), dataclasses.replace(event, action="change"))
+            monitor.send(event, *(dataclasses.replace(event, action=a) for a in ("bind", "change")))
             [added] = await take(discovery, 1)
             assert added.kind is ADDED and added.device == discovery.present()[0] and added.port == "1-1"
             monitor.send(tree.unplug(event))
