@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Final
 
 from maglens_driver.errors import Refused
@@ -20,7 +21,7 @@ from maglens_driver.virtual.lens import LensData
 from maglens_driver.virtual.mark import Mark
 from maglens_driver.virtual.optics import Optics
 from maglens_driver.virtual.picture import Composer, Rendered
-from maglens_driver.virtual.render import Renderer, scaled
+from maglens_driver.virtual.render import Abandoned, Renderer, scaled
 
 Size = tuple[int, int]
 PREPARE_S: Final = 2.0  # a fast machine renders every size in it
@@ -75,7 +76,7 @@ class VirtualCamera:
         """Render sizes at the present settings, the smallest first; others until ``budget_s`` seconds have passed."""
         until = time.monotonic() + budget_s
         for size in sorted({(m.width, m.height) for m in self.descriptor.modes}):
-            self._render(size)
+            self._render(size, self._is_closed)
             if time.monotonic() > until:
                 return
 
@@ -123,21 +124,28 @@ class VirtualCamera:
         with self._changed:
             others = [rendered for _, rendered in self._rendered.values()]
         if not others:
-            self._render(size)
+            self._render(size, self._is_closed)
             return
         picture = scaled(max(others, key=lambda r: r.luma.size), *size)
         with self._changed:
             self._rendered.setdefault(size, (_PROVISIONAL, picture))
 
-    def _render(self, size: Size) -> None:
+    def _render(self, size: Size, give_up: Callable[[], bool]) -> None:
         with self._rendering:
             with self._changed:
                 version, values = self._version, dict(self._values)
             if self._renderer is None or self._renderer[0] != size:
                 self._renderer = size, Renderer(*size, self.descriptor.lens.name)
-            picture = self._renderer[1].render(Optics.of(self.descriptor, values))
+            picture = self._renderer[1].render(Optics.of(self.descriptor, values), give_up)
             with self._changed:
                 self._rendered[size] = version, picture
+
+    def _is_closed(self) -> bool:
+        return not self._open
+
+    def _is_unwanted(self, size: Size) -> bool:
+        composer = self._composer
+        return not self._open or composer is None or (composer.mode.width, composer.mode.height) != size
 
     def _stale(self) -> bool:
         composer = self._composer
@@ -153,7 +161,10 @@ class VirtualCamera:
             if not self._open or composer is None:
                 return
             size = composer.mode.width, composer.mode.height
-            self._render(size)
+            try:
+                self._render(size, partial(self._is_unwanted, size))
+            except Abandoned:
+                continue
             with self._changed:
                 current = self._composer
                 if current is not None and (current.mode.width, current.mode.height) == size:

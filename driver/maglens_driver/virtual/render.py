@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -75,6 +76,10 @@ def _halved(cover: Bytes) -> npt.NDArray[np.int16]:
     return np.repeat(_share(np.asarray(Image.fromarray(cover).reduce(2)))[:, :, None], 2, axis=2)
 
 
+class Abandoned(Exception):
+    """The picture is not wanted any more."""
+
+
 class Renderer:
     """Renders for one size. Drawings and blurs are kept, so that a change of exposure costs only its own work.
 
@@ -88,18 +93,22 @@ class Renderer:
         self._sharp: list[Image.Image] = []
         self._soft: dict[int, tuple[float, Image.Image]] = {}
 
-    def render(self, optics: Optics) -> Rendered:
-        """The picture at these settings."""
+    def render(self, optics: Optics, give_up: Callable[[], bool]) -> Rendered:
+        """The picture at these settings. :class:`Abandoned` soon after ``give_up()`` has become true."""
         width = self._size[0]
         scale = width * optics.focal_mm / optics.sensor_mm
         if scale != self._scale:
-            self._sharp = [self._drawn(i, scale) for i in range(len(LAYERS))]
+            self._sharp.clear()
             self._soft.clear()
             self._scale = scale
         table = _tone(optics)
         picture: Image.Image | None = None
         clear: Image.Image | None = None
         for index in range(len(LAYERS)):
+            if give_up():
+                raise Abandoned
+            if index == len(self._sharp):
+                self._sharp.append(self._drawn(index, scale))
             layer = self._layer(index, self._blur(LAYERS[index].distance_m, optics))
             red, green, blue, cover = layer.split()
             color = Image.merge("RGB", (red, green, blue))
