@@ -161,7 +161,7 @@ class LibcameraSource:
                 if self._delivery is not None:
                     self._delivery.forget()
                 if child is not None:
-                    await self._end(child, Gone("the source was closed"))
+                    await _end(child, Gone("the source was closed"), self._limits)
 
     async def _stop(self) -> None:
         child, delivery = self._child, self._delivery
@@ -235,13 +235,6 @@ class LibcameraSource:
         self._values.update({cid: info.default for cid, info in controls.items()})
         self._written = {cid: value for cid, value in self._written.items() if cid in controls}
 
-    async def _end(self, child: ChildProcess, why: Gone) -> None:
-        child.end(why)
-        try:
-            await asyncio.wait_for(child.ended(), self._limits.stop_s)
-        except TimeoutError:
-            log.warning("libcamera process %s is stuck inside the kernel; it is reaped when it comes out", child.pid)
-
 
 async def camera_ids(
     *, limits: Limits | None = None, environment: Mapping[str, str] | None = None
@@ -252,7 +245,7 @@ async def camera_ids(
     try:
         answer = await child.ask(Kind.LIST, None, allowed.open_s)
     finally:
-        child.end(Gone("the list was made"))
+        await _end(child, Gone("the list was made"), allowed)
     return tuple(texts(answer.bodies(Kind.CAMERA)))
 
 
@@ -269,6 +262,14 @@ def mode_of(body: ModeBody) -> Mode:
     if body.stride < least or not 0 < body.nbytes <= MAX_FRAME_BYTES or (wanted and body.nbytes != wanted):
         raise BadModule("child_mode", f"the libcamera child tells of {body.nbytes} bytes, stride {body.stride}")
     return Mode(body.fourcc, body.width, body.height, body.stride, body.nbytes, interval)
+
+
+async def _end(child: ChildProcess, why: Gone, limits: Limits) -> None:
+    child.end(why)
+    try:
+        await asyncio.wait_for(child.ended(), limits.stop_s)
+    except TimeoutError:
+        log.warning("libcamera process %s is stuck inside the kernel; it is reaped when it comes out", child.pid)
 
 
 def _mode_body(mode: Mode, test_only: bool) -> ModeBody:
