@@ -30,6 +30,8 @@
 
 #include <uapi/linux/maglens.h>
 
+#include "maglens-compat.h"
+
 /**
  * struct maglens_pending - an event the backend has yet to read
  * @node:	in maglens_camera.events while pending, empty otherwise
@@ -261,6 +263,18 @@ void maglens_ctrls_free(struct maglens_camera *cam);
 int maglens_push(struct maglens_camera *cam, struct maglens_push *push);
 void maglens_ctrl_state(struct maglens_camera *cam, u32 index, struct maglens_control *out);
 
+/* maglens-queue.c */
+int maglens_reqbufs(struct file *file, void *priv, struct v4l2_requestbuffers *req);
+int maglens_create_bufs(struct file *file, void *priv, struct v4l2_create_buffers *create);
+int maglens_querybuf(struct file *file, void *priv, struct v4l2_buffer *b);
+int maglens_prepare_buf(struct file *file, void *priv, struct v4l2_buffer *b);
+int maglens_qbuf(struct file *file, void *priv, struct v4l2_buffer *b);
+int maglens_dqbuf(struct file *file, void *priv, struct v4l2_buffer *b);
+int maglens_expbuf(struct file *file, void *priv, struct v4l2_exportbuffer *e);
+int maglens_streamon(struct file *file, void *priv, enum v4l2_buf_type type);
+int maglens_streamoff(struct file *file, void *priv, enum v4l2_buf_type type);
+int maglens_queue_init(struct maglens_reader *reader);
+
 /* maglens-video.c */
 int maglens_video_register(struct maglens_camera *cam, int wanted_nr);
 void maglens_video_unregister(struct maglens_camera *cam);
@@ -273,6 +287,17 @@ int maglens_push_format(struct maglens_camera *cam, struct maglens_format_push *
 
 /* maglens-main.c */
 extern struct workqueue_struct *maglens_wq;
+
+static inline struct maglens_reader *maglens_reader_of(struct file *file)
+{
+	return container_of(maglens_file_fh(file), struct maglens_reader, fh);
+}
+
+/* Others hold buffers, so format and interval are not this reader's to choose. */
+static inline bool maglens_is_locked(const struct maglens_reader *reader)
+{
+	return reader->cam->holders > reader->holds;
+}
 
 static inline bool maglens_text_ok(const char *text, size_t room)
 {

@@ -12,7 +12,6 @@
 #include <linux/vmalloc.h>
 
 #include "maglens-camera.h"
-#include "maglens-compat.h"
 
 /* Timestamps reach applications in microseconds, and there too must rise. */
 #define MAGLENS_TIMESTAMP_STEP NSEC_PER_USEC

@@ -36,9 +36,9 @@
 #define MAGLENS_MIN_SLOTS	2
 #define MAGLENS_MAX_SLOTS	64
 #define MAGLENS_MAX_DIMENSION	16384	/* pixels, either way */
-#define MAGLENS_MAX_SIZEIMAGE	(256U << 20)
-#define MAGLENS_MAX_SLACK	(16U << 20)
-#define MAGLENS_MAX_RING	(1ULL << 30)	/* bytes, all slots together */
+#define MAGLENS_MAX_SIZEIMAGE	0x10000000	/* 256 MiB */
+#define MAGLENS_MAX_SLACK	0x1000000	/* 16 MiB */
+#define MAGLENS_MAX_RING	0x40000000	/* 1 GiB, all slots together */
 #define MAGLENS_MIN_INTERVAL_US	1000		/* 1000 frames/s */
 #define MAGLENS_MAX_INTERVAL_US	60000000	/* one frame a minute */
 #define MAGLENS_MAX_HOLD_MS	60000
@@ -147,7 +147,7 @@ struct maglens_input {
 /* maglens_create.flags: one streamer at a time, the strict reading of V4L2. Without it every
  * open file may stream at once, all in one format.
  */
-#define MAGLENS_FLAG_EXCLUSIVE	(1U << 0)
+#define MAGLENS_FLAG_EXCLUSIVE	0x1
 
 /**
  * struct maglens_create - MAGLENS_IOC_CREATE: make the camera of this file
@@ -155,8 +155,8 @@ struct maglens_input {
  * @flags:	in: MAGLENS_FLAG_*
  * @card:	in: the camera's name, not empty
  * @bus_info:	in: V4L2 bus_info ("platform:..."); empty for one made up by the kernel
- * @camera_id:	in: letters, digits and "._-", at least one: the same after every boot. Shown in sysfs
- *		as the attribute camera_id of the video device's parent, for udev's by-id links
+ * @camera_id:	in: letters, digits and "._-", at least one: the same after every boot. In sysfs it is
+ *		the attribute camera_id of the video device's parent, for udev's by-id links
  * @n_slots:	in: frames the ring holds, MAGLENS_MIN_SLOTS to MAGLENS_MAX_SLOTS
  * @slot_slack:	in: bytes wanted behind the largest sizeimage in each slot; at least one page is
  *		given, since a USB transfer is asked one packet longer than the frame
@@ -198,14 +198,14 @@ struct maglens_create {
 };
 
 /* maglens_submit.flags: the picture is at @address, not in a slot. */
-#define MAGLENS_SUBMIT_ADDRESS	(1U << 0)
+#define MAGLENS_SUBMIT_ADDRESS	0x1
 
 /**
  * struct maglens_submit - MAGLENS_IOC_SUBMIT: hand one frame to every reader
  * @flags:	in: MAGLENS_SUBMIT_*
  * @slot:	in: the slot it lies in; 0 with MAGLENS_SUBMIT_ADDRESS
  * @address:	in: with MAGLENS_SUBMIT_ADDRESS where it lies in the caller's memory, else 0
- * @bytesused:	in: bytes of the picture: sizeimage of the current format, or, compressed, at most that
+ * @bytesused:	in: bytes of the picture: sizeimage of the current format; compressed, at most that
  * @format_serial: in: which choice of format it was made for, see struct maglens_state
  * @timestamp_ns: in: start of exposure, CLOCK_MONOTONIC; 0 stands for now
  * @generation:	in: the camera's generation
@@ -364,10 +364,10 @@ struct maglens_adopt {
 };
 
 /* maglens_push.what */
-#define MAGLENS_PUSH_VALUE	(1U << 0)
-#define MAGLENS_PUSH_RANGE	(1U << 1)	/* minimum, maximum, step */
-#define MAGLENS_PUSH_DEFAULT	(1U << 2)
-#define MAGLENS_PUSH_ACTIVE	(1U << 3)	/* V4L2_CTRL_FLAG_INACTIVE, inverted */
+#define MAGLENS_PUSH_VALUE	0x1
+#define MAGLENS_PUSH_RANGE	0x2	/* minimum, maximum, step */
+#define MAGLENS_PUSH_DEFAULT	0x4
+#define MAGLENS_PUSH_ACTIVE	0x8	/* V4L2_CTRL_FLAG_INACTIVE, inverted */
 
 /**
  * struct maglens_push - MAGLENS_IOC_PUSH: change a control from below
@@ -401,8 +401,8 @@ struct maglens_push {
 };
 
 /* maglens_input_push.what */
-#define MAGLENS_INPUT_STATUS	(1U << 0)
-#define MAGLENS_INPUT_NAME	(1U << 1)
+#define MAGLENS_INPUT_STATUS	0x1
+#define MAGLENS_INPUT_NAME	0x2
 
 /**
  * struct maglens_input_push - MAGLENS_IOC_INPUT: change an input's status or name
@@ -424,6 +424,7 @@ struct maglens_input_push {
  * @format_index: in: entry of the formats created
  * @format_serial: out: now in force
  * @interval:	in: one of that format's intervals, or 0/0 for its default
+ * @reserved:	zero
  *
  * For a backend that restores a choice. EBUSY while any reader has buffers. If the fourcc or the
  * size truly changes, subscribed applications get V4L2_EVENT_SOURCE_CHANGE; the interval alone

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Compliance: v4l2-compliance run against the camera, and its verdict read."""
+
+import re
+from dataclasses import dataclass
+
+FRAMES = 10
+MODES = ("exclusive", "shared")
+SECOND_STREAMER = "q2.reqbufs(node->node2, 1) != EBUSY"
+"""The test that a camera for several readers fails on purpose: that a second file is refused buffers."""
+
+SECOND_HOLDS = "Could not set fmt2"
+"""A warning that follows from it: the second file still has its buffers when its format is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One run. `failures` and `warns` are the lines that explain the failed tests and the warnings."""
+
+    succeeded: int
+    failed: int
+    warnings: int
+    failures: tuple[str, ...]
+    warns: tuple[str, ...]
+
+    def as_expected(self, mode: str) -> bool:
+        """All well; or, shared, nothing but the second streamer and what follows from it."""
+        if not self.succeeded:
+            return False
+        if mode == "shared":
+            return (
+                all(SECOND_STREAMER in line for line in self.failures)
+                and self.failed == len(self.failures)
+                and all(SECOND_HOLDS in line for line in self.warns)
+            )
+        return not self.failed and not self.warnings
+
+
+def script(mode: str) -> str:
+    """Shell lines that run it in a mode; its output goes to /mnt/out/compliance.MODE.
+
+    A second camera exports the buffers that the first imports.
+    """
+    flag = "--exclusive" if mode == "exclusive" else ""
+    return f"""
+mkfifo /tmp/stop /tmp/stop2
+/mnt/bin/backend {flag} < /tmp/stop > /tmp/node & first=$!
+/mnt/bin/backend < /tmp/stop2 > /tmp/node2 & second=$!
+exec 8> /tmp/stop 9> /tmp/stop2
+until [ -s /tmp/node ] && [ -s /tmp/node2 ]; do sleep 0.05; done
+v4l2-compliance --version > /mnt/out/v4l-utils
+v4l2-compliance --no-progress -s{FRAMES} -e $(cat /tmp/node2) -d $(cat /tmp/node) > /mnt/out/compliance.{mode} 2>&1
+exec 8>&- 9>&-
+wait $first $second
+rm /tmp/stop /tmp/stop2 /tmp/node /tmp/node2
+"""
+
+
+def read(text: str) -> Verdict:
+    """The verdict in v4l2-compliance's output; all zero if it did not come to an end."""
+    total = re.search(r"^Total for .*: \d+, Succeeded: (\d+), Failed: (\d+), Warnings: (\d+)", text, re.M)
+    failures = tuple(re.findall(r"fail: (.*)", text))
+    warns = tuple(re.findall(r"warn: (.*)", text))
+    if not total:
+        return Verdict(0, 0, 0, failures, warns)
+    return Verdict(int(total[1]), int(total[2]), int(total[3]), failures, warns)

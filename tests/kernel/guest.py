@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Guest: one boot of a User Mode Linux kernel that runs a shell script, and what the kernel said meanwhile."""
+
+import re
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.kernel.uml import Uml
+from tests.vm.progress import LabError
+
+MEMORY = "3G"
+
+COMPLAINTS = re.compile(
+    r"BUG: |WARNING: |UBSAN: |INFO: (possible|suspicious|task|lockdep|trying|inconsistent)|ODEBUG: |Oops|"
+    r"Kernel panic|refcount_t: |unreferenced object|general protection|possible recursive locking|"
+    r"scheduling while atomic|Bad page|list_(add|del) corruption|segfault|Kernel mode fault",
+)
+"""What a kernel prints that is not well."""
+
+PRELUDE = """\
+exec > /mnt/out/guest.log 2>&1
+if [ -e /sys/kernel/debug/kmemleak ]; then echo clear > /sys/kernel/debug/kmemleak; fi
+dmesg -c > /mnt/out/boot.dmesg
+"""
+
+EPILOGUE = """
+dmesg > /mnt/out/dmesg
+if [ -e /sys/kernel/debug/kmemleak ]; then
+    # An object counts as leaked once it is five seconds old.
+    sleep 6
+    echo scan > /sys/kernel/debug/kmemleak
+    echo scan > /sys/kernel/debug/kmemleak
+    cat /sys/kernel/debug/kmemleak > /mnt/out/kmemleak
+    echo clear > /sys/kernel/debug/kmemleak
+fi
+touch /mnt/out/finished
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """What is left of a boot: files under `out`, whether the script came to its end, complaints and leaks."""
+
+    out: Path
+    finished: bool
+    complaints: tuple[str, ...]
+    leaks: int
+
+    def text(self, name: str) -> str:
+        """The contents of a file that the script wrote, empty if it did not."""
+        path = self.out / name
+        return path.read_text(errors="replace") if path.exists() else ""
+
+
+def boot(uml: Uml, debian: Path, run: Path, script: str, limit_s: float) -> Boot:
+    """Boot with `run` on /mnt and run the script there; results belong into /mnt/out.
+
+    `run` must hold bin/init (see programs/init.c). The boot is ended after limit_s seconds.
+    """
+    out = run / "out"
+    for directory in (out, run / "debian"):
+        directory.mkdir(parents=True, exist_ok=True)
+    (run / "guest.sh").write_text(PRELUDE + script + EPILOGUE)
+    command = [
+        str(uml.linux),
+        f"mem={MEMORY}",
+        "root=/dev/root",
+        "rootfstype=hostfs",
+        f"rootflags={run}",
+        "rw",
+        "init=/bin/init",
+        f"DEBIAN={debian}",
+        f"RUN={run}",
+        "con0=null,fd:1",
+        "con=null",
+        "ssl=null",
+        "quiet",
+    ]
+    console = out / "console"
+    with console.open("wb") as handle:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=handle, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            _end(process)
+    text = console.read_text(errors="replace")
+    if "init: " in text:
+        raise LabError(f"the guest did not start: {text[text.index('init: ') :].splitlines()[0]}")
+    dmesg = (out / "dmesg").read_text(errors="replace") if (out / "dmesg").exists() else ""
+    leaks = (out / "kmemleak").read_text(errors="replace") if (out / "kmemleak").exists() else ""
+    return Boot(out, (out / "finished").exists(), tuple(complaints(text + dmesg)), leaks.count("unreferenced object"))
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End a kernel and the processes that it runs its own in; all of them are in its session."""
+    members = subprocess.run(
+        ["ps", "-o", "pid=", "--sid", str(process.pid)], capture_output=True, text=True, check=False
+    ).stdout.split()
+    for pid in members:
+        subprocess.run(["kill", "-KILL", pid], check=False, stderr=subprocess.DEVNULL)
+    process.wait()
+
+
+def complaints(text: str) -> Iterable[str]:
+    """The first line of each complaint, in order, each once."""
+    lines = (re.sub(r"^\[[ \d.]+\] ", "", line) for line in text.splitlines() if COMPLAINTS.search(line))
+    return dict.fromkeys(line.strip() for line in lines)

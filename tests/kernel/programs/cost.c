@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What a SUBMIT costs: of a 1080p frame to 0, 1, 2 and 4 readers, of a 64-byte frame, and a memcpy
+ * of the same frame in user space, in turns so that a busy machine hits all alike. Medians, in
+ * microseconds, as one JSON object.
+ */
+#include "lib.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ROUNDS 300
+#define READERS 4
+
+static int compare(const void *a, const void *b)
+{
+	const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static double median_us(uint64_t *ns)
+{
+	qsort(ns, ROUNDS, sizeof(*ns), compare);
+	return ns[ROUNDS / 2] / 1000.0;
+}
+
+static void attach(struct reader *r, struct backend *b, uint32_t width, uint32_t height)
+{
+	int ret;
+
+	reader_open(r, b);
+	ret = reader_format(r, V4L2_PIX_FMT_YUYV, width, height);
+	if (!ret)
+		ret = reader_start(r, 4);
+	if (ret) {
+		errno = -ret;
+		die("starting a reader");
+	}
+	backend_sync(b);
+}
+
+static void recycle(struct reader *r)
+{
+	struct v4l2_buffer buf;
+
+	while (!reader_take(r, 0, &buf))
+		reader_queue(r, buf.index);
+}
+
+static uint64_t timed_submit(struct backend *b, struct reader *r, int readers, uint32_t bytes)
+{
+	uint64_t begin, end;
+	struct maglens_submit s;
+	int ret;
+
+	for (int i = 0; i < readers; i++)
+		recycle(&r[i]);
+	begin = now_ns();
+	ret = backend_submit(b, bytes, &s);
+	end = now_ns();
+	if (ret || s.delivered != (uint32_t)readers) {
+		errno = -ret;
+		die("SUBMIT reached %u of %d readers", s.delivered, readers);
+	}
+	return end - begin;
+}
+
+int main(void)
+{
+	static uint64_t small[ROUNDS], large[ROUNDS], copy[ROUNDS];
+	uint32_t size = test_formats()[YUYV_1080].sizeimage;
+	uint8_t *from = malloc(size), *to = malloc(size);
+	struct backend tiny, full;
+	struct reader small_reader, r[READERS];
+	double small_us = 0, large_us[READERS + 1] = {0}, copy_us = 0;
+
+	memset(from, 1, size);
+	memset(to, 2, size);
+	camera_open(&tiny, 0);
+	camera_open(&full, 0);
+	attach(&small_reader, &tiny, 8, 4);
+	for (int n = 1; n <= READERS; n++) {
+		attach(&r[n - 1], &full, 1920, 1080);
+		if (n == 3)
+			continue;
+		for (unsigned int i = 0; i < full.info.n_slots; i++)
+			memset(full.ring + (size_t)i * full.info.slot_size, i, size);
+		for (int i = 0; i < ROUNDS; i++) {
+			uint64_t begin = now_ns();
+
+			memcpy(to, from, size);
+			copy[i] = now_ns() - begin;
+			__asm__ volatile("" ::"r"(to) : "memory");
+			small[i] = timed_submit(&tiny, &small_reader, 1, test_formats()[TINY].sizeimage);
+			large[i] = timed_submit(&full, r, n, size);
+		}
+		large_us[n] = median_us(large);
+		if (n == 1) {
+			small_us = median_us(small);
+			copy_us = median_us(copy);
+		}
+	}
+	printf("{\"memcpy_us\": %.1f, \"submit_64_bytes_us\": %.1f, \"submit_1080p_us\": {\"1\": %.1f, "
+	       "\"2\": %.1f, \"4\": %.1f}, \"ratio\": %.3f}\n",
+	       copy_us, small_us, large_us[1], large_us[2], large_us[4], (large_us[1] - small_us) / copy_us);
+	return 0;
+}
