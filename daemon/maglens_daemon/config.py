@@ -104,6 +104,12 @@ def _rate(value: Any) -> Fraction:
     return rate.limit_denominator(1_000_000)
 
 
+def _paths(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(v, str) and v.startswith("/") for v in value):
+        raise _Unfit("a list of absolute paths")
+    return tuple(value)
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise _Unfit("true or false")
@@ -171,6 +177,15 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class CamerasConfig:
+    """``[cameras]``: capture devices of this machine that may play beside modules."""
+
+    device: tuple[str, ...] = _key(
+        _paths, tuple[str, ...](), "paths of webcams to use, as /dev/v4l/by-id/...; needs linuxpy"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyConfig:
     """``[policy]``: which source plays."""
 
@@ -187,6 +202,7 @@ class Config:
     node: NodeConfig = field(default_factory=NodeConfig)
     power: PowerConfig = field(default_factory=PowerConfig)
     link: LinkConfig = field(default_factory=LinkConfig)
+    cameras: CamerasConfig = field(default_factory=CamerasConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     port: Mapping[str, PortConfig] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
@@ -200,6 +216,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     "node": NodeConfig,
     "power": PowerConfig,
     "link": LinkConfig,
+    "cameras": CamerasConfig,
     "policy": PolicyConfig,
 }
 

@@ -125,6 +125,8 @@ class FakeVisitor:
     """Steps: ``admit`` (errors only), ``open``, ``agree``, ``attend``, ``standby`` and those of the source."""
 
     kind = "module"
+    needs_power = True
+    patience = 1
 
     def __init__(self, serial: str = "1", modes: Sequence[Mode] = (MODE,), contract: Contract | None = None) -> None:
         self.steps = Steps()

@@ -42,6 +42,8 @@ class VirtualVisitor:
     """A virtual module in this process. :meth:`unplug` pulls it off; the manager is told apart from it."""
 
     kind = "module"
+    needs_power = True
+    patience = 1
 
     def __init__(self, source: VirtualSource) -> None:
         self.source = source

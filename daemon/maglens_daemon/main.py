@@ -20,14 +20,15 @@ from maglens_daemon.errors import AlreadyRunning, ConfigError, NoPermission
 from maglens_daemon.exits import Exit
 from maglens_daemon.heartbeat import beat
 from maglens_daemon.manager import Manager
-from maglens_daemon.notify import Notifier
+from maglens_daemon.notify import Notifier, stored
 from maglens_daemon.status import state_line
 from maglens_daemon.system_watch import watch_devices
 from maglens_daemon.version import VERSION
-from maglens_daemon.visitors import ModuleVisitor, watch_modules
-from maglens_driver.errors import MaglensError
+from maglens_daemon.visitors import Cameras, ModuleVisitor, watch_modules
+from maglens_driver.errors import MaglensError, WrongState
 from maglens_driver.usb.discovery import Discovery
 from maglens_driver.usb.libusb import libusb_backend
+from maglens_v4l2.kernel_node import KernelNode
 from maglens_v4l2.node import Node
 from maglens_v4l2.nodes import NodeKind, open_node
 
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 # A thread that is busy in Python keeps others waiting for so long; the default of 5 ms is a third of a frame.
 SWITCH_INTERVAL_S: Final = 0.0005
 BUS_RETRY_S: Final = 5.0
+CAMERA_FD: Final = "camera"  # its name in systemd's descriptor store
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,17 +48,36 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-async def _open_node(settings: NodeConfig) -> Node:
-    return open_node(NodeKind(settings.kind), settings.mode)
-
-
 class Service:
     """The running daemon: its parts, and what signals do to them."""
 
     def __init__(self, settings: Config, notifier: Notifier) -> None:
         self._notifier = notifier
-        self._manager = Manager(settings, _open_node)
+        self._manager = Manager(settings, self._open_node)
+        self._cameras = Cameras(self._manager)
+        self._kept = stored()
         self._stop = asyncio.Event()
+
+    async def _open_node(self, settings: NodeConfig) -> Node:
+        """The camera that a daemon before this one left with systemd, else a new one; kept with systemd from now on
+        where it can outlive us."""
+        kind, kept = NodeKind(settings.kind), self._kept.pop(CAMERA_FD, None)
+        try:
+            node = open_node(kind, settings.mode, kept)
+        except WrongState as why:
+            if kept is None:
+                raise
+            log.warning("%s; making a new camera", why)
+            os.close(kept)
+            self._notifier.forget(CAMERA_FD)
+            node = open_node(kind, settings.mode)
+        if isinstance(node, KernelNode):
+            self._notifier.store(CAMERA_FD, node.fileno())
+        return node
+
+    def _appeared(self) -> None:
+        self._manager.node_hint()
+        self._cameras.look()
 
     def reload(self) -> None:
         """Read the configuration again. A broken one raises :class:`ConfigError` and changes nothing."""
@@ -69,6 +90,7 @@ class Service:
         finally:
             self._notifier.ready()
         self._manager.apply(fresh)
+        self._cameras.look()
         log.info("configuration read: %s", ", ".join(map(str, fresh.files)) or "defaults")
 
     def _on_hangup(self) -> None:
@@ -97,11 +119,12 @@ class Service:
             begin(manager.keep_node(), "node")
             begin(manager.direct(), "director")
             begin(watch_modules(manager, discovery, ModuleVisitor), "modules")
-            begin(watch_devices(manager.node_hint), "devices")
+            begin(watch_devices(self._appeared), "devices")
             begin(self._serve_bus(bus), "bus")
             begin(beat(manager, self._notifier), "heartbeat")
             try:
                 await manager.settled.wait()
+                self._cameras.look()
                 self._notifier.ready()
                 gc.freeze()  # what lives now lives on; later collections need not look at it
                 await _first_end(tasks)

@@ -15,6 +15,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from maglens_daemon import budget, policy
@@ -24,11 +25,15 @@ from maglens_daemon.errors import NotFound
 from maglens_daemon.mode_choice import Choice, Means, choose_mode, obstacle
 from maglens_daemon.port import SUPPLY_MV, UNCONFIGURED_MA, make_port
 from maglens_daemon.session import Session, SessionState, Visitor
+from maglens_driver import names
+from maglens_driver.control import Origin
 from maglens_driver.errors import Gone, MaglensError, Refused, WrongState
 from maglens_driver.mode import Mode
 from maglens_driver.source import Identity
+from maglens_v4l2.controls import Controls
 from maglens_v4l2.node import Node, NodeEvent, UsageChanged
 from maglens_v4l2.pipeline import Pipeline
+from maglens_v4l2.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +70,9 @@ class _Record:
 class Manager:
     """One per daemon. ``open_node`` makes or adopts the node; ``listeners`` are called after every change."""
 
-    def __init__(self, config: Config, open_node: Callable[[NodeConfig], Awaitable[Node]]) -> None:
+    def __init__(
+        self, config: Config, open_node: Callable[[NodeConfig], Awaitable[Node]], store: Store | None = None
+    ) -> None:
         self.config = config
         self.pinned = policy.AUTO
         self.listeners: list[Callable[[], None]] = []
@@ -76,6 +83,8 @@ class Manager:
         self.playing: Playing | None = None
         self.obstacles: dict[int, str] = {}
         self.settled = asyncio.Event()  # there is a node, or it is known why there is none
+        self.controls: Controls | None = None
+        self.store = store if store is not None else Store(Path(names.STATE_DIR))
         self._open_node = open_node
         self._records: dict[int, _Record] = {}
         self._ids = itertools.count(1)
@@ -216,8 +225,14 @@ class Manager:
         return await session.playable().get()
 
     async def set_controls(self, session: Session, values: Mapping[int, int]) -> Mapping[int, int]:
-        """Write controls for a person; the values as clamped."""
-        clamped = await session.playable().set(values)
+        """Write controls for a person; the values as clamped. Those of what plays go the way apps' own writes go."""
+        source, playing = session.playable(), self.playing
+        if self.controls is not None and playing is not None and playing.session is session:
+            clamped: Mapping[int, int] = {
+                control: await self.controls.write(control, value, Origin.APP) for control, value in values.items()
+            }
+        else:
+            clamped = await source.set(values)
         for control, value in clamped.items():
             for tell in self.on_control:
                 tell(session, control, value)
@@ -284,6 +299,7 @@ class Manager:
             on_failed=self._on_node_failed,
             card=card_for(self.sessions, self.obstacles),
         )
+        self.controls = Controls(node, self.store)
         self.settled.set()
         log.info("the camera is %s, %s", node.path, self.pipeline.format.describe())
         self.reconsider()
@@ -291,16 +307,21 @@ class Manager:
 
     async def _put_away(self, node: Node) -> None:
         pipeline, playing = self.pipeline, self.playing
+        controls, self.controls = self.controls, None
         self.pipeline, self.node, self.playing = None, None, None
         if playing is not None:
             await playing.session.stop()
         if pipeline is not None:
             await pipeline.close()
+        if controls is not None:
+            await controls.close()
         node.close()
 
     # Callbacks of the pipeline, in the loop.
 
     def _on_node_event(self, event: NodeEvent) -> None:
+        if self.controls is not None:
+            self.controls.handle(event)
         if isinstance(event, UsageChanged):
             now = asyncio.get_running_loop().time()
             self._unwatched_at = None if event.streamers else now
@@ -320,6 +341,8 @@ class Manager:
     def _on_control(self, generation: int, control: int, value: int) -> None:
         playing = self.playing
         if playing is not None and playing.generation == generation:
+            if self.controls is not None:
+                self.controls.changed(control, value)
             for tell in self.on_control:
                 tell(playing.session, control, value)
 
@@ -424,11 +447,31 @@ class Manager:
                 log.exception("%s: unexpected error", session.label, extra=session.log_fields())
                 session.fail(why)
             return
+        self._in_background(self._attach_controls(self.playing), f"controls-{session.port.path}")
         log.info("%s plays %s", session.label, mode.describe(), extra=session.log_fields())
+
+    async def _attach_controls(self, playing: Playing) -> None:
+        """What people chose for this module is written to it, and apps see its controls: after its first frame has
+        been asked for, which must not wait for that."""
+        controls, session = self.controls, playing.session
+        if controls is None:
+            return
+        try:
+            source = session.playable()
+            values = await source.get()
+            if self.playing is not playing:
+                return
+            await controls.attach(source.identity.key, source.controls, values, source.set)
+        except (MaglensError, OSError) as why:
+            log.info("%s: controls: %s", session.label, why, extra=session.log_fields())
+        if self.playing is None:
+            controls.detach()
 
     def _leave_stage(self) -> None:
         """Nobody plays: the last frame for a moment, then the card."""
         self.playing = None
+        if self.controls is not None:
+            self.controls.detach()
         if self.pipeline is not None:
             self.pipeline.end(card_for(self.sessions, self.obstacles))
 

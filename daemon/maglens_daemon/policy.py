@@ -51,11 +51,12 @@ def _matches(rule: Rule, source: SourceState) -> bool:
 
 
 def _place(rules: Rules, source: SourceState) -> int | None:
-    """Place of a source in the order of preference, from 0; None: never. What no rule names comes last."""
+    """Place of a source in the order of preference, from 0; None: never. What no rule names comes last: modules, then
+    what is built in."""
     for place, rule in enumerate(rules.rule):
         if _matches(rule, source):
             return None if rule.use == "never" else place
-    return len(rules.rule)
+    return len(rules.rule) + (source.kind != "module")
 
 
 def choose(rules: Rules, seen: Sequence[SourceState], playing: int | None, now: float) -> Choice:

@@ -97,6 +97,16 @@ class Visitor(Protocol):
         """CLOCK_MONOTONIC when it was detected."""
         ...
 
+    @property
+    def needs_power(self) -> bool:
+        """Whether a contract has to be made: False for what the port feeds anyway."""
+        ...
+
+    @property
+    def patience(self) -> int:
+        """How many times longer than a module's its calls may take."""
+        ...
+
     def admit(self) -> None:
         """Raises ``BadModule`` when it may not even be talked to (it draws too much without a contract)."""
         ...
@@ -241,7 +251,7 @@ class Session:
     async def _identify(self) -> None:
         for left in reversed(range(IDENTIFY_TRIES)):
             try:
-                async with asyncio.timeout(IDENTIFY_S):
+                async with asyncio.timeout(IDENTIFY_S * self.visitor.patience):
                     source = await self.visitor.open()
                 break
             except (Deadline, TimeoutError) as late:
@@ -263,6 +273,8 @@ class Session:
 
     async def _agree(self) -> None:
         assert self.source is not None
+        if not self.visitor.needs_power:
+            return
         for left in reversed(range(CONTRACT_TRIES)):
             offered_mw = self._host.reserve(self)
             try:
@@ -358,14 +370,14 @@ class Session:
     async def configure(self, want: Mode) -> Mode:
         """Set the mode; the answer is what will be sent. Raises ``Deadline`` and what the source raises."""
         source = self.playable()
-        async with self._operation, _deadline(CONFIGURE_S, "configuration"):
+        async with self._operation, _deadline(CONFIGURE_S * self.visitor.patience, "configuration"):
             self.mode = await source.configure(want)
         return self.mode
 
     async def start(self, sink: FrameSink, generation: int) -> None:
         """Begin to stream."""
         source = self.playable()
-        async with self._operation, _deadline(START_S, "start"):
+        async with self._operation, _deadline(START_S * self.visitor.patience, "start"):
             self._generation = generation
             await source.start(sink, generation)
         if self.playable() is source:
@@ -379,7 +391,7 @@ class Session:
         async with self._operation:
             if generation is not None and generation != self._generation:
                 return
-            await self._end("stop", source.stop, STOP_S)
+            await self._end("stop", source.stop, STOP_S * self.visitor.patience)
         if self.state is SessionState.STREAMING:
             self._enter(SessionState.READY)
 

@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 SUBSYSTEMS: Final = ("video4linux", "misc")
 
 
-async def watch_devices(appeared: Callable[[], None]) -> None:
-    """Call ``appeared`` for every device of :data:`SUBSYSTEMS` that udev has finished with; runs until cancelled."""
+async def watch_devices(changed: Callable[[], None]) -> None:
+    """Call ``changed`` for every uevent of :data:`SUBSYSTEMS` that udev has finished with; runs until cancelled."""
     monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="udev")
     for subsystem in SUBSYSTEMS:
         monitor.filter_by(subsystem)
@@ -26,11 +26,11 @@ async def watch_devices(appeared: Callable[[], None]) -> None:
     def readable() -> None:
         try:
             while (device := monitor.poll(timeout=0)) is not None:
-                if device.action != "remove":
-                    appeared()
+                log.debug("udev: %s %s", device.action, device.sys_path)
+                changed()
         except OSError as error:  # ENOBUFS: some were lost, so one may have been ours
             log.debug("udev: %s", error)
-            appeared()
+            changed()
 
     loop.add_reader(monitor.fileno(), readable)
     try:

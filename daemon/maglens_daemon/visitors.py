@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
@@ -19,6 +22,7 @@ from maglens_driver.source import Source
 from maglens_driver.usb.device import UsbDevice
 from maglens_driver.usb.discovery import DeviceEventKind, Discovery
 from maglens_driver.usb.source import ModuleSource
+from maglens_driver.v4l2.source import V4L2Source
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +31,8 @@ class ModuleVisitor:
     """A module on a USB port."""
 
     kind = "module"
+    needs_power = True
+    patience = 1
 
     def __init__(
         self, device: UsbDevice, open_source: Callable[[UsbDevice], Awaitable[ModuleSource]] = ModuleSource.open
@@ -67,6 +73,65 @@ class ModuleVisitor:
         """Sensor off, link up."""
         await cast(ModuleSource, source).control.standby()
         return True
+
+
+class CameraVisitor:
+    """A webcam, or another capture device of this machine, at a path that stays the same."""
+
+    kind = "v4l2"
+    needs_power = False
+    patience = 5  # drivers may take seconds for any call
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._added_ns = time.monotonic_ns()
+
+    @property
+    def added_ns(self) -> int:
+        """When it was found."""
+        return self._added_ns
+
+    def admit(self) -> None:
+        """The configuration names it."""
+
+    async def open(self) -> Source:
+        """Look at it; nothing is changed."""
+        return await V4L2Source.open(self.path)
+
+    async def agree(self, source: Source, offered: Sequence[FixedPdo]) -> Contract | None:
+        """Its port feeds it without being asked."""
+        return None
+
+    async def attend(self, source: Source, session: Session) -> None:
+        """It tells nothing while nobody watches."""
+        await asyncio.Event().wait()
+
+    async def standby(self, source: Source) -> bool:
+        """A camera that does not stream rests already."""
+        return False
+
+
+class Cameras:
+    """The cameras that the configuration names, as far as they are there. A path leads to another device node after a
+    replug, so that is compared too."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._manager = manager
+        self._there: dict[str, str] = {}  # device node by path
+
+    def look(self) -> None:
+        """Compare what is there with what was; after every uevent of a video device, and after a reload."""
+        wanted = {
+            path: os.path.realpath(path) for path in self._manager.config.cameras.device if os.path.exists(path)
+        }
+        for path, node in [*self._there.items()]:
+            if wanted.get(path) != node:
+                del self._there[path]
+                self._manager.depart(path)
+        for path, node in wanted.items():
+            if path not in self._there:
+                self._there[path] = node
+                self._manager.arrive(path, 0, CameraVisitor(path))
 
 
 def _tell(event: wire.Event, session: Session) -> None:

@@ -51,6 +51,8 @@ MANUAL_TAIL = """\
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return str(list(value))
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
@@ -67,7 +69,7 @@ def example() -> str:
     for section, keys in _sections():
         text += "\n" + SECTION_HEADS.get(section, f"[{section}]") + "\n"
         for name, default, doc in keys:
-            setting = f"#{name} =" if default in (None, "") else f"#{name} = {_toml(default)}"
+            setting = f"#{name} =" if default in (None, "", ()) else f"#{name} = {_toml(default)}"
             text += f"{setting:24} # {doc}\n"
     return text
 
@@ -79,7 +81,7 @@ def manual() -> str:
         text += f".SH [[{section}]]\n" if section == "policy.rule" else f".SH [{section}]\n"
         for name, default, doc in keys:
             bare = str(default).lower() if isinstance(default, bool) else default
-            shown = "" if default in (None, "") else f' " (default {bare})"'
+            shown = "" if default in (None, "", ()) else f' " (default {bare})"'
             text += f".TP\n.BR {name}{shown}\n" + doc.replace("-", r"\-") + "\n"
     return text + MANUAL_TAIL
 
@@ -91,7 +93,7 @@ def table() -> str:
         head = f"[[{section}]]" if section == "policy.rule" else f"[{section}]"
         text += f"\n`{head}`\n\n| key | default | meaning |\n|---|---|---|\n"
         for name, default, doc in keys:
-            shown = "" if default in (None, "") else f"`{_toml(default)}`"
+            shown = "" if default in (None, "", ()) else f"`{_toml(default)}`"
             text += f"| `{name}` | {shown} | {doc} |\n"
     return text + "\n"
 

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +25,7 @@ from maglens_driver.mode import Mode
 from maglens_driver.virtual.source import VirtualSource
 from maglens_v4l2.memory_node import MemoryNode, MemoryReader
 from maglens_v4l2.node import Node
+from maglens_v4l2.store import Store
 
 SMALL = Config(node=NodeConfig(width=64, height=48), policy=PolicyConfig(dwell_ms=0))
 WAIT_S = 10.0
@@ -32,7 +35,8 @@ class Theatre:
     """A manager at work, and one app."""
 
     def __init__(self, config: Config) -> None:
-        self.manager = Manager(config, self._open_node)
+        self._folder = tempfile.TemporaryDirectory(prefix="maglens-")
+        self.manager = Manager(config, self._open_node, Store(Path(self._folder.name)))
         self.nodes: list[MemoryNode] = []
         self.trouble: list[Exception] = []
         self._turn = asyncio.Event()

@@ -10,6 +10,7 @@ import contextlib
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -30,6 +31,7 @@ from maglens_driver.mode import Mode
 from maglens_driver.virtual.source import VirtualSource
 from maglens_v4l2.memory_node import MemoryNode, MemoryReader
 from maglens_v4l2.node import Node
+from maglens_v4l2.store import Store
 
 CARD_S: Final = 1.0  # of the card before, between and after modules, in a file
 FILE_S: Final = 5.0
@@ -143,7 +145,8 @@ async def _show(settings: NodeConfig, lenses: Sequence[str], seconds: float, wri
     for source in sources:
         say_progress(f"rendering {source.descriptor.lens.name}")
         await source.prepare()
-    manager = Manager(replace(Config(), node=settings), open_node)
+    folder = tempfile.TemporaryDirectory(prefix="maglens-preview-")
+    manager = Manager(replace(Config(), node=settings), open_node, Store(Path(folder.name)))
     tasks = [asyncio.create_task(manager.keep_node()), asyncio.create_task(manager.direct())]
     await manager.settled.wait()
     recorder = Recorder(made[0], writer)
@@ -163,6 +166,7 @@ async def _show(settings: NodeConfig, lenses: Sequence[str], seconds: float, wri
         await asyncio.gather(*tasks, return_exceptions=True)
         for source in sources:
             await source.close()
+        folder.cleanup()
     return {"frames": recorder.frames, **said}
 
 
