@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command line: what it prints, its exit statuses, its errors, its completion."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dbus_fast import BusType
+from dbus_fast.aio import MessageBus
+from tests.unit.private_bus import private_bus
+from tests.unit.test_daemon_manager import Theatre, theatre
+
+from maglens_daemon import exits
+from maglens_daemon.bus import Bus
+from maglens_daemon.cli import client, complete, control, main, output, preview, show
+from maglens_daemon.config import NodeConfig
+from maglens_daemon.errors import NotFound
+from maglens_daemon.fake import FakeVisitor
+from maglens_daemon.session import SessionState
+from maglens_daemon.status import ContractStatus, ModeStatus, ModuleStatus, NodeStatus, PowerStatus, Status
+from maglens_driver.errors import BadModule, MaglensError, MissingDependency
+from maglens_driver.gadget.faults import Fault
+from maglens_driver.virtual.lens import lens_names
+
+ROOT = Path(__file__).resolve().parents[2]
+MODE = ModeStatus(text="1280x720 NV12 30 fps", fourcc="NV12", width=1280, height=720, fps=30.0, mbit_s=332, mw=1700)
+
+
+def module(**changes: Any) -> ModuleStatus:
+    made = ModuleStatus(
+        port="2-1",
+        port_name="back",
+        kind="module",
+        state="streaming",
+        reason="",
+        hint="",
+        identity="maglens/Virtual 35mm F1.4/SIM-35mm",
+        maker="maglens",
+        model="Virtual 35mm F1.4",
+        serial="SIM-35mm",
+        firmware="1.0",
+        lens="35 mm f/1.4",
+        speed_mbit_s=5000,
+        usable_mbit_s=3750,
+        contract=ContractStatus(mv=5000, operating_ma=840, maximum_ma=840, capability_mismatch=False),
+        mode=MODE,
+        modes=[MODE],
+        playing=True,
+        obstacle="",
+        counters={"frames": 120, "payload_crc": 2},
+        attach_to_frame_ms=41.5,
+    )
+    made.update(changes)  # type: ignore[typeddict-item]
+    return made
+
+
+def everything(*modules: ModuleStatus, **node: Any) -> Status:
+    made = NodeStatus(
+        path="/dev/video0",
+        name="maglens",
+        format=MODE,
+        streamers=1,
+        openers=None,
+        controls=False,
+        outlives_daemon=False,
+        problem="",
+        hint="",
+        counters={},
+    )
+    made.update(node)  # type: ignore[typeddict-item]
+    return Status(
+        version="0.1.0",
+        state="",
+        playing=modules[0]["identity"] if modules else "",
+        choice="auto",
+        power=PowerStatus(budget_mw=6000, granted_mw=4200),
+        node=made,
+        modules=list(modules),
+    )
+
+
+def test_status_of_a_playing_module() -> None:
+    assert output.status_text(everything(module())) == (
+        "camera    /dev/video0 (maglens), 1280x720 NV12 30 fps, 1 watching\n"
+        "power     4.2 W of 6.0 W promised\n"
+        "plays     maglens/Virtual 35mm F1.4/SIM-35mm, by the rules\n"
+        "modules\n"
+        "* maglens Virtual 35mm F1.4 (SIM-35mm) at port back (2-1): streaming\n"
+        "    lens      35 mm f/1.4, firmware 1.0\n"
+        "    power     5.0 V 0.84 A (4.2 W)\n"
+        "    link      5000 Mbit/s, 3750 for pictures\n"
+        "    mode      1280x720 NV12 30 fps\n"
+        "    frames    120, 2 payload_crc"
+    )
+
+
+def test_status_of_a_machine_without_a_node() -> None:
+    status = everything(path="", format=None, streamers=0, problem="v4l2loopback is not loaded", hint="modprobe it")
+    assert output.status_text(status) == (
+        "camera    none: v4l2loopback is not loaded\n"
+        "          try: modprobe it\n"
+        "power     4.2 W of 6.0 W promised\n"
+        "plays     nothing, by the rules\n"
+        "modules   none"
+    )
+
+
+def test_status_of_a_refused_module() -> None:
+    refused = module(
+        identity="", reason="its descriptor is broken", hint="tell its maker", state="quarantined", playing=False
+    )
+    assert output.module_lines(refused) == [
+        "  not identified at port back (2-1): quarantined",
+        "    refused: its descriptor is broken",
+        "    try: tell its maker",
+    ]
+
+
+def test_contract_in_pds_terms() -> None:
+    assert output.contract_text(None) == "no contract"
+    wants = ContractStatus(mv=5000, operating_ma=500, maximum_ma=500, capability_mismatch=True)
+    assert output.contract_text(wants) == "5.0 V 0.50 A (2.5 W, wants more)"
+
+
+def test_table() -> None:
+    assert output.table([("a", "bb", "c"), ("aaa", "b", "")]) == "a    bb  c\naaa  b"
+    assert output.table([]) == ""
+
+
+# --- whole commands against a real bus -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with private_bus(tmp_path) as made:
+        monkeypatch.setattr(
+            client, "MessageBus", lambda bus_address, bus_type: MessageBus(made, bus_type=BusType.SYSTEM)
+        )
+        yield made
+
+
+async def run(*words: str) -> int:
+    """One command in a thread of its own, as a process would be."""
+    return await asyncio.to_thread(main.main, list(words))
+
+
+def test_commands(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    async def play(t: Theatre) -> None:
+        session = t.arrive(FakeVisitor("7"), "1-2")
+        await t.until(lambda: session.state is SessionState.READY)
+        assert await run("status", "--json") == 0
+        assert json.loads(capsys.readouterr().out)["modules"][0]["serial"] == "7"
+        assert await run("modules") == 0
+        assert capsys.readouterr().out == "1-2  ready  fake/camera/7\n"
+        assert await run("control", "list") == 0
+        assert capsys.readouterr().out == "focus_absolute  50  0 to 400, step 10, default 50\n"
+        assert await run("control", "set", "focus_absolute=1000") == 0
+        assert capsys.readouterr().out.startswith("focus_absolute  400 ")
+        assert await run("--json", "control", "get", "Focus") == 0
+        (got,) = json.loads(capsys.readouterr().out)
+        assert (got["key"], got["value"], got["type"]) == ("focus_absolute", 400, "integer")
+        assert await run("control", "reset") == 0
+        assert capsys.readouterr().out.startswith("focus_absolute  50 ")
+        assert await run("use", "7") == 0
+        assert capsys.readouterr().out == "fake/camera/7 plays whenever it is there\n"
+        assert await run("use", "auto", "--json") == 0
+        assert json.loads(capsys.readouterr().out) == {"choice": "auto"}
+        assert await run("reload") == 0
+        assert capsys.readouterr().out == "configuration read\n"
+
+    serve(address, play)
+
+
+def serve(address: str, play: Any) -> None:
+    async def go() -> None:
+        async with asyncio.timeout(60), theatre() as t:
+            bus = Bus(t.manager, lambda: None, address)
+            await bus.connect()
+            await play(t)
+            bus.close()
+
+    asyncio.run(go())
+
+
+ERRORS = [
+    (("use", "nothing"), exits.Exit.NOT_FOUND, "no module fit 'nothing'", "maglens modules"),
+    (
+        ("control", "get", "zoom"),
+        exits.Exit.NOT_FOUND,
+        "no control 'zoom'; it has focus_absolute",
+        "maglens control list",
+    ),
+    (("control", "set", "focus_absolute"), exits.Exit.FAILED, "is not NAME=NUMBER", "maglens control set"),
+    (("control", "list", "-m", "9"), exits.Exit.NOT_FOUND, "no module '9'", "maglens modules"),
+]
+
+
+@pytest.mark.parametrize(("words", "status", "what", "hint"), ERRORS)
+def test_errors(
+    address: str, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], status: int, what: str, hint: str
+) -> None:
+    async def play(t: Theatre) -> None:
+        session = t.arrive(FakeVisitor("7"), "1-2")
+        await t.until(lambda: session.state is SessionState.READY)
+        assert await run(*words) == status
+        said = capsys.readouterr()
+        assert said.out == ""
+        first, second = said.err.rstrip().splitlines()
+        assert first.startswith("maglens: ")
+        assert what in first
+        assert second.startswith("  try: ")
+        assert hint in second
+
+    serve(address, play)
+
+
+def test_no_service(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["status"]) == exits.Exit.UNAVAILABLE
+    assert capsys.readouterr().err == (
+        "maglens: the service does not answer: The name org.maglens1 was not provided by any .service files\n"
+        "  try: sudo systemctl start maglensd.service\n"
+    )
+
+
+def test_watch(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    async def play(t: Theatre) -> None:
+        watching = asyncio.create_task(run("watch", "--json"))
+        await asyncio.sleep(0.5)
+        bad = FakeVisitor("7")
+        bad.steps.fail("open", BadModule("descriptor_crc", "broken"))
+        session = t.arrive(bad, "1-2")
+        await t.until(lambda: session.state is SessionState.QUARANTINED)
+        await asyncio.sleep(0.2)
+        t.manager.depart("1-2")
+        await t.until(lambda: not t.manager.sessions)
+        await asyncio.sleep(0.2)
+        watchers.append(watching)
+
+    watchers: list[asyncio.Task[int]] = []
+
+    async def go() -> None:
+        async with asyncio.timeout(60), theatre() as t:
+            bus = Bus(t.manager, lambda: None, address)
+            await bus.connect()
+            await play(t)
+            bus.close()
+            assert await watchers[0] == exits.Exit.UNAVAILABLE, "it ends with the service"
+
+    asyncio.run(go())
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [c["signal"] for c in told if c["signal"].startswith("Module")] == ["ModuleAdded", "ModuleRemoved"]
+    removed = next(c for c in told if c["signal"] == "ModuleRemoved")
+    assert removed["reason"] == "broken"
+    assert all(show.change_lines(change) for change in told)
+
+
+# --- the rest --------------------------------------------------------------------------------------------------
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["version", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert re.fullmatch(r"\d+\.\d+\.\d+", said["version"])
+    assert said["protocol"] == "1.0"
+
+
+def test_every_query_has_json() -> None:
+    for name in ("status", "watch", "modules", "use x", "reload", "doctor", "version", "sim list", "control list"):
+        for words in (["--json", *name.split()], [*name.split(), "--json"]):
+            assert main.parser().parse_args(words).json is True
+
+
+def test_an_unexpected_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    main._one_line(KeyError, KeyError("x"), None)
+    said = capsys.readouterr().err
+    assert said == "maglens: unexpected KeyError: 'x'\n  try: MAGLENS_DEBUG=1 maglens ..., and report it\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("sta", ["status"]),
+        ("sim ", ["attach", "detach", "fault", "list", "ring", "stop", "swap"]),
+        ("sim attach ", sorted(lens_names())),
+        ("sim fault pay", ["payload-crc", "payload-long", "payload-short"]),
+        ("sim ring ", ["focus", "iris", "zoom"]),
+        ("control set --", ["--help", "--json", "--module"]),
+        ("use a", ["auto"]),
+    ],
+)
+def test_completion(line: str, words: list[str]) -> None:
+    given = shlex.split(line) + ([""] if line.endswith(" ") else [])
+    assert complete.candidates(given) == words
+
+
+def test_every_fault_completes() -> None:
+    assert set(complete.candidates(["sim", "fault", ""])) == {"none", *(f.value for f in Fault)}
+
+
+def test_every_command_is_in_the_manual() -> None:
+    manual = (ROOT / "daemon/system/maglens.1").read_text()
+    for name in complete._actions(main.parser()):
+        assert re.search(rf"^\.B[RI]? \"?{name}\b", manual, re.MULTILINE), name
+
+
+def test_picking_a_module() -> None:
+    one, two = module(playing=False), module(identity="m/x/2", serial="2", port="2-2", playing=False)
+    assert control.pick_module([one], None) is one
+    assert control.pick_module([one, two], "2") is two
+    assert control.pick_module([one, two], "2-1") is one
+    assert control.pick_module([one, module(identity="m/x/3", serial="3")], None)["serial"] == "3"
+    with pytest.raises(NotFound, match="several modules"):
+        control.pick_module([one, two], None)
+    with pytest.raises(NotFound, match="no module"):
+        control.pick_module([module(reason="broken")], None)
+
+
+@pytest.mark.parametrize(("text", "pair"), [("a=1", ("a", 1)), ("a=0x10", ("a", 16)), ("a=-3", ("a", -3))])
+def test_assignment(text: str, pair: tuple[str, int]) -> None:
+    assert control.parse_assignment(text) == pair
+
+
+@pytest.mark.parametrize("text", ["a", "=1", "a=", "a=b", "a=1.5"])
+def test_bad_assignment(text: str) -> None:
+    with pytest.raises(MaglensError, match="is not NAME=NUMBER"):
+        control.parse_assignment(text)
+
+
+# --- preview ---------------------------------------------------------------------------------------------------
+
+
+def test_preview_into_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.y4m"
+    words = ["preview", "--in-process", "--out", str(out), "--seconds", "0.5", "--size", "320x240", "--json"]
+    assert main.main(words) == 0
+    said = json.loads(capsys.readouterr().out)
+    raw = out.read_bytes()
+    head, _, rest = raw.partition(b"\n")
+    assert head == b"YUV4MPEG2 W320 H240 F30:1 Ip A1:1 C420mpeg2"
+    frame = len(b"FRAME\n") + 320 * 240 * 3 // 2
+    assert len(rest) == said["frames"] * frame
+    assert said["frames"] >= 40, "two seconds of cards and half a second of module"
+    assert said["submitted"] >= 5
+    pictures = {rest[i : i + frame] for i in range(0, len(rest), frame)}
+    assert len(pictures) > 5
+
+
+def test_preview_wants_a_size() -> None:
+    with pytest.raises(MaglensError, match="'big' is no size"):
+        preview.parse_size("big")
+
+
+def test_preview_without_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    mode = NodeConfig().mode
+    with pytest.raises(MissingDependency, match="ffplay") as caught:
+        preview._player(mode)
+    assert "ffmpeg" in caught.value.hint
+    with pytest.raises(MissingDependency, match=r"\.mp4 needs ffmpeg") as caught:
+        preview._encoder(mode, Path("x.mp4"))
+    assert "x.y4m" in caught.value.hint
