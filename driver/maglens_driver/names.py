@@ -46,6 +46,7 @@ CONFIGFS_GADGETS: Final = "/sys/kernel/config/usb_gadget"
 ENV_CONFIG: Final = "MAGLENS_CONFIG"
 ENV_CACHE: Final = "MAGLENS_CACHE"
 ENV_LENS_PATH: Final = "MAGLENS_LENS_PATH"
+ENV_TIME_FACTOR: Final = "MAGLENS_TIME_FACTOR"
 
 # journald fields
 LOG_PORT: Final = "MAGLENS_PORT"

@@ -124,7 +124,7 @@ TIMES: Final[Mapping[str, tuple[str, str]]] = {
         "nHardResetCount 2; tSrcRecover 0.66 to 1 s off",
     ),
 }
-NOT_IN_TABLES: Final = frozenset(("VERSION_MAJOR", "VERSION_MINOR"))
+NOT_IN_TABLES: Final = frozenset(("VERSION_MAJOR", "VERSION_MINOR", "TIME_FACTOR"))
 
 
 def _row(*cells: object) -> str:

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
+
+from maglens_driver.names import ENV_TIME_FACTOR
 
 VERSION_MAJOR: Final = 1
 VERSION_MINOR: Final = 0
@@ -30,12 +33,15 @@ MAX_POWER_MW: Final = 100_000
 MAX_PD_OBJECTS: Final = 7  # USB PD 3.1, 6.2.1.1.2
 MAX_CALIBRATION_POINTS: Final = 256
 
+# Under emulation everything takes many times as long, the module too: the lab stretches the limits by this.
+TIME_FACTOR: Final = min(max(float(os.environ.get(ENV_TIME_FACTOR, "1")), 1.0), 100.0)
+
 # Time limits, in seconds. USB PD's own are beside them for comparison; they make no sense over acknowledged
 # USB transfers, where the bus itself tells whether a message arrived.
-REPLY_S: Final = 0.5  # any control request; PD tSenderResponse is 0.024-0.030
-POWER_TRANSITION_S: Final = 0.5  # Accept to PS_RDY; PD tPSTransition 0.450-0.550
-FIRST_FRAME_S: Final = 2.0  # START to the first leader, on top of the exposure time
+REPLY_S: Final = 0.5 * TIME_FACTOR  # any control request; PD tSenderResponse is 0.024-0.030
+POWER_TRANSITION_S: Final = 0.5 * TIME_FACTOR  # Accept to PS_RDY; PD tPSTransition 0.450-0.550
+FIRST_FRAME_S: Final = 2.0 * TIME_FACTOR  # START to the first leader, on top of the exposure time
 STALL_INTERVALS: Final = 10  # no leader for so many intervals (and at least STALL_MIN_S): the stream stalls
-STALL_MIN_S: Final = 1.0
-FLUSH_S: Final = 0.5
+STALL_MIN_S: Final = 1.0 * TIME_FACTOR
+FLUSH_S: Final = 0.5 * TIME_FACTOR
 HARD_RESETS: Final = 2  # port power-cycles before a port is given up; PD nHardResetCount 2
