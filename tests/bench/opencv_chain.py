@@ -102,15 +102,17 @@ class Steps:
         """Develops one frame into `yuv`."""
         fmt, samples = self.fmt, self._samples
         _pixels.unpack(fmt.fourcc, fmt.width, fmt.height, 0, packed, self.depth, samples)
-        black = self.tuning.black / (1 << (fmt.bits - 8)) if self.depth == 8 else self.tuning.black
-        cv2.subtract(samples, round(black), dst=samples)
+        # cv2's stubs know arrays only, cv2 itself takes numbers.
+        black: Any = round(self.tuning.black / (1 << (fmt.bits - 8)) if self.depth == 8 else self.tuning.black)
+        top: Any = (1 << fmt.bits) - 1
+        cv2.subtract(samples, black, dst=samples)
         cv2.multiply(samples, self._gains, dst=samples, scale=1 / GAIN_POINT[self.depth])
         if self.depth == 16:
-            cv2.min(samples, (1 << fmt.bits) - 1, dst=samples)  # white balance must not tint what is clipped
+            cv2.min(samples, top, dst=samples)  # white balance must not tint what is clipped
         cv2.demosaicing(samples, DEMOSAIC[fmt.cfa][self.edge_aware], dst=self._bgr)
         cv2.transform(self._bgr, self._matrix, dst=self._bgr)
         if self.depth == 16 and not OPENCV_5:
-            cv2.convertScaleAbs(self._bgr, dst=self._bgr8, alpha=255 / ((1 << fmt.bits) - 1))
+            cv2.convertScaleAbs(self._bgr, dst=self._bgr8, alpha=255 / top)
             cv2.LUT(self._bgr8, self._tone, dst=self._bgr8)
         else:
             cv2.LUT(self._bgr, self._tone, dst=self._bgr8)

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import crc32c
 import cv2
@@ -103,9 +104,9 @@ def opencv(job: Job, packed: NDArray[np.uint8]) -> dict[str, Run]:
     deep = Steps(job.fmt, t, 16)
     short = [Short(job.fmt), Short(job.fmt, edge_aware=True)]
     return {
-        "opencv": fastest(*[lambda c=c: c(packed) for c in chains]),  # type: ignore[misc]
+        "opencv": fastest(*[lambda c=c: c(packed) for c in chains]),
         "opencv-16bit": lambda: deep(packed),
-        "opencv-short": fastest(*[lambda c=c: c(packed) for c in short]),  # type: ignore[misc]
+        "opencv-short": fastest(*[lambda c=c: c(packed) for c in short]),
     }
 
 
@@ -164,7 +165,7 @@ def smaller(repeats: int) -> Iterator[Case]:
 def checksums(repeats: int) -> Iterator[Case]:
     """CRC-32C of a 4K frame against the crc32c package."""
     data = np.random.default_rng(3).integers(0, 256, 3840 * 2160 * 3 // 2, dtype=np.uint8)
-    view = memoryview(data)
+    view: Any = memoryview(data)  # type: ignore[arg-type]
     name = "pixel/crc32c/4k-nv12/package"
     yield cpu_timed(name, lambda: _pixels.crc32c(view), lambda: crc32c.crc32c(view), "crc32c", repeats=repeats)
 

@@ -4,13 +4,8 @@
 
 #define TARGET
 #define LANES 8
-/* Sanitizers make these into so much code that inlining it all would take the compiler a gigabyte. */
-#ifdef __SANITIZE_ADDRESS__
 #define OP static inline
-#define INLINE static inline
-#else
-#define OP static inline __attribute__((always_inline))
-#endif
+#define INLINE static inline /* inlining it all would cost the compiler half a gigabyte, and sanitizers more */
 
 typedef struct {
 	int16_t l[LANES];

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Builds exercise.c in its variants and runs it: sanitized, plain, and for aarch64 under qemu's user emulation."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PIXELS = HERE.parents[2] / "v4l2_bridge/maglens_v4l2/pixels"
+SANITIZE = ("-g", "-O1", "-fno-inline", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DWITH_JPEG")
+SANITIZED_ENVIRONMENT = {"ASAN_OPTIONS": "detect_leaks=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
+LINKS = ("-lm", "-pthread")
+
+
+class Lacking(Exception):
+    """A tool is not installed; the text names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way to build and run the program."""
+
+    name: str
+    compiler: str
+    flags: tuple[str, ...]
+    runner: tuple[str, ...] = ()
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """What must be installed."""
+        return (self.compiler, *self.runner[:1])
+
+
+VARIANTS = {
+    variant.name: variant
+    for variant in (
+        Variant("sanitized", "gcc", SANITIZE),
+        Variant("plain", "gcc", ("-O3",)),
+        Variant("aarch64", "aarch64-linux-gnu-gcc", ("-O3", "-static"), ("qemu-aarch64",)),
+    )
+}
+
+
+def sources(jpeg: bool) -> list[Path]:
+    """The kernels without their Python parts; jpeg.c only where libturbojpeg is."""
+    python = {"module.c", "pyobj.c"} | {path.name for path in PIXELS.glob("py_*.c")}
+    skipped = python if jpeg else python | {"jpeg.c"}
+    return [path for path in sorted(PIXELS.glob("*.c")) if path.name not in skipped]
+
+
+def build(variant: Variant, into: Path) -> Path:
+    """The program's path. Lacking: a tool is missing. CalledProcessError: it does not compile."""
+    for tool in variant.tools:
+        if shutil.which(tool) is None:
+            raise Lacking(tool)
+    jpeg = "-DWITH_JPEG" in variant.flags
+    program = into / f"exercise-{variant.name}"
+    command = [
+        variant.compiler, "-std=c11", "-D_POSIX_C_SOURCE=200809L", "-Wall", "-Wextra", "-Werror", *variant.flags,
+        f"-I{PIXELS}", str(HERE / "exercise.c"), *map(str, sources(jpeg)), "-o", str(program), *LINKS,
+        *(["-lturbojpeg"] if jpeg else []),
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    return program
+
+
+def run(variant: Variant, program: Path, first: int, count: int) -> str:
+    """The checksum of `count` cases from seed `first` on. CalledProcessError carries a sanitizer's report."""
+    command = [*variant.runner, str(program), str(first), str(count)]
+    environment = {"PATH": "/usr/bin:/bin", **SANITIZED_ENVIRONMENT}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return done.stdout.strip()

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Puts random pictures of random shapes through the pixel kernels, in buffers of exactly the size asked for, so that
+ * a sanitizer sees every byte read or written outside. Every level and number of threads must give the same bits.
+ * The CRC of all results is printed: it must be the same on every processor.
+ *
+ * usage: exercise FIRST_SEED COUNT
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "crc32c.h"
+#include "develop.h"
+#include "scale.h"
+#ifdef WITH_JPEG
+#include <turbojpeg.h>
+
+#include "jpeg.h"
+#endif
+
+static uint64_t state;
+static uint32_t total;
+static uint16_t curve[ML_CURVE_SAMPLES];
+
+static uint32_t any(uint32_t below)
+{
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	return (uint32_t)(state >> 33) % below;
+}
+
+static uint8_t *noise(size_t n)
+{
+	uint8_t *p = malloc(n);
+
+	for (size_t i = 0; i < n; i++)
+		p[i] = (uint8_t)any(256);
+	return p;
+}
+
+static void fail(const char *what, unsigned long seed)
+{
+	fprintf(stderr, "seed %lu: %s\n", seed, what);
+	exit(1);
+}
+
+static struct ml_image image(int32_t width, int32_t height)
+{
+	const uint32_t fourcc = any(2) ? ML_NV12 : ML_YUYV;
+
+	return (struct ml_image){ fourcc, width, height, ml_row_bytes(fourcc, width) + (int32_t)any(9) };
+}
+
+static struct ml_rect inside(int32_t width, int32_t height)
+{
+	struct ml_rect r = { 0, 0, width, height };
+
+	if (any(2))
+		return r;
+	r.w = 2 + 2 * (int32_t)any((uint32_t)width / 2);
+	r.h = 2 + 2 * (int32_t)any((uint32_t)height / 2);
+	r.x = 2 * (int32_t)any((uint32_t)(width - r.w) / 2 + 1);
+	r.y = 2 * (int32_t)any((uint32_t)(height - r.h) / 2 + 1);
+	return r;
+}
+
+static void scale_one(unsigned long seed)
+{
+	struct ml_scale_config c = {
+		.src = image(2 + 2 * (int32_t)any(80), 2 + 2 * (int32_t)any(60)),
+		.dst = image(2 + 2 * (int32_t)any(80), 2 + 2 * (int32_t)any(60)),
+		.fit = any(2) ? ML_FIT_STRETCH : ML_FIT_LETTERBOX,
+		.flip_x = any(2),
+		.flip_y = any(2),
+	};
+	const size_t in = ml_image_bytes(&c.src), out = ml_image_bytes(&c.dst);
+	uint8_t *src = noise(in), *first = calloc(out, 1);
+
+	c.rect = inside(c.dst.width, c.dst.height);
+	for (int level = 0; level < ML_LEVELS; level++) {
+		struct ml_scaler *s;
+		uint8_t *dst;
+
+		if (!ml_level_here((enum ml_level)level))
+			continue;
+		c.level = (enum ml_level)level;
+		s = ml_scaler_new(&c);
+		dst = calloc(out, 1);
+		ml_scaler_run(s, src, dst);
+		ml_scaler_free(s);
+		if (level == ML_PORTABLE)
+			memcpy(first, dst, out);
+		else if (memcmp(first, dst, out))
+			fail("a level of the scaler differs", seed);
+		free(dst);
+	}
+	total = ml_crc32c(total, first, out);
+	free(src);
+	free(first);
+}
+
+static void develop_with(const struct ml_develop_config *c, const struct ml_tuning *t, const uint8_t *src, uint8_t *dst,
+			 uint64_t *stats, unsigned long seed)
+{
+	const char *wrong;
+	struct ml_develop *d = ml_develop_new(c, &wrong);
+	struct ml_zone *zones = (struct ml_zone *)stats;
+
+	if (!d)
+		fail(wrong ? wrong : "out of memory", seed);
+	wrong = ml_develop_tune(d, t);
+	if (wrong)
+		fail(wrong, seed);
+	ml_develop_run(d, src, dst, zones, (uint64_t *)(zones + c->zones_x * c->zones_y));
+	ml_develop_free(d);
+}
+
+static void develop_one(unsigned long seed)
+{
+	const double falloff[3] = { 1, 1.1 + any(100) / 200.0, 1.7 + any(100) / 100.0 };
+	struct ml_tuning t = {
+		.white = 1000,
+		.gain = { 0.5 + any(100) / 50.0, 0.5 + any(100) / 50.0, 0.5 + any(100) / 50.0 },
+		.matrix = { 1.62, -0.45, -0.17, -0.31, 1.55, -0.24, 0.02, -0.61, 1.59 },
+		.curve = curve,
+		.falloff = falloff,
+		.falloff_entries = any(2) ? 3 : 0,
+	};
+	struct ml_develop_config c = { .fit = any(2) ? ML_FIT_STRETCH : ML_FIT_LETTERBOX, .threads = 1 };
+	size_t in, out, measured;
+	uint8_t *src, *first;
+	uint64_t *stats;
+
+	c.src = (struct ml_bayer){ 4 + 4 * (int32_t)any(70), 2 + 2 * (int32_t)any(60), 0, any(2) ? 10 : 12, any(2), any(2) };
+	c.src.stride = c.src.width * c.src.bits / 8 + (int32_t)any(9);
+	c.dst = any(2) ? image(c.src.width, c.src.height) : image(2 + 2 * (int32_t)any(90), 2 + 2 * (int32_t)any(70));
+	c.rect = inside(c.dst.width, c.dst.height);
+	c.crop = inside(c.src.width, c.src.height);
+	c.crop.x &= ~3;
+	c.crop.w = (c.crop.w + 2) & ~3;
+	if (c.crop.x + c.crop.w > c.src.width)
+		c.crop.w = c.src.width - c.crop.x;
+	c.zones_x = 1 + (int32_t)any((uint32_t)(c.crop.w + 63) / 64);
+	c.zones_y = 1 + (int32_t)any((uint32_t)(c.crop.h + 7) / 8);
+	if (c.zones_y > (c.crop.h / 2 + 3) / 4)
+		c.zones_y = 1;
+	t.black = any(100);
+	in = ml_bayer_bytes(&c.src);
+	out = ml_image_bytes(&c.dst);
+	measured = sizeof(struct ml_zone) * (size_t)(c.zones_x * c.zones_y) + ML_HISTOGRAM * sizeof(uint64_t);
+	src = noise(in);
+	first = calloc(out, 1);
+	stats = calloc(measured, 1);
+	develop_with(&c, &t, src, first, stats, seed);
+	for (int level = 0; level < ML_LEVELS; level++) {
+		uint8_t *dst;
+		uint64_t *again;
+
+		if (!ml_level_here((enum ml_level)level))
+			continue;
+		c.level = (enum ml_level)level;
+		c.threads = 1 + (int)any(4);
+		dst = calloc(out, 1);
+		again = calloc(measured, 1);
+		develop_with(&c, &t, src, dst, again, seed);
+		if (memcmp(first, dst, out))
+			fail("a level or number of threads differs", seed);
+		if (memcmp(stats, again, measured))
+			fail("statistics differ", seed);
+		free(dst);
+		free(again);
+	}
+	total = ml_crc32c(total, first, out);
+	total = ml_crc32c(total, (const uint8_t *)stats, measured);
+	free(src);
+	free(first);
+	free(stats);
+}
+
+static void widen_one(void)
+{
+	struct ml_widen_job job = { .bits = any(2) ? 10 : 12, .quads = 2 + 2 * (int32_t)any(60), .bytewise = any(2) };
+	const size_t n = (size_t)job.quads * (job.bytewise ? 2 : 4);
+	uint8_t *src;
+
+	job.bytes = (size_t)(job.quads * 2 * job.bits / 8);
+	src = noise(job.bytes);
+	job.row = src;
+	job.out = malloc(n);
+	ml_raw_ops(ml_level_best())->widen(&job);
+	total = ml_crc32c(total, job.out, n);
+	free(job.out);
+	free(src);
+}
+
+static void checksum_one(unsigned long seed)
+{
+	const size_t n = any(30000);
+	uint8_t *p = noise(n ? n : 1);
+	uint32_t want, got;
+
+	ml_crc32c_by(ML_CRC_PORTABLE, 5, p, n, &want);
+	for (int way = 0; way < ML_CRC_WAYS; way++)
+		if (ml_crc32c_by((enum ml_crc_way)way, 5, p, n, &got) == 0 && got != want)
+			fail("a way of the CRC differs", seed);
+	total = ml_crc32c(total, (const uint8_t *)&want, sizeof(want));
+	free(p);
+}
+
+#ifdef WITH_JPEG
+static void jpeg_one(void)
+{
+	static const int samplings[] = { TJSAMP_420, TJSAMP_422, TJSAMP_444, TJSAMP_GRAY, TJSAMP_440, TJSAMP_411 };
+	const struct ml_image dst = image(2 + 2 * (int32_t)any(50), 2 + 2 * (int32_t)any(50));
+	const size_t out = ml_image_bytes(&dst);
+	uint8_t *rgb = noise((size_t)(3 * dst.width * dst.height)), *to = malloc(out), *exact;
+	unsigned char *coded = NULL;
+	unsigned long n = 0;
+	tjhandle handle = tjInitCompress();
+	struct ml_jpeg *j = ml_jpeg_new(&dst);
+
+	tjCompress2(handle, rgb, dst.width, 0, dst.height, TJPF_RGB, &coded, &n, samplings[any(6)], 1 + (int)any(100),
+		    any(4) ? 0 : TJFLAG_PROGRESSIVE);
+	for (int round = 0; round < 4; round++) {
+		const size_t keep = round ? 2 + any((uint32_t)n - 2) : n;
+
+		exact = malloc(keep); /* exactly as long as the data */
+		memcpy(exact, coded, keep);
+		for (uint32_t k = round ? any(9) : 0; k; k--)
+			exact[any((uint32_t)keep)] = (uint8_t)any(256);
+		ml_jpeg_run(j, exact, keep, to);
+		free(exact);
+	}
+	ml_jpeg_free(j);
+	tjDestroy(handle);
+	tjFree(coded);
+	free(rgb);
+	free(to);
+}
+#endif
+
+int main(int argc, char **argv)
+{
+	const unsigned long first = argc > 1 ? strtoul(argv[1], NULL, 10) : 1;
+	const unsigned long count = argc > 2 ? strtoul(argv[2], NULL, 10) : 100;
+
+	ml_crc32c_init();
+	for (int32_t k = 0; k < ML_CURVE_SAMPLES; k++)
+		curve[k] = (uint16_t)(k < 512 ? k * 32 : 16384 + (k - 512) * 6.39);
+	for (unsigned long seed = first; seed < first + count; seed++) {
+		state = seed * 0x9e3779b97f4a7c15u + 1;
+		scale_one(seed);
+		develop_one(seed);
+		widen_one();
+		checksum_one(seed);
+#ifdef WITH_JPEG
+		jpeg_one();
+#endif
+	}
+	printf("%08x\n", total);
+	return 0;
+}
