@@ -223,6 +223,8 @@ async def test_states_and_refusals() -> None:
     with pytest.raises(Refused):
         await source.set({Cid.TEST_PATTERN: 1})
     assert await source.set({Cid.FOCUS_ABSOLUTE: 99999}) == {Cid.FOCUS_ABSOLUTE: 400}
+    source.camera.reset()
+    assert (await source.get())[Cid.FOCUS_ABSOLUTE] == 50
     await source.configure(mode())
     await source.start(Sink(), 1)
     with pytest.raises(WrongState):

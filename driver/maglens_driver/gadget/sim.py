@@ -185,6 +185,7 @@ class Simulator:
         stay.detached_ns = time.monotonic_ns()
         self._udc = None
         await self._module.end()
+        self.source.camera.reset()
         self._power_up()
 
     async def rename(self, serial: str) -> Reply:

@@ -72,6 +72,10 @@ class VirtualCamera:
                 self._changed.notify_all()
         return clamped
 
+    def reset(self) -> None:
+        """Put every control at its default, as losing power does."""
+        self.set({c.id: c.default for c in self._controls.values()})
+
     def prepare(self, budget_s: float = PREPARE_S) -> None:
         """Render sizes at the present settings, the smallest first; others until ``budget_s`` seconds have passed."""
         until = time.monotonic() + budget_s

@@ -254,6 +254,8 @@ def test_states_controls_and_power_over_usb(attached: tuple[SimClient, Reader]) 
     code, body = reader.get(CONTROLS)
     values = dict(struct.unpack_from("<I4xq", body, 4 + 16 * i) for i in range(len(body) // 16))
     assert values[0x009A090A] == 123
+    sim.detach()
+    assert sim.status()["controls"][str(0x009A090A)] == 50  # without power it forgets
 
 
 def test_every_damaged_frame_is_followed_by_a_good_one(attached: tuple[SimClient, Reader]) -> None:
