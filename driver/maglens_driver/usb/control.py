@@ -29,30 +29,30 @@ class ModuleControl:
     A hop into the thread and back costs as much as a request: :meth:`run` makes several requests in one hop.
     """
 
-    def __init__(self, requests: Requests, executor: ThreadPoolExecutor, port: str) -> None:
-        self._requests = requests
-        self._executor = executor
-        self._port = port
+    def __init__(self, device: UsbDevice, transport: Transport | None = None) -> None:
+        """Begins to open endpoint 0; what goes wrong with that shows in the first request."""
+        self._port = device.port
+        self._transport = transport or LibusbTransport(device)
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"control-{device.port}")
+        self._opening = self._executor.submit(lambda: Requests(self._transport.open_control()))
         self._info: wire.Info | None = None
         self._closed = False
 
     @classmethod
     async def open(cls, device: UsbDevice, transport: Transport | None = None) -> Self:
         """Open endpoint 0; no request is sent. Raises ``Gone``, ``Refused("ACCESS")``."""
-        way = transport or LibusbTransport(device)
-        executor = ThreadPoolExecutor(1, thread_name_prefix=f"control-{device.port}")
-        opening = executor.submit(lambda: Requests(way.open_control()))
+        control = cls(device, transport)
         try:
-            requests = await _within(opening, _OPEN_S, device.port)
+            await _within(control._opening, _OPEN_S, device.port)
         except BaseException:
-            executor.shutdown(wait=False)
+            control._executor.shutdown(wait=False)
             raise
-        return cls(requests, executor, device.port)
+        return control
 
     def submit(self, work: Callable[[Requests], T]) -> Future[T]:
         """Queue ``work`` for the control thread; any thread. After :meth:`close` the future fails with ``Gone``."""
         try:
-            return self._executor.submit(work, self._requests)
+            return self._executor.submit(lambda: work(self._opening.result()))
         except RuntimeError as error:
             failed: Future[T] = Future()
             gone = Gone(f"the module at port {self._port} was closed")
@@ -121,9 +121,13 @@ class ModuleControl:
         if self._closed:
             return
         self._closed = True
-        closing = self.submit(Requests.close)
+        closing = self._executor.submit(self._close)
         self._executor.shutdown(wait=False)
         await _within(closing, _OPEN_S, self._port)
+
+    def _close(self) -> None:
+        if self._opening.exception() is None:
+            self._opening.result().close()
 
 
 async def _within(future: Future[T], limit_s: float, port: str) -> T:

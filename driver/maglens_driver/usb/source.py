@@ -74,7 +74,7 @@ class ModuleSource:
         Raises ``Gone``, ``Deadline``, ``Refused("ACCESS")``, and ``BadModule`` for everything that is wrong with it.
         """
         way = transport or LibusbTransport(device)
-        control = await ModuleControl.open(device, way)
+        control = ModuleControl(device, way)
         source = cls(device, way, control)
         try:
             source._info, source._descriptor = await control.run(_identify, 1 + _MOST_BLOCKS)
