@@ -16,7 +16,7 @@ PREPARE := $(PYTHON) daemon/system/prepare.py
 VENV = $(eval VENV := $$(shell $(PREPARE) --where))$(VENV)
 PY = $(VENV)/bin/python
 
-.PHONY: help demo test unit test-vm soak bench lint install install-dkms uninstall clean prepare describe
+.PHONY: help demo test unit test-vm soak bench lint install install-dkms uninstall uninstall-dkms clean prepare describe
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | sort -u | expand -t 16
@@ -55,6 +55,9 @@ uninstall: ## remove exactly what install has put there
 
 install-dkms: ## the kernel module's source, built now and for every later kernel by DKMS
 	@$(PYTHON) daemon/system/install.py install-dkms --destdir '$(DESTDIR)'
+
+uninstall-dkms: ## remove the kernel module and its source
+	@$(PYTHON) daemon/system/install.py uninstall-dkms --destdir '$(DESTDIR)'
 
 clean: ## remove what was built in the tree; the cache stays
 	@rm -rf build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis v4l2_bridge/maglens_v4l2/_pixels*.so

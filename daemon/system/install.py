@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -35,6 +35,8 @@ sys.exit(main())
 """
 PROGRAMS = {"maglens": "maglens_daemon.cli.main", "maglensd": "maglens_daemon.main"}
 SERVICE = "maglensd.service"
+KERNEL = ROOT / "driver" / "kernel"
+KERNEL_SOURCES = (".c", ".h")
 
 # Source in the tree, place on the machine. {lib} is PREFIX/lib, {share} PREFIX/share; {dbus} and {polkit} are where
 # those daemons look, which for PREFIX=/usr/local is not below it.
@@ -237,6 +239,47 @@ def uninstall(layout: Layout) -> None:
         _tell_the_system(("systemctl", "daemon-reload"), ("udevadm", "control", "--reload"))
 
 
+def dkms(layout: Layout) -> tuple[str, Path]:
+    """DKMS's name for the kernel module, and where its source goes."""
+    settings = dict(re.findall(r'^(PACKAGE_\w+)="([^"]*)"', (KERNEL / "dkms.conf").read_text(), re.MULTILINE))
+    name, version = settings["PACKAGE_NAME"], settings["PACKAGE_VERSION"]
+    return f"{name}/{version}", layout.staged(f"/usr/src/{name}-{version}")
+
+
+def install_dkms(layout: Layout) -> None:
+    """The kernel module's source; without DESTDIR built and loaded, now and for every later kernel."""
+    module, target = dkms(layout)
+    if not layout.destdir:
+        if shutil.which("dkms") is None:
+            raise InstallError("dkms is not installed\n  try: sudo apt-get install dkms linux-headers-$(uname -r)")
+        _tell_the_system(("dkms", "remove", module, "--all"))  # an earlier one of the same version
+    shutil.rmtree(target, ignore_errors=True)
+    for source in KERNEL.rglob("*"):
+        if (source.suffix in KERNEL_SOURCES and not source.name.endswith(".mod.c")) or source.name in (
+            "Kbuild",
+            "Makefile",
+            "dkms.conf",
+        ):
+            place = target / source.relative_to(KERNEL)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, place)
+    if not layout.destdir:
+        _run(["dkms", "install", module], "sudo apt-get install linux-headers-$(uname -r)")
+        _tell_the_system(("modprobe", "maglens"))
+        if _running():
+            _tell_the_system(("systemctl", "try-restart", SERVICE))
+
+
+def uninstall_dkms(layout: Layout) -> None:
+    """The source, and what was built of it."""
+    module, target = dkms(layout)
+    if not target.exists():
+        raise InstallError(f"{target} is not there")
+    if not layout.destdir:
+        _tell_the_system(("dkms", "remove", module, "--all"))
+    shutil.rmtree(target)
+
+
 def _tell_the_system(*commands: Sequence[str]) -> None:
     """Commands of systemd, where it is there; without a running system they work on the files alone or do nothing."""
     for command in commands:
@@ -268,9 +311,17 @@ def deactivate() -> None:
     _tell_the_system(("systemctl", "disable", *stop, SERVICE))
 
 
+ACTIONS: dict[str, Callable[[Layout], None]] = {
+    "install": install,
+    "uninstall": uninstall,
+    "install-dkms": install_dkms,
+    "uninstall-dkms": uninstall_dkms,
+}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("action", choices=("install", "uninstall"))
+    parser.add_argument("action", choices=tuple(ACTIONS))
     parser.add_argument("--prefix", default="/usr/local")
     parser.add_argument("--sysconfdir", default="/etc")
     parser.add_argument("--destdir", default="")
@@ -282,7 +333,7 @@ def main() -> int:
     args = _parser().parse_args()
     layout = Layout(args.prefix.rstrip("/"), args.sysconfdir.rstrip("/"), args.destdir.rstrip("/"))
     try:
-        (install if args.action == "install" else uninstall)(layout)
+        ACTIONS[args.action](layout)
     except (InstallError, OSError) as error:
         print(f"maglens: {error}", file=sys.stderr)
         return 1

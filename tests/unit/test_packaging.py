@@ -152,6 +152,18 @@ def test_the_launchers_use_the_venv(installed: Path) -> None:
         assert callable(importlib.import_module(module[1]).main)
 
 
+def test_the_kernel_modules_source(tmp_path: Path, environment: dict[str, str]) -> None:
+    done = install("install-dkms", tmp_path, environment)
+    assert done.returncode == 0, done.stderr
+    (top,) = (tmp_path / "usr/src").glob("maglens-*")
+    assert {"dkms.conf", "Kbuild", "Makefile"} <= {p.name for p in top.iterdir()}
+    declared = {p.relative_to(ROOT / "driver/kernel") for p in (ROOT / "driver/kernel").rglob("*.[ch]")}
+    declared = {p for p in declared if not p.name.endswith(".mod.c")}
+    assert declared <= {p.relative_to(top) for p in top.rglob("*.[ch]")}
+    assert install("uninstall-dkms", tmp_path, environment).returncode == 0
+    assert listing(tmp_path) == {"usr", "usr/src"}
+
+
 def test_installing_again_changes_nothing_and_uninstall_leaves_nothing(
     installed: Path, environment: dict[str, str]
 ) -> None:
