@@ -395,10 +395,3 @@ class TestSink:
     def test_other_supplies_are_refused(self) -> None:
         with pytest.raises(BadModule):
             Sink(3000, 1000).receive(PdMessage(PdType.SOURCE_CAPABILITIES, 0, (0xC0000000,)))
-
-    def test_it_may_ask_again(self) -> None:
-        sink = Sink(3000, 1000)
-        sink.ask_again()
-        message = sink.take()
-        assert message is not None
-        assert message.type is PdType.GET_SOURCE_CAP

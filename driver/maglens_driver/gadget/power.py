@@ -52,7 +52,6 @@ class Sink:
         self.contract = SinkContract(DEFAULT_MV, min(default_ma, DEFAULT_MA))
         self._agreed: SinkContract | None = None  # in force since a PS_RDY
         self._next: SinkContract | None = None
-        self._offers: tuple[FixedPdo, ...] = ()
         self._waiting: deque[PdMessage] = deque(maxlen=_MAX_WAITING)
         self._message_id = 0
 
@@ -101,10 +100,6 @@ class Sink:
                 return False
         return True
 
-    def ask_again(self) -> None:
-        """Ask the host for its offers, as after Wait."""
-        self._send(PdType.GET_SOURCE_CAP)
-
     def _back(self) -> None:
         self._next = None
         self.state = SinkState.CONTRACT if self._agreed is not None else SinkState.DEFAULT
@@ -113,7 +108,6 @@ class Sink:
         """Choose the least offer that covers what is wanted, else the most there is, with CapabilityMismatch."""
         if not offers:
             raise BadModule("pd_object", "Source_Capabilities without an offer")
-        self._offers = offers
         enough = [o for o in offers if o.mw >= self.want_mw]
         chosen = min(enough, key=lambda o: (o.mv, o.mw)) if enough else max(offers, key=lambda o: (o.mw, -o.mv))
         operating = min(chosen.ma, _up_to_ten(-(-self.want_mw * 1000 // chosen.mv)))
