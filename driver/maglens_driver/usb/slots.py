@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from maglens_driver.frame import Lease
 from maglens_driver.link.wire import Leader
 from maglens_driver.source import FrameSink
-from maglens_driver.usb.plan import STRUCTURE_TRANSFER, Plan
+from maglens_driver.usb.plan import SMALL_TRANSFER, Plan
 from maglens_driver.usb.transport import Done, NoTransferMemory, Outcome, StreamPipe, Transfer
 
 
@@ -19,34 +19,40 @@ class Role(enum.Enum):
     """What a transfer receives; fixed for its life."""
 
     LEADER = "leader"
-    PART = "part"  # of the payload; more follow
-    LAST_PART = "last part"
+    PART = "part"  # whole packets of a fixed payload, straight into the sink's buffer
+    TAIL = "tail"  # what is left of it, less than a packet
+    WHOLE = "whole"  # a payload of varying length
     TRAILER = "trailer"
 
 
 @dataclass(slots=True)
 class Slot:
-    """One frame being received. ``lease`` None with a view: there was no buffer, and it goes into scratch memory.
+    """One frame being received. ``whole_view`` only where payloads vary in length.
 
-    ``cause`` is why it will be dropped, empty while it is good. ``busy`` from the leader's submission to the end.
+    ``cause`` is why it will be dropped, empty while it is good. ``provided``: the payload's memory was seen to; with
+    ``lease`` None there was no buffer, and it goes into scratch memory. ``busy`` from the leader's submission to the
+    end.
     """
 
     leader_view: memoryview
+    tail_view: memoryview
     trailer_view: memoryview
-    views: list[memoryview | None]
+    whole_view: memoryview
+    views: list[memoryview]
     lease: Lease | None = None
     leader: Leader | None = None
     cause: str = ""
     received: int = 0
+    provided: bool = False
     busy: bool = False
 
     def clear(self) -> None:
         """Forget the frame; gives the lease back if it was not passed on."""
         if self.lease is not None:
             self.lease.release()
-        self.lease, self.leader, self.cause, self.received, self.busy = None, None, "", 0, False
-        for i in range(len(self.views)):
-            self.views[i] = None
+        self.lease, self.leader, self.cause, self.received = None, None, "", 0
+        self.provided = self.busy = False
+        self.views.clear()
 
 
 @dataclass(slots=True)
@@ -76,18 +82,18 @@ class Ring:
 
     @classmethod
     def make(cls, pipe: StreamPipe, endpoint: int, plan: Plan) -> Ring:
-        """Transfers and structure buffers for ``plan``."""
-        ring = cls(plan, scratch=bytearray(plan.payload_bytes), queue_limit=plan.queue_bytes)
+        """Transfers and small buffers for ``plan``."""
+        roles = [(Role.LEADER, 0, SMALL_TRANSFER)]
+        if plan.fixed:
+            roles += [(Role.PART, i, n) for i, n in enumerate(plan.parts)] + [(Role.TAIL, 0, SMALL_TRANSFER)]
+        else:
+            roles.append((Role.WHOLE, 0, plan.parts[0]))
+        roles.append((Role.TRAILER, 0, SMALL_TRANSFER))
+        ring = cls(plan, scratch=bytearray(sum(plan.parts)), queue_limit=plan.queue_bytes)
         for _ in range(plan.frames):
-            slot = Slot(
-                memoryview(bytearray(STRUCTURE_TRANSFER)),
-                memoryview(bytearray(STRUCTURE_TRANSFER)),
-                [None] * len(plan.parts),
-            )
-            last = len(plan.parts) - 1
-            roles = [(Role.LEADER, 0, STRUCTURE_TRANSFER)]
-            roles += [(Role.LAST_PART if i == last else Role.PART, i, n) for i, n in enumerate(plan.parts)]
-            roles.append((Role.TRAILER, 0, STRUCTURE_TRANSFER))
+            leader, tail, trailer = (memoryview(bytearray(SMALL_TRANSFER)) for _ in range(3))
+            whole = memoryview(bytearray(0 if plan.fixed else plan.parts[0]))
+            slot = Slot(leader, tail, trailer, whole, [])
             for role, part, length in roles:
                 index = len(ring.steps)
                 transfer = pipe.transfer(endpoint, ring._done(index))
@@ -129,22 +135,22 @@ class Ring:
             return slot.leader_view
         if step.role is Role.TRAILER:
             return slot.trailer_view
-        view = slot.views[step.part]
-        if view is None:
+        if step.role is Role.WHOLE:
+            return slot.whole_view
+        if not slot.provided:
             self._provide(slot, sink)
-            view = slot.views[step.part]
-            assert view is not None
-        return view
+        return slot.tail_view if step.role is Role.TAIL else slot.views[step.part]
 
     def _provide(self, slot: Slot, sink: FrameSink) -> None:
-        """Memory for a payload: the sink's, else scratch, and the frame is lost for want of a buffer."""
+        """Memory for a fixed payload: the sink's, else scratch, and the frame is lost for want of a buffer."""
+        slot.provided = True
         slot.lease = sink.lease(self.plan.payload_bytes)
         if slot.lease is None:
             slot.cause = slot.cause or "no_buffer"
         whole = memoryview(self.scratch) if slot.lease is None else slot.lease.view
         start = 0
-        for i, length in enumerate(self.plan.parts):
-            slot.views[i] = whole[start : start + length]
+        for length in self.plan.parts:
+            slot.views.append(whole[start : start + length])
             start += length
 
     def complete(self, index: int) -> Step:

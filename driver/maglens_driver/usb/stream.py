@@ -487,21 +487,31 @@ class StreamEngine:
             if slot.leader.frame_id > job.last_id + 1:
                 self.counters["missed"] += slot.leader.frame_id - job.last_id - 1
             job.last_id = slot.leader.frame_id
-        elif step.role is Role.PART:
-            slot.received += nbytes
-            if nbytes != step.length:
-                raise BadModule("payload_short", f"payload of {slot.received} bytes ends early")
-        elif step.role is Role.LAST_PART:
-            slot.received += nbytes
-            checks.check_length(slot.leader, job.expected, slot.received)
-        else:
+        elif step.role is Role.TRAILER:
             trailer = checks.check_trailer(slot.trailer_view[:nbytes], slot.leader, slot.received)
             if not slot.cause:
-                assert slot.lease is not None
-                checks.check_payload(slot.lease.view[: slot.received], trailer)
+                checks.check_payload(self._payload(slot), trailer)
+        else:
+            slot.received += nbytes
+            if step.role is not Role.PART:
+                checks.check_length(slot.leader, job.expected, slot.received)
+            elif nbytes != step.length:
+                raise BadModule("payload_short", f"payload of {slot.received} bytes ends early")
+            if step.role is Role.TAIL and slot.lease is not None:
+                slot.lease.view[slot.received - nbytes : slot.received] = slot.tail_view[:nbytes]
+
+    def _payload(self, slot: Slot) -> memoryview:
+        """Where a payload lies: in the sink's buffer, or in ours while it is of varying length."""
+        return (slot.lease.view if slot.lease is not None else slot.whole_view)[: slot.received]
 
     def _end(self, job: Job, slot: Slot) -> None:
         """A whole frame is in: deliver or drop it."""
+        if not job.plan.fixed and not slot.cause:
+            slot.lease = job.sink.lease(slot.received)
+            if slot.lease is None:
+                slot.cause = "no_buffer"
+            else:
+                slot.lease.view[: slot.received] = slot.whole_view[: slot.received]
         leader, lease = slot.leader, slot.lease
         if slot.cause or leader is None or lease is None:
             if slot.cause == "no_buffer":
