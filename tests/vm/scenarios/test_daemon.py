@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The service on a real machine: how it is started, who it is, what it plays, and what cannot hurt it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import pwd
+import re
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.vm.conftest import JournalOf, Record
+
+from maglens_daemon.cli.client import Client
+from maglens_daemon.exits import Exit
+from maglens_daemon.status import Status
+from maglens_driver import names
+from maglens_driver.gadget import client as sims
+from maglens_driver.gadget.client import SimClient
+
+UNIT = names.SERVICE_UNIT
+ATTACH_S = 60.0  # on an emulated, shared processor; the figures are the demo's business
+START_S = 90.0
+DROPIN = Path(names.CONFIG_DROPIN_DIR) / "99-test.toml"
+
+Sim = Callable[[str], SimClient]
+
+
+def systemctl(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["systemctl", *words], capture_output=True, text=True, check=check)
+
+
+def shown(name: str) -> str:
+    return systemctl("show", "-P", name, UNIT).stdout.strip()
+
+
+def status() -> Status:
+    async def ask() -> Status:
+        async with Client() as client:
+            return await client.status()
+
+    return asyncio.run(ask())
+
+
+@pytest.fixture(autouse=True)
+def service() -> Iterator[None]:
+    """The service runs before and after every test; no virtual module is left on."""
+    systemctl("enable", "--now", UNIT)
+    yield
+    DROPIN.unlink(missing_ok=True)
+    systemctl("enable", "--now", UNIT)
+
+
+@pytest.fixture
+def sim() -> Iterator[Sim]:
+    """sim(name): the client of a virtual module that runs, detached, without faults. Stopped at the end."""
+    used: list[str] = []
+    with contextlib.ExitStack() as stack:
+
+        def made(name: str) -> SimClient:
+            sims.start(name)
+            used.append(name)
+            return stack.enter_context(SimClient(name))
+
+        yield made
+    for name in used:
+        sims.stop(name)
+
+
+def test_it_starts_at_boot_as_a_user_of_its_own() -> None:
+    assert systemctl("is-enabled", UNIT).stdout.strip() == "enabled"
+    assert shown("Type") == "notify"
+    group = Path("/sys/fs/cgroup") / shown("ControlGroup").lstrip("/") / "cgroup.procs"
+    owners = {pwd.getpwuid(Path(f"/proc/{pid}").stat().st_uid).pw_name for pid in group.read_text().split()}
+    assert owners == {names.SYSTEM_USER}
+    said = subprocess.run(["systemd-analyze", "security", UNIT], capture_output=True, text=True, check=False).stdout
+    exposure = re.search(r"exposure level for \S+: ([0-9.]+)", said)
+    assert exposure is not None
+    assert float(exposure[1]) <= 2.0
+
+
+def test_udev_starts_it(sim: Sim, journal: JournalOf) -> None:
+    module = sim("35mm")
+    systemctl("disable", "--now", UNIT)
+    log = journal(UNIT)
+    module.attach()
+    log.wait_for("the camera is /dev/video", START_S)
+    assert systemctl("is-active", UNIT).stdout.strip() == "active"
+    module.detach()
+    log.wait_for("removed", ATTACH_S, MAGLENS_SERIAL="SIM-35mm")
+    systemctl("stop", UNIT)
+    again = journal(UNIT)  # a unit that udev started only the first time is a known trap
+    module.attach()
+    again.wait_for("the camera is /dev/video", START_S)
+    module.detach()
+
+
+def test_a_module_plays_for_an_app_and_leaves(sim: Sim, journal: JournalOf, ffmpeg_recorder: Record) -> None:
+    module = sim("35mm")
+    log = journal(UNIT)
+    node = status()["node"]["path"]
+    with ffmpeg_recorder(node, options=["-input_format", "nv12", "-video_size", "1280x720"]):
+        module.attach()
+        played = log.wait_for("plays 1280x720 NV12", ATTACH_S, MAGLENS_SERIAL="SIM-35mm")
+        assert played.fields["MAGLENS_PORT"]
+        assert played.fields["MAGLENS_STATE"] == "streaming"
+        now = status()
+        assert now["playing"].endswith("/SIM-35mm")
+        (entry,) = now["modules"]
+        assert entry["state"] == "streaming"
+        assert entry["contract"] is not None
+        module.detach()
+        log.wait_for("removed", ATTACH_S, MAGLENS_SERIAL="SIM-35mm")
+        assert status()["modules"] == []
+
+
+def test_ten_contacts_within_a_second(sim: Sim, journal: JournalOf, ffmpeg_recorder: Record) -> None:
+    module = sim("35mm")
+    log = journal(UNIT)
+    with ffmpeg_recorder(status()["node"]["path"]):
+        module.fault("bounce", count=10, value=30)
+        module.attach()
+        log.wait_for("plays", ATTACH_S, MAGLENS_SERIAL="SIM-35mm")
+        module.detach()
+        log.wait_for("removed", ATTACH_S, MAGLENS_SERIAL="SIM-35mm")
+
+
+BAD_DESCRIPTORS = {
+    "descriptor-crc": "descriptor_crc",
+    "descriptor-duplicate": "descriptor_deterministic",
+    "descriptor-version": "descriptor_version",
+}
+
+
+@pytest.mark.parametrize("fault", BAD_DESCRIPTORS)
+def test_a_broken_descriptor_is_refused_and_nobody_else_suffers(fault: str, sim: Sim, journal: JournalOf) -> None:
+    good, bad = sim("35mm"), sim("73mm")
+    log = journal(UNIT)
+    good.attach()
+    bad.fault(fault)
+    reply = bad.attach()
+    refused = log.wait_for("refused: ", ATTACH_S)
+    assert refused.fields["MAGLENS_CAUSE"] == BAD_DESCRIPTORS[fault]
+    states = {m["serial"] or m["reason"]: m["state"] for m in status()["modules"]}
+    assert states.pop("SIM-35mm") in ("ready", "standby", "streaming")
+    assert list(states.values()) == ["quarantined"]
+    bad.detach()
+    bad.clear()
+    bad.attach(reply["udc"])
+    good.detach()
+    log.wait_for("removed", ATTACH_S, MAGLENS_SERIAL="SIM-35mm")
+    bad.detach()
+    log.wait_for("removed", ATTACH_S, MAGLENS_SERIAL="SIM-73mm")
+
+
+def test_a_stranger_with_our_class_is_left_alone(sim: Sim, journal: JournalOf) -> None:
+    module = sim("35mm")
+    log = journal(UNIT)
+    module.fault("stranger")
+    module.attach()
+    log.wait_for("left alone: .*stranger", ATTACH_S)
+    assert status()["modules"] == []
+    assert module.status()["stays"][-1]["vendor_requests"] == 0, "not a word was said to it"
+    module.detach()
+
+
+def test_two_modules_with_one_identity(sim: Sim, journal: JournalOf) -> None:
+    first, second = sim("35mm"), sim("35mm:twin")
+    second.set_serial("SIM-35mm")
+    log = journal(UNIT)
+    first.attach()
+    second.attach()
+    refused = log.wait_for("the one that came second is refused", ATTACH_S)
+    ports = [m["port"] for m in status()["modules"]]
+    assert len(ports) == 2
+    assert all(port in refused.message for port in ports)
+    assert sorted(m["state"] for m in status()["modules"])[0] == "quarantined"
+    first.detach()
+    second.detach()
+    log.wait_for("removed", ATTACH_S)
+
+
+def test_a_broken_configuration_is_named_and_the_old_one_stays(journal: JournalOf) -> None:
+    before = shown("MainPID")
+    log = journal(UNIT)
+    DROPIN.write_text("# test\n[power]\nbudget = 1\n")
+    done = systemctl("reload", UNIT, check=False)
+    assert done.returncode != 0
+    log.wait_for(re.escape(f"{DROPIN}:3: unknown key power.budget"))
+    os.kill(int(before), signal.SIGHUP)
+    log.wait_for(f"the configuration is as before: {re.escape(str(DROPIN))}:3: ")
+    DROPIN.write_text("[power]\nbudget_mw = 1234\n")
+    systemctl("reload", UNIT)
+    log.wait_for("configuration read: .*99-test.toml")
+    assert shown("MainPID") == before
+    assert status()["power"]["budget_mw"] == 1234
+    DROPIN.unlink()
+    systemctl("reload", UNIT)
+
+
+def test_a_second_daemon_says_so_in_one_line() -> None:
+    done = subprocess.run(["maglensd"], capture_output=True, text=True, check=False, timeout=START_S)
+    assert done.returncode == Exit.UNAVAILABLE
+    assert "another maglensd is running" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_permission_it_says_so_in_one_line() -> None:
+    command = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "maglensd"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=START_S)
+    assert done.returncode == Exit.NO_PERMISSION
+    assert "no permission for" in done.stderr
+    assert "systemctl start" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_who_may_control() -> None:
+    """Everyone reads; nobody changes something without group, root or polkit."""
+    as_nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "maglens"]
+    done = subprocess.run([*as_nobody, "status", "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["version"]
+    done = subprocess.run([*as_nobody, "use", "auto"], capture_output=True, text=True, check=False)
+    assert done.returncode == Exit.NO_PERMISSION, done.stderr
+    assert "usermod" in done.stderr
+
+
+def test_killed_while_an_app_watches(sim: Sim, journal: JournalOf) -> None:
+    module = sim("35mm")
+    log = journal(UNIT)
+    node = status()["node"]["path"]
+    command = ["v4l2-ctl", "-d", node, "--stream-mmap", "--stream-count=100000"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as app:
+        try:
+            module.attach()
+            log.wait_for("plays", ATTACH_S, MAGLENS_SERIAL="SIM-35mm")
+            before = shown("MainPID")
+            log = journal(UNIT)
+            os.kill(int(before), signal.SIGKILL)
+            log.wait_for(f"the camera is {node}, ", START_S)
+            log.wait_for("plays", ATTACH_S, MAGLENS_SERIAL="SIM-35mm")
+            assert shown("MainPID") != before
+            assert app.poll() is None, "the app lives"
+            assert status()["node"]["path"] == node
+        finally:
+            app.terminate()
+    module.detach()
+
+
+def test_doctor_finds_a_machine_in_order() -> None:
+    done = subprocess.run(["maglens", "doctor", "--json"], capture_output=True, text=True, check=False)
+    findings = json.loads(done.stdout)
+    assert not [f for f in findings if f["verdict"] == "wrong"], findings
+    assert done.returncode == 0
