@@ -46,6 +46,7 @@ class VirtualSource:
         self._thread: threading.Thread | None = None
         self._halt = threading.Event()
         self._gone: Gone | None = None
+        self._closed = False
 
     @property
     def descriptor(self) -> Descriptor:
@@ -109,6 +110,7 @@ class VirtualSource:
         return self.camera.set(values)
 
     async def close(self) -> None:
+        self._closed = True
         await self.stop()
         await asyncio.to_thread(self.camera.close)
 
@@ -128,6 +130,8 @@ class VirtualSource:
     def _check(self) -> None:
         if self._gone is not None:
             raise self._gone
+        if self._closed:
+            raise WrongState(f"{self.identity} was closed")
 
     def _run(self, mode: Mode, sink: FrameSink, generation: int) -> None:
         """Deliver frames on a grid of deadlines; the first at once. A frame that would come too late is left out."""
