@@ -236,8 +236,8 @@ class Usb1Stream:
         """See :class:`~maglens_driver.usb.transport.StreamPipe`."""
         try:
             self._handle.releaseInterface(self._device.interface_number)
-        except (usb1.USBErrorNoDevice, usb1.USBErrorNotFound):
-            log.debug("port %s: the interface went with the device", self._device.port)
+        except usb1.USBError as error:
+            log.debug("port %s: the interface went with the device: %s", self._device.port, error)
         self._context.close()
         os.close(self._file)
 

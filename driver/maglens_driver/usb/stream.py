@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import math
 import threading
 import time
 from collections import Counter, deque
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 
 _IDLE_WAIT_S: Final = 60.0  # the thread sleeps in libusb; a wake or a completion ends that at once
 _FIRST_RESAMPLE_S: Final = 0.05  # right after the start the clock has one sample; a few more make it good
+_FIRST_SAMPLES: Final = 4
 _CLOCK_REST_S: Final = 5.0
 _EVENT_TRANSFERS: Final = 2
 _EVENT_FAILURES: Final = 8  # in a row, without one event: nothing more is expected of the endpoint
@@ -87,7 +89,7 @@ class Job:
     last_id: int = -1
     seq_base: int = 0  # frame ids restart at 0 with START; ours go on rising
     restarted: bool = False
-    resample_at: float = 0.0
+    resample_at: float = math.inf  # from the first good frame on: a reading must not hold up START
     stopping: list[Future[None]] = field(default_factory=list)
 
     @property
@@ -535,8 +537,11 @@ class StreamEngine:
         job.sink.deliver(frame)
 
     def _progress(self, job: Job) -> None:
-        job.deadline = time.monotonic() + job.stall_s
+        now = time.monotonic()
+        job.deadline = now + job.stall_s
         job.restarted = False
+        if job.resample_at == math.inf:
+            job.resample_at = now + _FIRST_RESAMPLE_S
 
     def _drop(self, job: Job, cause: str) -> None:
         self.counters[cause] += 1
@@ -547,7 +552,7 @@ class StreamEngine:
     def _resample(self, job: Job, now: float) -> None:
         fit = self._clock.fit
         young = fit is None or fit.drift == 0.0
-        job.resample_at = now + (_FIRST_RESAMPLE_S if young and self.counters["clock_samples"] < 8 else RESAMPLE_S)
+        job.resample_at = now + (_FIRST_RESAMPLE_S if young and self.counters["clock_samples"] < _FIRST_SAMPLES else RESAMPLE_S)
         self._control.submit(Requests.clock_sample).add_done_callback(self._sampled)
 
     def _sampled(self, done: Future[tuple[int, int, int]]) -> None:
