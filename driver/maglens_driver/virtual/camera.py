@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Final
 
@@ -17,11 +17,12 @@ from maglens_driver.errors import Refused
 from maglens_driver.frame import Meta
 from maglens_driver.link.descriptor import Descriptor
 from maglens_driver.mode import Mode
+from maglens_driver.virtual.canvas import Abandoned, GiveUp
 from maglens_driver.virtual.lens import LensData
 from maglens_driver.virtual.mark import Mark
 from maglens_driver.virtual.optics import Optics
 from maglens_driver.virtual.picture import Composer, Rendered
-from maglens_driver.virtual.render import Abandoned, Renderer, scaled
+from maglens_driver.virtual.render import Renderer, scaled
 
 Size = tuple[int, int]
 PREPARE_S: Final = 2.0  # a fast machine renders every size in it
@@ -40,6 +41,7 @@ class VirtualCamera:
         self._version = 0
         self._rendered: dict[Size, tuple[int, Rendered]] = {}
         self._renderer: tuple[Size, Renderer] | None = None
+        self._size: Size | None = None  # of the mode that was selected last
         self._composer: Composer | None = None
         self._rendering = threading.Lock()
         self._open = True
@@ -92,6 +94,7 @@ class VirtualCamera:
         """
         size = mode.width, mode.height
         with self._changed:
+            self._size = size
             missing = size not in self._rendered
         if missing:
             self._provide(size)
@@ -134,7 +137,7 @@ class VirtualCamera:
         with self._changed:
             self._rendered.setdefault(size, (_PROVISIONAL, picture))
 
-    def _render(self, size: Size, give_up: Callable[[], bool]) -> None:
+    def _render(self, size: Size, give_up: GiveUp) -> None:
         with self._rendering:
             with self._changed:
                 version, values = self._version, dict(self._values)
@@ -148,14 +151,14 @@ class VirtualCamera:
         return not self._open
 
     def _is_unwanted(self, size: Size) -> bool:
-        composer = self._composer
-        return not self._open or composer is None or (composer.mode.width, composer.mode.height) != size
+        return not self._open or self._size != size
 
     def _stale(self) -> bool:
         composer = self._composer
         if composer is None:
             return False
-        return self._rendered[(composer.mode.width, composer.mode.height)][0] != self._version
+        size = composer.mode.width, composer.mode.height
+        return size == self._size and self._rendered[size][0] != self._version  # else another is being selected
 
     def _keep_rendering(self) -> None:
         while True:

@@ -7,33 +7,51 @@ x runs to the right and y up, 0 at the optical axis; 0.1 is 10 cm at a distance 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 SUPERSAMPLE: Final = 2
 Color = tuple[int, int, int]
 Point = tuple[float, float]
-Pixels = npt.NDArray[np.uint8]
+GiveUp = Callable[[], bool]
+
+
+class Abandoned(Exception):
+    """The picture is not wanted any more."""
+
+
+def never() -> bool:
+    """Nobody gives up."""
+    return False
 
 
 class Canvas:
     """A layer ``width`` x ``height`` pixels at ``scale`` pixels per unit, its centre at ``centre``, empty at first.
 
     The four bands are red, green, blue and coverage, with colour premultiplied. Pillow's CMYK mode serves as their
-    container because it filters its bands independently.
+    container because it filters its bands independently. Every stroke raises :class:`Abandoned` once ``give_up()``.
     """
 
-    def __init__(self, width: int, height: int, scale: float, centre: Point = (0.0, 0.0)) -> None:
+    def __init__(
+        self, width: int, height: int, scale: float, centre: Point = (0.0, 0.0), give_up: GiveUp = never
+    ) -> None:
         self.size = width, height
         self._scale = scale * SUPERSAMPLE
         self._x = width * SUPERSAMPLE / 2 - centre[0] * self._scale
         self._y = height * SUPERSAMPLE / 2 + centre[1] * self._scale
         self._image = Image.new("CMYK", (width * SUPERSAMPLE, height * SUPERSAMPLE))
-        self._draw = ImageDraw.Draw(self._image)
+        self._pen = ImageDraw.Draw(self._image)
+        self._give_up = give_up
+
+    @property
+    def _draw(self) -> ImageDraw.ImageDraw:
+        """The pen for one stroke. Pillow keeps Python's lock while it draws, so whoever waits is heard in between."""
+        if self._give_up():
+            raise Abandoned
+        return self._pen
 
     def _at(self, point: Point) -> Point:
         return self._x + point[0] * self._scale, self._y - point[1] * self._scale

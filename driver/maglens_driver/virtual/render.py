@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
-from maglens_driver.virtual.canvas import Canvas
+from maglens_driver.virtual.canvas import Abandoned, Canvas, GiveUp
 from maglens_driver.virtual.optics import Optics
 from maglens_driver.virtual.picture import Rendered, Sprite
 from maglens_driver.virtual.scene import DRIFTERS, LAYERS, Drifter
@@ -76,10 +75,6 @@ def _halved(cover: Bytes) -> npt.NDArray[np.int16]:
     return np.repeat(_share(np.asarray(Image.fromarray(cover).reduce(2)))[:, :, None], 2, axis=2)
 
 
-class Abandoned(Exception):
-    """The picture is not wanted any more."""
-
-
 class Renderer:
     """Renders for one size. Drawings and blurs are kept, so that a change of exposure costs only its own work.
 
@@ -93,7 +88,7 @@ class Renderer:
         self._sharp: list[Image.Image] = []
         self._soft: dict[int, tuple[float, Image.Image]] = {}
 
-    def render(self, optics: Optics, give_up: Callable[[], bool]) -> Rendered:
+    def render(self, optics: Optics, give_up: GiveUp) -> Rendered:
         """The picture at these settings. :class:`Abandoned` soon after ``give_up()`` has become true."""
         width = self._size[0]
         scale = width * optics.focal_mm / optics.sensor_mm
@@ -108,7 +103,7 @@ class Renderer:
             if give_up():
                 raise Abandoned
             if index == len(self._sharp):
-                self._sharp.append(self._drawn(index, scale))
+                self._sharp.append(self._drawn(index, scale, give_up))
             layer = self._layer(index, self._blur(LAYERS[index].distance_m, optics))
             red, green, blue, cover = layer.split()
             color = Image.merge("RGB", (red, green, blue))
@@ -131,8 +126,8 @@ class Renderer:
         blur = min(optics.blur_pixels(distance_m, self._size[0]), self._size[1] * _MAX_BLUR * 4)
         return round(blur / _BLUR_STEP) * _BLUR_STEP
 
-    def _drawn(self, index: int, scale: float) -> Image.Image:
-        canvas = Canvas(*self._size, scale)
+    def _drawn(self, index: int, scale: float, give_up: GiveUp) -> Image.Image:
+        canvas = Canvas(*self._size, scale, give_up=give_up)
         LAYERS[index].draw(canvas)
         return canvas.finish()
 
