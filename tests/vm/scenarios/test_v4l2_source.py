@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from fractions import Fraction
@@ -45,6 +46,7 @@ class VividRig:
 @pytest.fixture
 def rig(vivid: Path) -> Iterator[VividRig]:
     yield VividRig(vivid)
+    gc.collect()  # frames that a test kept map the device's memory, and the module cannot go before them
 
 
 class TestVivid(SourceConformance):

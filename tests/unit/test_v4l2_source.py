@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The V4L2 source without a device: what is missing is said, modes are chosen, buffers are lent once."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from maglens_driver.errors import MissingDependency
+from maglens_driver.mode import MJPG, NV12, YUYV, make_mode
+from maglens_driver.v4l2 import binding, buffers
+from maglens_driver.v4l2.buffers import BufferSet
+from maglens_driver.v4l2.identity import usb_device
+from maglens_driver.v4l2.modes import nearest_mode
+from maglens_driver.v4l2.source import V4L2Source
+
+ROOT = Path(__file__).parents[2]
+RATE = Fraction(1, 30)
+
+
+def test_without_linuxpy_the_hint_is_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "linuxpy.video", None)
+    binding.linuxpy.cache_clear()
+    try:
+        with pytest.raises(MissingDependency) as caught:
+            asyncio.run(V4L2Source.open("/dev/video0"))
+        assert "pip install" in caught.value.hint
+    finally:
+        binding.linuxpy.cache_clear()
+
+
+def test_linuxpy_is_imported_in_one_place_only() -> None:
+    """It is GPL-3.0-or-later: what does without it must not touch it."""
+    importing = re.compile(r"^\s*(import|from) linuxpy", re.M)
+    found = [
+        path.relative_to(ROOT).as_posix()
+        for top in ("driver", "v4l2_bridge", "daemon")
+        for path in (ROOT / top).rglob("*.py")
+        if importing.search(path.read_text())
+    ]
+    assert found == ["driver/maglens_driver/v4l2/binding.py"]
+
+
+def test_the_nearest_mode_has_the_format_before_the_size_before_the_rate() -> None:
+    modes = [
+        make_mode(YUYV, 1280, 720, RATE),
+        make_mode(NV12, 640, 480, RATE),
+        make_mode(NV12, 1280, 720, Fraction(1, 10)),
+        make_mode(NV12, 1280, 720, Fraction(1, 25)),
+    ]
+    assert nearest_mode(modes, make_mode(NV12, 1280, 720, RATE)) == modes[3]
+    assert nearest_mode(modes, make_mode(NV12, 700, 480, RATE)) == modes[1]
+    assert nearest_mode(modes, make_mode(MJPG, 1280, 720, RATE)) == modes[0]
+
+
+def test_a_device_that_is_none_of_usbs_has_no_usb_folder() -> None:
+    assert usb_device("/dev/video-none") is None
+
+
+@dataclass
+class FakeV4L2:
+    """The few calls of linuxpy that buffers need; ``gone`` makes them fail as after an unplug."""
+
+    queued: list[int] = field(default_factory=list)
+    gone: bool = False
+    BufferType = SimpleNamespace(VIDEO_CAPTURE=1)
+    Memory = SimpleNamespace(MMAP=1)
+
+    def request_buffers(self, fd: int, kind: int, memory: int, count: int) -> Any:
+        return SimpleNamespace(count=count)
+
+    def query_buffer(self, fd: int, kind: int, memory: int, index: int) -> Any:
+        return SimpleNamespace(length=64, m=SimpleNamespace(offset=index))
+
+    def mem_map(self, fd: int, length: int, offset: int) -> bytearray:
+        return bytearray([offset]) * length
+
+    def enqueue_buffer(self, fd: int, kind: int, memory: int, size: int, index: int) -> None:
+        if self.gone:
+            raise OSError(19, "gone")
+        self.queued.append(index)
+
+    def dequeue_buffer(self, fd: int, kind: int, memory: int) -> Any:
+        return SimpleNamespace(index=self.queued.pop(0))
+
+    def stream_on(self, fd: int, kind: int) -> None:
+        pass
+
+    def stream_off(self, fd: int, kind: int) -> None:
+        if self.gone:
+            raise OSError(19, "gone")
+
+    def free_buffers(self, fd: int, kind: int, memory: int) -> None:
+        raise OSError(16, "leases are out")
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeV4L2:
+    made = FakeV4L2()
+    monkeypatch.setattr(buffers, "linuxpy", lambda: made)
+    return made
+
+
+def test_a_buffer_is_the_drivers_again_after_one_release(fake: FakeV4L2) -> None:
+    owner = BufferSet(3)
+    assert fake.queued == list(range(buffers.COUNT))
+    _, lease = owner.take()
+    assert 0 not in fake.queued
+    lease.release()
+    lease.release()
+    assert fake.queued.count(0) == 1
+
+
+def test_a_lease_outlives_the_stream(fake: FakeV4L2) -> None:
+    owner = BufferSet(3)
+    owner.take()[1].release()
+    _, lease = owner.take()
+    queued = list(fake.queued)
+    owner.end()
+    owner.end()
+    assert lease.view[0] == 1
+    lease.release()
+    assert fake.queued == queued  # nobody queues for a stream that has ended
+
+
+def test_after_an_unplug_releasing_and_ending_are_quiet(fake: FakeV4L2) -> None:
+    owner = BufferSet(3)
+    _, lease = owner.take()
+    fake.gone = True
+    lease.release()
+    owner.end()
