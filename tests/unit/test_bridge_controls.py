@@ -341,6 +341,28 @@ def test_a_flood_of_writes_is_thinned_to_the_latest(tmp_path: Path) -> None:
     play(tmp_path, act)
 
 
+def test_a_module_that_leaves_during_a_write_leaves_nothing_behind(tmp_path: Path) -> None:
+    async def act(stage: Stage) -> None:
+        asked, gate = asyncio.Event(), asyncio.Event()
+
+        async def slow(values: Mapping[int, int]) -> Mapping[int, int]:
+            asked.set()
+            await gate.wait()
+            return dict(values)
+
+        await stage.controls.attach("maker/slow/1", INFOS, stage.module.values, slow)
+        writing = asyncio.create_task(stage.controls.write(EXPOSURE.id, 20, Origin.APP))
+        await asked.wait()
+        stage.controls.detach()
+        gate.set()
+        await writing
+        assert stage.controls.values == {}
+        assert stage.store.get("maker/slow/1") == {}
+        assert stage.store.get("") == {}
+
+    play(tmp_path, act)
+
+
 def test_values_survive_a_restart(tmp_path: Path) -> None:
     async def first(stage: Stage) -> None:
         await stage.controls.write(EXPOSURE.id, 20, Origin.APP)

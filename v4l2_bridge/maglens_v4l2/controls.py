@@ -70,6 +70,8 @@ class Controls:
             self._set_source = set_source
             self._asked.clear()
             await self._restore()
+            if self._set_source is not set_source:
+                return  # it left meanwhile
             for control in gone.keys() - self._infos.keys():
                 self._push(control, ControlChange(active=False))
             for info in infos:
@@ -200,18 +202,19 @@ class Controls:
         if info.flags & (ControlFlag.READ_ONLY | ControlFlag.INACTIVE) and origin is not Origin.AUTO:
             raise Refused("control", f"{info.name} cannot be set now")
         value = info.clamp(value)
+        set_source = self._set_source
         if origin is Origin.AUTO:
             written = {control: value}
         elif origin is Origin.RESTORE:
             if is_driven(control, self._values):
                 return self._values.get(control, value)
-            written = dict(await self._set_source({control: value}))
+            written = dict(await set_source({control: value}))
         else:
             switches = switches_to_end(control, self._values)
             wanted = switches if origin is Origin.MODULE else switches | {control: value}
-            written = {control: value} | (dict(await self._set_source(wanted)) if wanted else {})
-        if info.type is ControlType.BUTTON:
-            return value
+            written = {control: value} | (dict(await set_source(wanted)) if wanted else {})
+        if info.type is ControlType.BUTTON or self._set_source is not set_source:
+            return written[control]
         for changed, now in written.items():
             self._values[changed] = now
             if origin in (Origin.APP, Origin.MODULE):
