@@ -43,6 +43,7 @@ LINGER_S: Final = 0.5  # an app that only reconfigures stops and starts within t
 STANDBY_AFTER_S: Final = 10.0  # a module that nobody has watched for so long is told to rest
 SHUTDOWN_S: Final = 5.0
 NODE_SETTLE_S: Final = 2.0
+CONTROLS_AFTER_S: Final = 0.2  # a slow module answers for its controls only once its first frames are on their way
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,6 +457,7 @@ class Manager:
         controls, session = self.controls, playing.session
         if controls is None:
             return
+        await asyncio.sleep(CONTROLS_AFTER_S)
         try:
             source = session.playable()
             values = await source.get()

@@ -45,7 +45,7 @@ CONFIGURE_S: Final = 2.0
 START_S: Final = 3.0
 STOP_S: Final = 3.0
 CLOSE_S: Final = 3.0
-GONE_GRACE_S: Final = 2.0  # between a source's Gone and the port's removal
+GONE_GRACE_S: Final = 5.0  # between a source's Gone and the port's removal
 
 
 class SessionState(enum.Enum):

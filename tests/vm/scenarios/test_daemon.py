@@ -93,7 +93,7 @@ def test_udev_starts_it(sim: Sim, journal: JournalOf) -> None:
     log.wait_for("the camera is /dev/video", START_S)
     assert systemctl("is-active", UNIT).stdout.strip() == "active"
     module.detach()
-    log.wait_for("removed", ATTACH_S, MAGLENS_SERIAL="SIM-35mm")
+    log.wait_for("removed", ATTACH_S)
     systemctl("stop", UNIT)
     again = journal(UNIT)  # a unit that udev started only the first time is a known trap
     module.attach()
