@@ -14,6 +14,7 @@ from typing import Final
 
 WINDOW: Final = 32  # samples kept; with one per RESAMPLE_S they span half a minute
 RESAMPLE_S: Final = 1.0
+FIRST_RESAMPLE_S: Final = 0.05  # right after the start the clock has one sample; a few more make it good
 _GOOD_FACTOR: Final = 1.5  # samples with up to this many shortest round trips take part in the fit
 _GOOD_SLACK_NS: Final = 20_000
 _BASELINE: Final = 2_000  # drift is fitted once the samples span this many times the shortest round trip

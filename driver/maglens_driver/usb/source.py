@@ -22,10 +22,11 @@ from maglens_driver.usb.checks import Expected
 from maglens_driver.usb.clock import ClockSample, ModuleClock
 from maglens_driver.usb.control import ModuleControl
 from maglens_driver.usb.device import UsbDevice
+from maglens_driver.usb.job import Job
 from maglens_driver.usb.libusb import LibusbTransport
 from maglens_driver.usb.plan import Plan, plan
 from maglens_driver.usb.requests import Requests
-from maglens_driver.usb.stream import Job, StreamEngine
+from maglens_driver.usb.stream import StreamEngine
 from maglens_driver.usb.transport import Transport
 
 log = logging.getLogger(__name__)

@@ -15,37 +15,30 @@ from __future__ import annotations
 
 import enum
 import logging
-import math
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Final
 
 from maglens_driver.errors import BadModule, Deadline, Gone, MaglensError
-from maglens_driver.frame import Frame
 from maglens_driver.link import limits, wire
-from maglens_driver.mode import Mode
-from maglens_driver.source import FrameSink
 from maglens_driver.usb import checks
-from maglens_driver.usb.clock import RESAMPLE_S, ClockSample, ModuleClock
+from maglens_driver.usb.clock import FIRST_RESAMPLE_S, RESAMPLE_S, ClockSample, ModuleClock
 from maglens_driver.usb.control import ModuleControl
 from maglens_driver.usb.device import UsbDevice
-from maglens_driver.usb.plan import Plan
+from maglens_driver.usb.job import Job
+from maglens_driver.usb.listener import EventListener
 from maglens_driver.usb.requests import Requests
 from maglens_driver.usb.slots import Ring, Role, Slot, Step
-from maglens_driver.usb.transport import Outcome, StreamPipe, Transfer, Transport
+from maglens_driver.usb.transport import Outcome, StreamPipe, Transport
 
 log = logging.getLogger(__name__)
 
 _IDLE_WAIT_S: Final = 60.0  # the thread sleeps in libusb; a wake or a completion ends that at once
-_FIRST_RESAMPLE_S: Final = 0.05  # right after the start the clock has one sample; a few more make it good
 _FIRST_SAMPLES: Final = 4
 _CLOCK_REST_S: Final = 5.0
-_EVENT_TRANSFERS: Final = 2
-_EVENT_FAILURES: Final = 8  # in a row, without one event: nothing more is expected of the endpoint
 
 
 class Phase(enum.Enum):
@@ -73,29 +66,6 @@ ALLOWED: Final = frozenset(
         (Phase.MENDING, Phase.IDLE),
     )
 )
-
-
-@dataclass(slots=True)
-class Job:
-    """One stream, from start to stop."""
-
-    sink: FrameSink
-    generation: int
-    mode: Mode
-    expected: checks.Expected
-    plan: Plan
-    epoch: int
-    deadline: float
-    last_id: int = -1
-    seq_base: int = 0  # frame ids restart at 0 with START; ours go on rising
-    restarted: bool = False
-    resample_at: float = math.inf  # from the first good frame on: a reading must not hold up START
-    stopping: list[Future[None]] = field(default_factory=list)
-
-    @property
-    def stall_s(self) -> float:
-        """Without a good frame for so long, the stream has stalled."""
-        return max(limits.STALL_INTERVALS * float(self.mode.interval), limits.STALL_MIN_S)
 
 
 class StreamEngine:
@@ -132,11 +102,7 @@ class StreamEngine:
         self._lost = False
         self._epoch = 0
         self._drain_deadline = 0.0
-        self._event_buffers: list[tuple[Transfer, memoryview]] = []
-        self._event_done: deque[tuple[int, Outcome, int]] = deque()
-        self._events_queued = 0
-        self._event_failures = 0
-        self._event_seq = -1
+        self._listener = EventListener(device, self.counters, on_event=self._event, on_gone=on_gone)
         self._thread = threading.Thread(target=self._main, name=f"stream-{device.port}", daemon=True)
 
     # --- any thread -------------------------------------------------------------------------------------------
@@ -204,7 +170,7 @@ class StreamEngine:
     def _main(self) -> None:
         try:
             self._pipe = self._transport.open_stream()
-            self._listen()
+            self._listener.listen(self._pipe)
         except MaglensError as error:
             self._shut()
             self._opened.set_exception(error)
@@ -220,11 +186,11 @@ class StreamEngine:
     def _loop(self, pipe: StreamPipe) -> None:
         while True:
             self._obey()
-            if self._closed and not self._phase.is_active and self._events_queued == 0:
+            if self._closed and not self._phase.is_active and self._listener.queued == 0:
                 return
             pipe.run(max(0.0, self._next_deadline() - time.monotonic()))
             self._take_frames()
-            self._take_events()
+            self._listener.take()
             self._check_deadlines(time.monotonic())
 
     def _obey(self) -> None:
@@ -247,19 +213,17 @@ class StreamEngine:
         """Give everything back; commands that come from now on are refused."""
         pipe = self._pipe
         self._closed = True
-        for transfer, _ in self._event_buffers:
-            transfer.cancel()
+        self._listener.cancel()
         until = time.monotonic() + limits.FLUSH_S
-        while pipe is not None and self._events_queued and (left := until - time.monotonic()) > 0:
+        while pipe is not None and self._listener.queued and (left := until - time.monotonic()) > 0:
             pipe.run(left)
-            self._take_events()
+            self._listener.take()
         with self._lock:
             self._ended = True
             self._pipe = None
         self._obey()
-        if pipe is not None and self._events_queued == 0 and (self._ring is None or self._ring.queued == 0):
-            for transfer, _ in self._event_buffers:
-                transfer.close()
+        if pipe is not None and self._listener.queued == 0 and (self._ring is None or self._ring.queued == 0):
+            self._listener.close()
             if self._ring is not None:
                 self._ring.close()
             pipe.close()
@@ -324,8 +288,7 @@ class StreamEngine:
         self._closed = True
         if self._phase is Phase.STREAMING:
             self._drain(self._finish)
-        for transfer, _ in self._event_buffers:
-            transfer.cancel()
+        self._listener.cancel()
 
     def _finish(self) -> None:
         """The stream has ended: by stop, or lost for ``_why``."""
@@ -471,7 +434,7 @@ class StreamEngine:
     def _take(self, job: Job, step: Step, nbytes: int) -> None:
         slot = step.slot
         try:
-            self._receive(job, step, nbytes)
+            self.counters["missed"] += job.receive(step, nbytes)
         except BadModule as error:
             if error.cause in checks.OUT_OF_STEP:
                 log.info("port %s: %s", self._device.port, error)
@@ -481,67 +444,20 @@ class StreamEngine:
         if step.role is Role.TRAILER:
             self._end(job, slot)
 
-    def _receive(self, job: Job, step: Step, nbytes: int) -> None:
-        """One transfer of the right place; raises ``BadModule`` with the cause."""
-        slot = step.slot
-        if step.role is Role.LEADER:
-            slot.leader = checks.check_leader(slot.leader_view[:nbytes], job.expected, job.epoch, job.last_id)
-            if slot.leader.frame_id > job.last_id + 1:
-                self.counters["missed"] += slot.leader.frame_id - job.last_id - 1
-            job.last_id = slot.leader.frame_id
-        elif step.role is Role.TRAILER:
-            trailer = checks.check_trailer(slot.trailer_view[:nbytes], slot.leader, slot.received)
-            if not slot.cause:
-                checks.check_payload(self._payload(slot), trailer)
-        else:
-            slot.received += nbytes
-            if step.role is not Role.PART:
-                checks.check_length(slot.leader, job.expected, slot.received)
-            elif nbytes != step.length:
-                raise BadModule("payload_short", f"payload of {slot.received} bytes ends early")
-            if step.role is Role.TAIL and slot.lease is not None:
-                slot.lease.view[slot.received - nbytes : slot.received] = slot.tail_view[:nbytes]
-
-    def _payload(self, slot: Slot) -> memoryview:
-        """Where a payload lies: in the sink's buffer, or in ours while it is of varying length."""
-        return (slot.lease.view if slot.lease is not None else slot.whole_view)[: slot.received]
-
     def _end(self, job: Job, slot: Slot) -> None:
         """A whole frame is in: deliver or drop it."""
-        if not job.plan.fixed and not slot.cause:
-            slot.lease = job.sink.lease(slot.received)
-            if slot.lease is None:
-                slot.cause = "no_buffer"
-            else:
-                slot.lease.view[: slot.received] = slot.whole_view[: slot.received]
-        leader, lease = slot.leader, slot.lease
-        if slot.cause or leader is None or lease is None:
+        frame = job.finish(slot, self._clock)
+        if frame is None:
             if slot.cause == "no_buffer":
-                self._progress(job)
+                job.progress()
             self._drop(job, slot.cause)
             slot.clear()
             return
-        self._progress(job)
+        job.progress()
         self.counters["frames"] += 1
-        frame = Frame(
-            lease,
-            slot.received,
-            job.mode,
-            job.seq_base + leader.frame_id,
-            self._clock.to_host(leader.time_ns),
-            job.generation,
-            checks.meta(leader),
-        )
         slot.lease = None  # it goes with the frame
         slot.clear()
         job.sink.deliver(frame)
-
-    def _progress(self, job: Job) -> None:
-        now = time.monotonic()
-        job.deadline = now + job.stall_s
-        job.restarted = False
-        if job.resample_at == math.inf:
-            job.resample_at = now + _FIRST_RESAMPLE_S
 
     def _drop(self, job: Job, cause: str) -> None:
         self.counters[cause] += 1
@@ -552,7 +468,8 @@ class StreamEngine:
     def _resample(self, job: Job, now: float) -> None:
         fit = self._clock.fit
         young = fit is None or fit.drift == 0.0
-        job.resample_at = now + (_FIRST_RESAMPLE_S if young and self.counters["clock_samples"] < _FIRST_SAMPLES else RESAMPLE_S)
+        eager = young and self.counters["clock_samples"] < _FIRST_SAMPLES
+        job.resample_at = now + (FIRST_RESAMPLE_S if eager else RESAMPLE_S)
         self._control.submit(Requests.clock_sample).add_done_callback(self._sampled)
 
     def _sampled(self, done: Future[tuple[int, int, int]]) -> None:
@@ -577,51 +494,7 @@ class StreamEngine:
 
     # --- events -----------------------------------------------------------------------------------------------
 
-    def _listen(self) -> None:
-        """Queue the event transfers; they stay queued until close."""
-        assert self._pipe is not None
-        for index in range(_EVENT_TRANSFERS):
-            transfer = self._pipe.interrupt_transfer(self._device.interrupt.address, self._event_callback(index))
-            view = memoryview(bytearray(self._device.interrupt.max_packet))
-            self._event_buffers.append((transfer, view))
-            transfer.submit(view)
-            self._events_queued += 1
-
-    def _event_callback(self, index: int) -> Callable[[Outcome, int], None]:
-        return lambda outcome, nbytes: self._event_done.append((index, outcome, nbytes))
-
-    def _take_events(self) -> None:
-        while self._event_done:
-            index, outcome, nbytes = self._event_done.popleft()
-            self._events_queued -= 1
-            transfer, view = self._event_buffers[index]
-            if outcome is Outcome.COMPLETED:
-                self._event_failures = 0
-                self._take_event(bytes(view[:nbytes]))
-            elif outcome is Outcome.GONE:
-                self._on_gone(Gone(f"the module at port {self._device.port} was unplugged"))
-                continue
-            elif not self._closed:
-                self._event_failures += 1
-                self.counters["event_bus"] += 1
-            if self._closed or self._event_failures >= _EVENT_FAILURES:
-                continue
-            try:
-                transfer.submit(view)
-                self._events_queued += 1
-            except MaglensError as why:
-                self._on_gone(why)
-
-    def _take_event(self, raw: bytes) -> None:
-        try:
-            event = wire.open_event(raw)
-        except BadModule as error:
-            self.counters[error.cause] += 1
-            log.info("port %s: %s", self._device.port, error)
-            return
-        if self._event_seq >= 0:
-            self.counters["events_lost"] += (event.seq - self._event_seq - 1) & 0xFFFFFFFF
-        self._event_seq = event.seq
+    def _event(self, event: wire.Event) -> None:
         job = self._job
         if event.kind == wire.EventKind.CONTROL and job is not None and not job.stopping:
             job.sink.control(job.generation, event.id, event.value)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Job: one stream, from start to stop, and how its frames are judged. Lives in the stream engine's thread."""
+
+from __future__ import annotations
+
+import math
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from maglens_driver.errors import BadModule
+from maglens_driver.frame import Frame
+from maglens_driver.link import limits
+from maglens_driver.mode import Mode
+from maglens_driver.source import FrameSink
+from maglens_driver.usb import checks
+from maglens_driver.usb.clock import FIRST_RESAMPLE_S, ModuleClock
+from maglens_driver.usb.plan import Plan
+from maglens_driver.usb.slots import Role, Slot, Step
+
+
+@dataclass(slots=True)
+class Job:
+    """One stream, from start to stop."""
+
+    sink: FrameSink
+    generation: int
+    mode: Mode
+    expected: checks.Expected
+    plan: Plan
+    epoch: int
+    deadline: float
+    last_id: int = -1
+    seq_base: int = 0  # frame ids restart at 0 with START; ours go on rising
+    restarted: bool = False
+    resample_at: float = math.inf  # from the first good frame on: a reading must not hold up START
+    stopping: list[Future[None]] = field(default_factory=list)  # who waits for the end
+
+    @property
+    def stall_s(self) -> float:
+        """Without a good frame for so long, the stream has stalled."""
+        return max(limits.STALL_INTERVALS * float(self.mode.interval), limits.STALL_MIN_S)
+
+    def progress(self) -> None:
+        """The stream is well: a frame came whole."""
+        now = time.monotonic()
+        self.deadline = now + self.stall_s
+        self.restarted = False
+        if self.resample_at == math.inf:
+            self.resample_at = now + FIRST_RESAMPLE_S
+
+    def receive(self, step: Step, nbytes: int) -> int:
+        """Judge one transfer; raises ``BadModule`` with the cause. How many frames the module left out before it."""
+        slot, missed = step.slot, 0
+        if step.role is Role.LEADER:
+            slot.leader = checks.check_leader(slot.leader_view[:nbytes], self.expected, self.epoch, self.last_id)
+            missed = slot.leader.frame_id - self.last_id - 1
+            self.last_id = slot.leader.frame_id
+        elif step.role is Role.TRAILER:
+            trailer = checks.check_trailer(slot.trailer_view[:nbytes], slot.leader, slot.received)
+            if not slot.cause:
+                checks.check_payload(_payload(slot), trailer)
+        else:
+            slot.received += nbytes
+            if step.role is not Role.PART:
+                checks.check_length(slot.leader, self.expected, slot.received)
+            elif nbytes != step.length:
+                raise BadModule("payload_short", f"payload of {slot.received} bytes ends early")
+            if step.role is Role.TAIL and slot.lease is not None:
+                slot.lease.view[slot.received - nbytes : slot.received] = slot.tail_view[:nbytes]
+        return missed
+
+    def finish(self, slot: Slot, clock: ModuleClock) -> Frame | None:
+        """The frame that has come whole, to be delivered with the slot's lease; or None, and the slot has a cause."""
+        if slot.cause or slot.leader is None:
+            return None
+        if not self.plan.fixed:
+            slot.lease = self.sink.lease(slot.received)
+            if slot.lease is not None:
+                slot.lease.view[: slot.received] = slot.whole_view[: slot.received]
+        if slot.lease is None:
+            slot.cause = "no_buffer"
+            return None
+        return Frame(
+            slot.lease,
+            slot.received,
+            self.mode,
+            self.seq_base + slot.leader.frame_id,
+            clock.to_host(slot.leader.time_ns),
+            self.generation,
+            checks.meta(slot.leader),
+        )
+
+
+def _payload(slot: Slot) -> memoryview:
+    """Where a payload lies: in the sink's buffer, or in ours while it is of varying length."""
+    return (slot.lease.view if slot.lease is not None else slot.whole_view)[: slot.received]
