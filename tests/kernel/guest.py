@@ -77,6 +77,8 @@ def boot(uml: Uml, debian: Path, run: Path, script: str, limit_s: float) -> Boot
         "con=null",
         "ssl=null",
         "quiet",
+        # Or each removal of a device waits for several ticks.
+        "rcupdate.rcu_expedited=1",
     ]
     console = out / "console"
     with console.open("wb") as handle:

@@ -49,8 +49,10 @@ def build(tree: Path) -> tuple[str, bool, str]:
     shutil.rmtree(where, ignore_errors=True)
     shutil.copytree(DRIVER, where)
     try:
+        # A mount namespace of its own: objtool of 7.x wants /proc.
+        script = 'mount -t proc proc "$1/proc" && exec chroot "$1" make -C /tmp/maglens "KDIR=$2"'
         done = subprocess.run(
-            ["chroot", str(tree), "make", "-C", "/tmp/maglens", f"KDIR=/usr/src/linux-headers-{releases[-1]}"],
+            ["unshare", "--mount", "sh", "-c", script, "sh", str(tree), f"/usr/src/linux-headers-{releases[-1]}"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -58,9 +58,9 @@ uint64_t near(uint64_t n)
 	uint8_t b = byte();
 
 	switch (b & 15) {
-	case 0 ... 8:
+	case 0 ... 7:
 		return n;
-	case 9:
+	case 8 ... 9:
 		return n + 1;
 	case 10:
 		return n - 1;
@@ -98,7 +98,7 @@ void disturb(void *p, size_t size)
 {
 	unsigned int n = byte();
 
-	for (n = n < 128 ? 0 : n & 3; n; n--) {
+	for (n = n < DISTURBED ? 0 : n & 3; n; n--) {
 		size_t at = (byte() | byte() << 8) % (size / 4) * 4;
 		uint32_t v;
 
@@ -189,9 +189,9 @@ static void do_create(void)
 /* The camera's state as far as the input has asked for it, so that most values fit. */
 static unsigned int camera(void)
 {
-	unsigned int i = byte() % CAMERAS;
+	unsigned int i = byte() < OTHER_CAMERA ? 0 : 1;
 
-	if (byte() & 1) {
+	if (byte() & 3) {
 		memset(&run.state[i], 0, sizeof(run.state[i]));
 		call(run.camera[i], MAGLENS_IOC_STATE, &run.state[i]);
 	}
@@ -353,17 +353,18 @@ static void do_close(void)
 	*fd = -1;
 }
 
+/* Rarely, since it costs as much as hundreds of calls. */
 static void do_nap(void)
 {
-	if (run.naps++ < MAX_NAPS)
+	if (byte() < NAP_CHANCE && run.naps++ < MAX_NAPS)
 		usleep(NAP_US);
 }
 
 /* ---- a run ---- */
 
 static void (*const calls[])(void) = {
-	do_create, do_submit, do_submit, do_submit, do_placeholder, do_state, do_adopt,	  do_push,
-	do_push,   do_input,  do_format, do_read,   do_poll,	    do_map,   do_unmap,	  do_raw,
+	do_poll,   do_submit, do_submit, do_submit, do_placeholder, do_state, do_adopt,	  do_push,
+	do_push,   do_input,  do_format, do_read,   do_create,	    do_map,   do_unmap,	  do_raw,
 	do_close,  do_nap,    do_open,	 do_open,   do_fmt,	    do_enum,  do_parm,	  do_buffers,
 	do_buffer, do_buffer, do_buffer, do_stream, do_export,	    do_event, do_control, do_control,
 };
@@ -404,7 +405,7 @@ static void prologue(void)
 {
 	static const uint8_t plain[64];
 	const uint8_t *at = run.at, *end = run.end;
-	unsigned int depth = byte() & 3;
+	unsigned int depth = byte() & 7;
 
 	at = run.at;
 	run.at = plain;

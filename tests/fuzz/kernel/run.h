@@ -15,8 +15,11 @@
 #define MAPPINGS 8
 #define SCRATCH (64 << 10)
 #define MAX_CALLS 96
-#define MAX_NAPS 2
+#define MAX_NAPS 1
+#define NAP_CHANCE 32 /* of 256 */
 #define NAP_US 40000 /* over two intervals of the formats below: the filler acts */
+#define DISTURBED 192 /* of 256: from here on a struct is disturbed */
+#define OTHER_CAMERA 224
 #define N_FORMATS 4
 #define N_MENU 4
 #define N_CONTROLS 8
