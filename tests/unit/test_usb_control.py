@@ -16,6 +16,7 @@ from tests.unit.usb_rig import DESCRIPTOR, FakeRig
 
 from maglens_driver.control import Cid
 from maglens_driver.errors import BadModule, Deadline, Gone, MaglensError, Refused, WrongState
+from maglens_driver.gadget.power import SinkContract
 from maglens_driver.link import limits, wire
 from maglens_driver.link.pd import FixedPdo, PdMessage, PdType, Rdo, source_capabilities
 from maglens_driver.link.wire import Op, Status
@@ -58,7 +59,7 @@ class TestAnswers:
     def test_identify(self) -> None:
         async def body(control: ModuleControl) -> None:
             info = await control.info()
-            assert info.boot_id == rig.module.boot_id and info.state == wire.ModuleState.IDLE
+            assert info.boot_id == rig.module.responder.boot_id and info.state == wire.ModuleState.IDLE
             assert await control.descriptor() == DESCRIPTOR
             assert rig.module.requests == [Op.INFO, Op.DESCRIPTOR]
 
@@ -100,13 +101,16 @@ class TestAnswers:
 
     def test_power(self) -> None:
         async def body(control: ModuleControl) -> None:
-            offers = source_capabilities([FixedPdo(5000, 900)], 0)
-            await control.power_send(offers)
-            assert rig.module.received == [offers]
             assert await control.power_receive() is None
-            request = PdMessage(PdType.REQUEST, 0, (Rdo(1, 500, 100).pack(),))
-            rig.module.to_send.append(request)
-            assert await control.power_receive() == request
+            await control.power_send(source_capabilities([FixedPdo(5000, 900)], 0))
+            request = await control.power_receive()
+            assert request is not None and request.type is PdType.REQUEST
+            assert Rdo.unpack(request.objects[0]).operating_ma == 100
+            await control.power_send(PdMessage(PdType.ACCEPT, 1))
+            await control.power_send(PdMessage(PdType.PS_RDY, 2))
+            assert rig.module.sink.allowed_mw == 500
+            with pytest.raises(WrongState):
+                await control.power_send(PdMessage(PdType.ACCEPT, 3))
 
         rig = FakeRig()
         run(rig, body)
@@ -118,7 +122,7 @@ class TestAnswers:
             with pytest.raises(Refused) as error:
                 await control.configure(wire.Configure(99, 0, 0, 0, 0, 1, 1))
             assert error.value.status == "INVALID"
-            rig.module.has_contract = False
+            rig.module.sink.contract = SinkContract(5000, 50)
             with pytest.raises(Refused) as error:
                 await control.configure(wire.Configure(0, 0, 0, 0, 0, 1, 1))
             assert error.value.status == "NO_CONTRACT" and "budget" in error.value.hint
@@ -128,7 +132,7 @@ class TestAnswers:
 
     def test_a_longer_body_of_a_newer_minor_version_is_read(self) -> None:
         async def body(control: ModuleControl) -> None:
-            assert (await control.info()).boot_id == rig.module.boot_id
+            assert (await control.info()).boot_id == rig.module.responder.boot_id
 
         rig = FakeRig(reply=only(Op.INFO, lambda raw: rebuilt(raw, lambda b: b + bytes(40))))
         run(rig, body)

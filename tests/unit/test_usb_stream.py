@@ -457,7 +457,10 @@ class TestClaim:
 
 def test_a_module_left_streaming_by_a_dead_host_is_stopped_first() -> None:
     async def whole() -> None:
-        rig = FakeRig(state=wire.ModuleState.STREAMING, _mode=DESCRIPTOR.modes[0])
+        rig = FakeRig()
+        rig.module.configure(DESCRIPTOR.modes[1])
+        rig.module.start(77)
+        rig.module.responder.state = wire.ModuleState.STREAMING
         source = await rig.open()
         await source.configure(source.modes[0])
         sink = RecordingSink()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """FakeTransport: a module in memory with USB's rules for transfers, for tests without a kernel.
 
-``FakeModule`` answers requests as docs/protocol.md says and makes frames; its hooks bend what it answers and sends.
+``FakeModule`` answers requests as the virtual module does and makes frames; hooks bend what it answers and sends.
 ``FakeTransport`` moves bytes as USB does: a transfer ends when it is full, or with a short or zero-length packet.
 """
 
@@ -10,16 +10,16 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from crc32c import crc32c
 
 from maglens_driver.errors import Gone
+from maglens_driver.gadget.power import Sink
+from maglens_driver.gadget.responder import Responder
 from maglens_driver.link import limits, wire
 from maglens_driver.link.descriptor import Descriptor
-from maglens_driver.link.pd import PdMessage
-from maglens_driver.link.wire import Op, Status
 from maglens_driver.mode import Mode
 from maglens_driver.usb.device import Endpoint, UsbDevice
 from maglens_driver.usb.transport import Done, NoTransferMemory, Outcome
@@ -43,8 +43,11 @@ DEVICE = UsbDevice(
 
 @dataclass
 class FakeModule:
-    """A module. ``reply`` sees every reply (op, bytes) and returns what is sent, or raises what the bus would; and
-    ``frame`` sees every frame's writes (frame id, [leader, payload, trailer])."""
+    """A module: the virtual module's own answers to requests, and frames of no particular content.
+
+    ``reply`` sees every reply (op, bytes) and returns what is sent, or raises what the bus would; ``frame`` sees the
+    writes of every frame (frame id, [leader, payload, trailer]).
+    """
 
     descriptor: Descriptor
     interval_s: float = 0.002
@@ -52,26 +55,25 @@ class FakeModule:
     reply: Callable[[int, bytes], bytes] = lambda op, raw: raw
     frame: Callable[[int, list[bytes]], list[bytes]] = lambda frame_id, writes: writes
     clock: Callable[[], int] = time.monotonic_ns
-    has_contract: bool = True
-    boot_id: int = 0x1122334455667788
-    state: wire.ModuleState = wire.ModuleState.IDLE
-    epoch: int = 0
-    frame_id: int = 0
     requests: list[int] = field(default_factory=list)
     values: dict[int, int] = field(default_factory=dict)
-    received: list[PdMessage] = field(default_factory=list)
-    to_send: deque[PdMessage] = field(default_factory=deque)
     unplugged: bool = False
     halted: bool = False
     backlog: deque[bytes] = field(default_factory=deque)
     events: deque[bytes] = field(default_factory=deque)
     changed: threading.Condition = field(default_factory=threading.Condition)
     _mode: Mode | None = None
+    _streaming: bool = False
+    _epoch: int = 0
+    _frame_id: int = 0
     _due: float = 0.0
-    _result: tuple[int, bytes] = (0, b"")
 
     def __post_init__(self) -> None:
         self.values = {c.id: c.default for c in self.descriptor.controls}
+        self.sink = Sink(max((m.mw for m in self.descriptor.modes), default=0), self.descriptor.power.standby_mw)
+        self.responder = Responder(
+            self.descriptor.pack(), self.descriptor.modes, self.sink, self, link_mbit_s=limits.MAX_MODE_MBIT_S
+        )
 
     def unplug(self) -> None:
         """Pull it off: everything queued comes back at once."""
@@ -85,7 +87,7 @@ class FakeModule:
             self.events.append(raw)
             self.changed.notify_all()
 
-    # --- control ----------------------------------------------------------------------------------------------
+    # --- endpoint 0 -------------------------------------------------------------------------------------------
 
     def read(self, op: int, value: int) -> bytes:
         """An IN request."""
@@ -93,30 +95,8 @@ class FakeModule:
             if self.unplugged:
                 raise Gone("the fake module was unplugged")
             self.requests.append(op)
-            raw = self._answer(op, value)
+            raw = self.responder.read(op, value)
         return self.reply(op, raw)
-
-    def _answer(self, op: int, value: int) -> bytes:
-        packed = self.descriptor.pack()
-        if op == Op.INFO:
-            size, crc = len(packed), crc32c(packed)
-            body = wire.Info(limits.VERSION_MINOR, self.state, 0, size, crc, 0, self.boot_id).pack()
-            return wire.pack_reply(Status.OK, 0, body)
-        if op == Op.DESCRIPTOR:
-            start = value * limits.DESCRIPTOR_BLOCK_BYTES
-            return wire.pack_reply(Status.OK, 0, packed[start : start + limits.DESCRIPTOR_BLOCK_BYTES])
-        if op == Op.CLOCK:
-            return wire.pack_reply(Status.OK, 0, wire.Clock(self.clock(), 1).pack())
-        if op == Op.CONTROLS:
-            entries = [wire.ControlValue(i, 0, v) for i, v in self.values.items()]
-            return wire.pack_reply(Status.OK, 0, wire.pack_controls(entries))
-        if op == Op.POWER_RECEIVE:
-            if not self.to_send:
-                return wire.pack_reply(Status.NONE, 0)
-            return wire.pack_reply(Status.OK, 0, self.to_send.popleft().pack(source=False))
-        if op == Op.RESULT and value == self._result[0]:
-            return self._result[1]
-        return wire.pack_reply(Status.INVALID if op == Op.RESULT else Status.UNSUPPORTED, 0)
 
     def write(self, op: int, data: bytes) -> None:
         """An OUT request; its result waits for RESULT."""
@@ -124,72 +104,43 @@ class FakeModule:
             if self.unplugged:
                 raise Gone("the fake module was unplugged")
             self.requests.append(op)
-            head, body = wire.open_payload(data)
-            status, result = self._do(op, body)
-            self._result = (head.tag, wire.pack_reply(status, head.tag, result))
+            self.responder.write(op, data)
             self.changed.notify_all()
 
-    def _do(self, op: int, body: bytes) -> tuple[Status, bytes]:
-        streaming = self.state is wire.ModuleState.STREAMING
-        if op == Op.CONFIGURE:
-            return (Status.WRONG_STATE, b"") if streaming else self._configure(wire.Configure.unpack(body))
-        if op == Op.START:
-            if self.state is not wire.ModuleState.CONFIGURED:
-                return Status.WRONG_STATE, b""
-            self.state, self.epoch, self.frame_id = wire.ModuleState.STREAMING, wire.Epoch.unpack(body).epoch, 0
-            self._due = time.monotonic()
-        elif op == Op.STOP:
-            self.backlog.clear()
-            self.state = wire.ModuleState.CONFIGURED if self._mode else wire.ModuleState.IDLE
-        elif op == Op.FLUSH:
-            if not streaming:
-                return Status.WRONG_STATE, b""
-            self.backlog.clear()
-            self.epoch = wire.Epoch.unpack(body).epoch
-        elif op == Op.SET_CONTROLS:
-            return self._set_controls(wire.open_controls(body))
-        elif op == Op.POWER_SEND:
-            self.received.append(PdMessage.unpack(body))
-        elif op == Op.STANDBY:
-            self.state = wire.ModuleState.STANDBY
-        else:
-            return Status.UNSUPPORTED, b""
-        return Status.OK, b""
+    # --- what the responder has done (gadget.responder.Works) -------------------------------------------------
 
-    def _configure(self, want: wire.Configure) -> tuple[Status, bytes]:
-        if want.mode >= len(self.descriptor.modes):
-            return Status.INVALID, b""
-        mode = self.descriptor.modes[want.mode]
-        if not self.has_contract:
-            return Status.NO_CONTRACT, b""
-        same = (want.interval_numerator, want.interval_denominator) == mode.interval.as_integer_ratio()
-        if not want.flags & wire.ConfigureFlag.TEST_ONLY:
-            self._mode, self.state = mode, wire.ModuleState.CONFIGURED
-        answer = wire.Configured(
-            want.mode,
-            want.flags,
-            mode.fourcc,
-            mode.width,
-            mode.height,
-            *mode.interval.as_integer_ratio(),
-            mode.stride,
-            mode.nbytes,
-            mode.mbit_s,
-            mode.mw,
-        )
-        return Status.OK if same else Status.ADJUSTED, answer.pack()
+    def module_time(self) -> int:
+        """See :class:`~maglens_driver.gadget.responder.Works`."""
+        return self.clock()
 
-    def _set_controls(self, entries: tuple[wire.ControlValue, ...]) -> tuple[Status, bytes]:
+    def configure(self, mode: Mode) -> None:
+        """See :class:`~maglens_driver.gadget.responder.Works`."""
+        self._mode = mode
+
+    def start(self, epoch: int) -> None:
+        """See :class:`~maglens_driver.gadget.responder.Works`."""
+        self._streaming, self._epoch, self._frame_id = True, epoch, 0
+        self._due = time.monotonic()
+
+    def stop(self) -> None:
+        """See :class:`~maglens_driver.gadget.responder.Works`."""
+        self._streaming = False
+        self.backlog.clear()
+
+    def flush(self, epoch: int) -> None:
+        """See :class:`~maglens_driver.gadget.responder.Works`."""
+        self._epoch = epoch
+        self.backlog.clear()
+
+    def controls(self) -> Mapping[int, int]:
+        """See :class:`~maglens_driver.gadget.responder.Works`."""
+        return self.values
+
+    def set_controls(self, values: Mapping[int, int]) -> Mapping[int, int]:
+        """See :class:`~maglens_driver.gadget.responder.Works`."""
         known = {c.id: c for c in self.descriptor.controls}
-        result = []
-        for entry in entries:
-            info = known.get(entry.id)
-            if info is None:
-                result.append(wire.ControlValue(entry.id, Status.INVALID, entry.value))
-                continue
-            self.values[entry.id] = info.clamp(entry.value)
-            result.append(wire.ControlValue(entry.id, Status.OK, self.values[entry.id]))
-        return Status.OK, wire.pack_controls(result)
+        self.values.update({i: known[i].clamp(v) for i, v in values.items()})
+        return {i: self.values[i] for i in values}
 
     # --- stream -----------------------------------------------------------------------------------------------
 
@@ -198,23 +149,23 @@ class FakeModule:
         if self.backlog:
             return self.backlog[0]
         now = time.monotonic()
-        if self.state is not wire.ModuleState.STREAMING or self._mode is None or now < self._due:
+        if not self._streaming or self._mode is None or now < self._due:
             return None
         behind = 0 if self.patient else int((now - self._due) / self.interval_s)  # frames that nobody took
         self._due += (behind + 1) * self.interval_s
-        self.frame_id += behind
-        self.backlog.extend(self.frame(self.frame_id, self._make(self._mode)))
-        self.frame_id += 1
+        self._frame_id += behind
+        self.backlog.extend(self.frame(self._frame_id, self._make(self._mode)))
+        self._frame_id += 1
         return self.backlog[0] if self.backlog else None
 
     def wait_s(self) -> float | None:
         """How long until the next frame; None when none is to come."""
-        if self.state is not wire.ModuleState.STREAMING:
+        if not self._streaming:
             return None
         return max(0.0, self._due - time.monotonic())
 
     def _make(self, mode: Mode) -> list[bytes]:
-        payload = bytes((self.frame_id + i) & 0xFF for i in range(256)) * (-(-mode.nbytes // 256))
+        payload = bytes((self._frame_id + i) & 0xFF for i in range(256)) * (-(-mode.nbytes // 256))
         payload = payload[: mode.nbytes]
         leader = wire.Leader(
             magic=wire.LEADER_MAGIC,
@@ -222,8 +173,8 @@ class FakeModule:
             major=limits.VERSION_MAJOR,
             flags=0,
             crc32c=0,
-            epoch=self.epoch,
-            frame_id=self.frame_id,
+            epoch=self._epoch,
+            frame_id=self._frame_id,
             time_ns=self.clock(),
             fourcc=mode.fourcc,
             width=mode.width,
