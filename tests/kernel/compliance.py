@@ -54,7 +54,8 @@ exec 8> /tmp/stop 9> /tmp/stop2
 until [ -s /tmp/node ] && [ -s /tmp/node2 ]; do sleep 0.05; done
 v4l2-compliance --version > /mnt/out/v4l-utils
 for try in {" ".join(map(str, range(1, TRIES + 1)))}; do
-    v4l2-compliance --no-progress -s{FRAMES} -e $(cat /tmp/node2) -d $(cat /tmp/node) > /mnt/out/compliance.{mode} 2>&1
+    v4l2-compliance --no-progress -s{FRAMES} -e $(cat /tmp/node2) -d $(cat /tmp/node) \
+        > /mnt/out/compliance.{mode} 2>&1
     echo $try > /mnt/out/compliance.{mode}.tries
     grep -q "{LATE}" /mnt/out/compliance.{mode} || break
 done

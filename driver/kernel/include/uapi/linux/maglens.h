@@ -155,8 +155,8 @@ struct maglens_input {
  * @flags:	in: MAGLENS_FLAG_*
  * @card:	in: the camera's name, not empty
  * @bus_info:	in: V4L2 bus_info ("platform:..."); empty for one made up by the kernel
- * @camera_id:	in: letters, digits and "._-", at least one: the same after every boot. In sysfs it is
- *		the attribute camera_id of the video device's parent, for udev's by-id links
+ * @camera_id:	in: letters, digits and "._-", at least one: the same after every boot. It is also
+ *		the sysfs attribute camera_id of the video device's parent, for links by id
  * @n_slots:	in: frames the ring holds, MAGLENS_MIN_SLOTS to MAGLENS_MAX_SLOTS
  * @slot_slack:	in: bytes wanted behind the largest sizeimage in each slot; at least one page is
  *		given, since a USB transfer is asked one packet longer than the frame
