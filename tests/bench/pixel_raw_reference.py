@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.bench.pixel_reference import H_ONE, U8, V_ONE, axis
+from tests.bench.pixel_reference import H_ONE, U8, bayer_axis, plane_scaled
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -192,21 +192,19 @@ def demosaiced(planes: Planes, tuning: Tuning) -> list[list[I64]]:
     return out
 
 
-def binned(planes: Planes, n: int, tuning: Tuning) -> list[list[I64]]:
-    """The same four positions, of pairs of pixels made of n x n quads each."""
+def reduced(planes: Planes, width: int, height: int, tuning: Tuning) -> list[list[I64]]:
+    """Tone-mapped R, G, B at the four positions of each 2x2 pixels, every pixel an average of what it covers."""
     rows, columns = planes.p.shape
 
-    def even(size: int) -> int:
-        return -(-size // n) + -(-size // n) % 2
+    def one(plane: I64, row: int, column: int, centre: int) -> I64:
+        down = bayer_axis(rows, height, row, centre, H_ONE)
+        across = bayer_axis(columns, width, column, centre, H_ONE)
+        lines = [sum(mulhrs(4 * plane[j], int(line[j])) for j in np.flatnonzero(line)) for line in down]
+        return np.minimum((np.stack(lines) @ across.T + (1 << 14)) >> 15, WHITE)
 
-    colours = []
-    for plane in (planes.p, (planes.g0 + planes.g1 + 1) >> 1, planes.q):
-        y, x = np.arange(0, rows, n), np.arange(0, columns, n)
-        total = np.add.reduceat(np.add.reduceat(plane, y, axis=0), x, axis=1)
-        count = np.minimum(n, rows - y)[:, None] * np.minimum(n, columns - x)[None, :]
-        mean = plane if n == 1 else np.minimum((total * (65536 // count) + 32768) >> 16, WHITE)
-        colours.append(np.pad(mean, ((0, even(rows) - len(y)), (0, even(columns) - len(x))), mode="edge"))
-    p, g, q = colours
+    odd = int(planes.odd)
+    p, q = one(planes.p, 0, odd, 2), one(planes.q, 1, 1 - odd, 2)
+    g = (one(planes.g0, 0, 1 - odd, 6) + one(planes.g1, 1, odd, 6) + 1) >> 1
     r, b = (q, p) if planes.swapped else (p, q)
     out = []
     for k in range(4):
@@ -246,14 +244,6 @@ def quads_to_planes(t: list[list[I64]], fourcc: str) -> tuple[U8, U8, U8]:
     return y, u, v
 
 
-def filtered(plane: U8, spans: tuple[tuple[int, int], tuple[int, int]], size: tuple[int, int]) -> U8:
-    """The scaler's filter, of a plane whose (rows, columns) span num / den samples each, to (height, width)."""
-    rows = axis(plane.shape[0], size[0], False, V_ONE, spans[0])
-    columns = axis(plane.shape[1], size[1], False, H_ONE, spans[1])
-    mixed = (rows @ plane.astype(np.int64) + 1) >> 1
-    return ((mixed @ columns.T + (1 << 20)) >> 21).astype(np.uint8)
-
-
 def develop(
     samples: NDArray[np.integer],
     cfa: str,
@@ -268,20 +258,13 @@ def develop(
     crop = crop or (0, 0, samples.shape[1], samples.shape[0])
     planes = linear(samples, cfa, bits, tuning, crop)
     width, height = placed
-    rows, columns = planes.p.shape
-    n = min(8, columns // width, rows // height)
-    if n:
-        y, u, v = quads_to_planes(binned(planes, n, tuning), fourcc)
-        spans, exact = ((rows, n), (columns, n)), (rows, columns) == (n * height, n * width)
-    else:
-        y, u, v = quads_to_planes(demosaiced(planes, tuning), fourcc)
-        spans, exact = ((2 * rows, 1), (2 * columns, 1)), (2 * rows, 2 * columns) == (height, width)
-    if exact:
+    if planes.p.shape[1] >= width and planes.p.shape[0] >= height:
+        return quads_to_planes(reduced(planes, width, height, tuning), fourcc)
+    y, u, v = quads_to_planes(demosaiced(planes, tuning), fourcc)
+    if crop[2:] == placed:
         return y, u, v
-    down = 2 if fourcc == "NV12" else 1
-    chroma = ((spans[0][0], spans[0][1] * down), (spans[1][0], spans[1][1] * 2))
-    size = (height // down, width // 2)
-    return filtered(y, spans, (height, width)), filtered(u, chroma, size), filtered(v, chroma, size)
+    size = (width // 2, height // 2 if fourcc == "NV12" else height)
+    return plane_scaled(y, width, height), plane_scaled(u, *size), plane_scaled(v, *size)
 
 
 def statistics(planes: Planes, zones: tuple[int, int]) -> tuple[I64, I64]:

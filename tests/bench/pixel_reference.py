@@ -13,21 +13,34 @@ V_ONE = 256  # sum of a row's vertical weights (pixels/scale.h)
 H_ONE = 16384  # sum of a pixel's horizontal weights
 
 
-def axis(src: int, dst: int, flip: bool, one: int, span: tuple[int, int] | None = None) -> I64:
-    """Weights (dst, src) of the triangle filter, in exact integers: see axis_init in pixels/scale.c.
-
-    The picture spans num / den of the source's samples; all of them unless a span says otherwise.
-    """
-    num, den = span or (src, 1)
-    unit, half = 2 * dst * den, 2 * max(num, dst * den)
-    i = np.arange(dst, dtype=np.int64)[:, None]
-    j = np.arange(src, dtype=np.int64)[None, :]
-    weight = np.maximum(0, half - np.abs(unit * j - ((2 * i + 1) * num - dst * den)))
+def shared(weight: I64, one: int) -> I64:
+    """Weights (dst, src) brought to the sum `one` in each row, rounded cumulatively."""
     total = weight.sum(axis=1, keepdims=True)
     edges = (np.cumsum(weight, axis=1) * one + total // 2) // total
-    share = np.diff(edges, axis=1, prepend=0)
+    return np.diff(edges, axis=1, prepend=0)
+
+
+def axis(src: int, dst: int, flip: bool, one: int) -> I64:
+    """Weights (dst, src) of the triangle filter, in exact integers: see share() in pixels/axis.c."""
+    i = np.arange(dst, dtype=np.int64)[:, None]
+    j = np.arange(src, dtype=np.int64)[None, :]
+    share = shared(np.maximum(0, 2 * max(src, dst) - np.abs(2 * dst * j - ((2 * i + 1) * src - dst))), one)
     flipped: I64 = share[::-1]
     return flipped if flip else share
+
+
+def bayer_axis(quads: int, dst: int, parity: int, centre: int, one: int) -> I64:
+    """Weights (dst, quads) of the quads' first or second samples.
+
+    A sample counts `centre` in its own pixel and 1 in either neighbour's, each by the area inside the output.
+    """
+    i = np.arange(dst, dtype=np.int64)[:, None]
+    own = 2 * np.arange(quads, dtype=np.int64)[None, :] + parity
+
+    def cover(m: I64) -> I64:
+        return np.maximum(0, np.minimum(2 * (i + 1) * quads, (m + 1) * dst) - np.maximum(2 * i * quads, m * dst))
+
+    return shared(cover(own - 1) + centre * cover(own) + cover(own + 1), one)
 
 
 def plane_scaled(plane: U8, width: int, height: int, flip_x: bool = False, flip_y: bool = False) -> U8:

@@ -86,10 +86,10 @@ class JpegDecoder:
 class Developer:
     """Develops packed Bayer frames (V4L2's p[RgGB]AA, p[RgGB]CC) to NV12 or YUYV in one pass.
 
-    The source's width and the crop's x and width are multiples of 4. A result at most half the crop's size is made
-    of whole quads averaged in linear light (`bin`), a larger one is demosaiced; what is not of the wanted size then
-    goes through Scaler's filter. `threads` rows bands are worked on at a time; neither their number nor `level`
-    changes a bit of the result.
+    The source's width and the crop's x and width are multiples of 4. Where a pixel of the result covers a quad or
+    more (`reduces`), quads are averaged in linear light over the area it covers; else the frame is demosaiced, and
+    goes through Scaler's filter where the result is not of its size. `threads` bands of rows are worked on at a
+    time; neither their number nor `level` changes a bit of the result.
     """
 
     def __new__(
@@ -145,5 +145,5 @@ class Developer:
     def placed(self) -> tuple[int, int, int, int]:
         """(x, y, width, height) of the picture inside dst."""
     @property
-    def bin(self) -> int:
-        """Quads averaged to a pixel, each way; 0: demosaiced at full size."""
+    def reduces(self) -> bool:
+        """Whether pixels are averages of quads; else the frame is demosaiced."""

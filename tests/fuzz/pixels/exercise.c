@@ -122,8 +122,7 @@ static void develop_one(unsigned long seed)
 {
 	const double falloff[3] = { 1, 1.1 + any(100) / 200.0, 1.7 + any(100) / 100.0 };
 	struct ml_tuning t = {
-		.white = 1000,
-		.gain = { 0.5 + any(100) / 50.0, 0.5 + any(100) / 50.0, 0.5 + any(100) / 50.0 },
+		.gain = { 0.5 + any(100) / 100.0, 0.5 + any(100) / 100.0, 0.5 + any(100) / 100.0 },
 		.matrix = { 1.62, -0.45, -0.17, -0.31, 1.55, -0.24, 0.02, -0.61, 1.59 },
 		.curve = curve,
 		.falloff = falloff,
@@ -147,7 +146,8 @@ static void develop_one(unsigned long seed)
 	c.zones_y = 1 + (int32_t)any((uint32_t)(c.crop.h + 7) / 8);
 	if (c.zones_y > (c.crop.h / 2 + 3) / 4)
 		c.zones_y = 1;
-	t.black = any(100);
+	t.black = any(100) << (c.src.bits - 10);
+	t.white = (1 << c.src.bits) - 24.0;
 	in = ml_bayer_bytes(&c.src);
 	out = ml_image_bytes(&c.dst);
 	measured = sizeof(struct ml_zone) * (size_t)(c.zones_x * c.zones_y) + ML_HISTOGRAM * sizeof(uint64_t);

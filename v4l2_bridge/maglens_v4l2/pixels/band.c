@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Unpacks quad rows into a ring, demosaics or bins them, and has them written. */
+/* Unpacks quad rows into a ring, demosaics or averages them, and has them written. */
 #include "band.h"
 
 #include <stdlib.h>
@@ -11,7 +11,7 @@
  */
 #define SKEW 192
 #define PAGE 4096
-#define LINES (ML_RING * (ML_PHASES + ML_DERIVED) + 3 + 12 + 1)
+#define LINES (ML_RING * (ML_PHASES + ML_DERIVED) + 3 * ML_PHASES + 1)
 
 static int32_t blocks_of(const struct ml_frame *f)
 {
@@ -48,10 +48,11 @@ int ml_band_init(struct ml_band *b, const struct ml_frame *f)
 		for (int k = 0; k < ML_DERIVED; k++)
 			NEXT(b->derived[r][k]);
 	}
-	for (int k = 0; k < 3; k++)
+	for (int k = 0; k < ML_PHASES; k++) {
 		NEXT(b->sum[k]);
-	for (int k = 0; k < 12; k++)
-		NEXT(b->pixel[k / 6][k / 3 % 2][k % 3]);
+		NEXT(b->pixel[0][k]);
+		NEXT(b->pixel[1][k]);
+	}
 	NEXT(b->falloff);
 #undef NEXT
 	return 0;
@@ -198,117 +199,91 @@ static void demosaic(struct ml_band *b, const struct ml_frame *f, int32_t first,
 	}
 }
 
-/* Sums of @bin neighbours, alternately to @even and @odd, divided by the quads that went in. */
-static inline __attribute__((always_inline)) void bin_whole(const uint16_t *sum, int32_t bin, int32_t pairs,
-							    uint32_t share, int16_t *even, int16_t *odd)
+static void write_pixels(struct ml_band *b, const struct ml_frame *f, int32_t step)
 {
-	for (int32_t i = 0; i < pairs; i++) {
-		uint32_t a = 0, c = 0;
+	struct ml_pixel_job job = {
+		.quads = f->at.w / 2,
+		.swapped = f->src.swapped,
+		.recipe = &f->recipe,
+		.fourcc = f->to.fourcc,
+		.row = { row_of(f, 2 * step), row_of(f, 2 * step + 1) },
+		.chroma = f->to.fourcc == ML_NV12 ? chroma_of(f, step) : NULL,
+	};
 
-		for (int32_t k = 0; k < bin; k++) {
-			a += sum[2 * i * bin + k];
-			c += sum[(2 * i + 1) * bin + k];
+	for (int row = 0; row < 2; row++)
+		for (int k = 0; k < ML_PHASES; k++) {
+			job.plane[row][0][k] = b->pixel[row][k];
+			job.plane[row][1][k] = b->pixel[row][k] + job.quads;
 		}
-		a = (a * share + 32768) >> 16;
-		c = (c * share + 32768) >> 16;
-		even[i] = (int16_t)(a < ML_LINEAR_WHITE ? a : ML_LINEAR_WHITE);
-		odd[i] = (int16_t)(c < ML_LINEAR_WHITE ? c : ML_LINEAR_WHITE);
-	}
+	f->ops->pixels(&job);
 }
 
-static uint32_t share_of(int32_t quads)
+/* Weight of a plane's row @row for output row @y. */
+static int16_t weight_of(const struct ml_axis *axis, int32_t y, int32_t row)
 {
-	return (uint32_t)(65536 / quads);
+	const int32_t k = row - axis->start[y];
+
+	return k < 0 || k >= axis->taps ? 0 : axis->weight[(size_t)y * (size_t)axis->taps + (size_t)k];
 }
 
-static void bin_columns(const struct ml_frame *f, const uint16_t *sum, int32_t rows, int16_t *const line[2])
+/* The first quad row that output row @y may need. */
+static int32_t first_for(const struct ml_frame *f, int32_t y)
 {
-	const int32_t bin = f->bin, whole = f->quads / bin, rest = f->quads % bin, pairs = whole / 2;
-	const uint32_t share = share_of(bin * rows);
-	int32_t n = 2 * pairs;
+	int32_t first = f->quad_rows;
 
-	switch (bin) {
-	case 2:
-		bin_whole(sum, 2, pairs, share, line[0], line[1]);
-		break;
-	case 3:
-		bin_whole(sum, 3, pairs, share, line[0], line[1]);
-		break;
-	case 4:
-		bin_whole(sum, 4, pairs, share, line[0], line[1]);
-		break;
-	default:
-		bin_whole(sum, bin, pairs, share, line[0], line[1]);
-		break;
-	}
-	for (; n < whole + (rest > 0); n++) { /* an odd one left over, and a partial one */
-		const int32_t count = n < whole ? bin : rest;
-		uint32_t a = 0;
-
-		for (int32_t k = 0; k < count; k++)
-			a += sum[n * bin + k];
-		a = (a * share_of(count * rows) + 32768) >> 16;
-		line[n % 2][n / 2] = (int16_t)(a < ML_LINEAR_WHITE ? a : ML_LINEAR_WHITE);
-	}
-	if (n % 2)
-		line[1][n / 2] = line[0][n / 2];
+	for (int k = 0; k < ML_PHASES; k++)
+		if (f->down[k].start[y] < first)
+			first = f->down[k].start[y];
+	return first;
 }
 
-/* Binned row @row into b->pixel[which]; false when the picture has no such row. */
-static bool bin_row(struct ml_band *b, const struct ml_frame *f, int32_t row, int which)
+/* Adds up what output row @y is made of; rows that are not in the ring yet are unpacked. */
+static void gather_rows(struct ml_band *b, const struct ml_frame *f, int32_t y, int32_t *unpacked, int32_t own,
+			int32_t others)
 {
-	const int32_t first = row * f->bin;
-	const int32_t rows = f->bin < f->quad_rows - first ? f->bin : f->quad_rows - first;
+	bool first = true;
 
-	if (rows <= 0)
-		return false;
-	for (int32_t k = 0; k < rows; k++) {
-		int16_t *const *p = b->plane[(first + k) % ML_RING];
-		const int16_t *const plane[ML_PHASES] = { p[0], p[1], p[2], p[3] };
+	for (int32_t row = first_for(f, y); row < f->quad_rows; row++) {
+		struct ml_gather_job job = { .n = blocks_of(f) * ML_BLOCK, .first = first };
+		bool counts = false;
 
-		unpack_row(b, f, first + k, true);
-		f->ops->gather(plane, blocks_of(f) * ML_BLOCK, k == 0, b->sum[0], b->sum[1], b->sum[2]);
-	}
-	for (int c = 0; c < 3; c++) {
-		int16_t *const line[2] = { b->pixel[which][0][c], b->pixel[which][1][c] };
-
-		if (f->bin == 1) {
-			f->rows->split_pairs((const int16_t *)b->sum[c], f->quads / 2, line[0], line[1]);
-			if (f->quads % 2)
-				line[0][f->quads / 2] = line[1][f->quads / 2] = (int16_t)b->sum[c][f->quads - 1];
-		} else {
-			bin_columns(f, b->sum[c], rows, line);
+		for (int k = 0; k < ML_PHASES; k++) {
+			job.plane[k] = b->plane[row % ML_RING][k];
+			job.sum[k] = b->sum[k];
+			job.weight[k] = weight_of(&f->down[k], y, row);
+			counts = counts || job.weight[k];
 		}
+		if (!counts && first)
+			continue;
+		if (!counts)
+			break;
+		for (; *unpacked <= row; ++*unpacked)
+			unpack_row(b, f, *unpacked, *unpacked >= own && *unpacked < others);
+		f->ops->gather(&job);
+		first = false;
 	}
-	return true;
 }
 
-static void bin(struct ml_band *b, const struct ml_frame *f, int32_t first, int32_t end)
+static void reduce(struct ml_band *b, const struct ml_frame *f, int32_t first, int32_t end)
 {
-	for (int32_t step = first; step < end; step++) {
-		struct ml_pixel_job job = {
-			.quads = f->at.w / 2,
-			.recipe = &f->recipe,
-			.fourcc = f->to.fourcc,
-			.row = { row_of(f, 2 * step), row_of(f, 2 * step + 1) },
-			.chroma = f->to.fourcc == ML_NV12 ? chroma_of(f, step) : NULL,
-		};
-		bool below;
+	const int32_t own = first ? first_for(f, 2 * first) : 0;
+	const int32_t others = end < f->at.h / 2 ? first_for(f, 2 * end) : f->quad_rows;
+	int32_t unpacked = own;
 
-		bin_row(b, f, 2 * step, 0);
-		below = bin_row(b, f, 2 * step + 1, 1);
-		for (int k = 0; k < 12; k++) {
-			const int c = k % 3, colour = f->src.swapped ? 2 - c : c;
-
-			job.rgb[k / 6][k / 3 % 2][c] = b->pixel[below ? k / 6 : 0][k / 3 % 2][colour];
-		}
-		f->ops->pixels(&job);
+	for (int32_t y = 2 * first; y < 2 * end; y++) {
+		gather_rows(b, f, y, &unpacked, own, others);
+		for (int k = 0; k < ML_PHASES; k++)
+			f->rows->horizontal_linear(b->sum[k], &f->across[k], b->pixel[y % 2][k]);
+		if (y % 2)
+			write_pixels(b, f, y / 2);
 	}
+	for (; unpacked < others; unpacked++) /* rows too light to count in the picture count in its statistics */
+		unpack_row(b, f, unpacked, unpacked >= own);
 }
 
 int32_t ml_band_steps(const struct ml_frame *f)
 {
-	return f->bin ? (f->quad_rows + 2 * f->bin - 1) / (2 * f->bin) : f->quad_rows;
+	return f->reduce ? f->at.h / 2 : f->quad_rows;
 }
 
 void ml_band_run(struct ml_band *b, const struct ml_frame *f, int32_t first, int32_t end)
@@ -317,8 +292,8 @@ void ml_band_run(struct ml_band *b, const struct ml_frame *f, int32_t first, int
 		memset(b->zones, 0, (size_t)(f->zones_x * f->zones_y) * sizeof(*b->zones));
 		memset(b->histogram, 0, sizeof(b->histogram));
 	}
-	if (f->bin)
-		bin(b, f, first, end);
+	if (f->reduce)
+		reduce(b, f, first, end);
 	else
 		demosaic(b, f, first, end);
 }

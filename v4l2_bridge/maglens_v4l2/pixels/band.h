@@ -17,7 +17,8 @@ struct ml_frame {
 	struct ml_recipe recipe;
 	struct ml_mesh mesh;
 	int32_t quads, quad_rows; /* of the crop */
-	int32_t bin;              /* 0: demosaic; else quads per pixel, each way */
+	bool reduce;              /* pixels are averages of quads, by the two axes; else demosaic */
+	struct ml_axis across[ML_PHASES], down[ML_PHASES];
 	struct ml_image to;       /* the picture written */
 	struct ml_rect at;        /* where in it */
 	uint8_t *out;
@@ -28,8 +29,8 @@ struct ml_frame {
 struct ml_band {
 	int16_t *plane[ML_RING][ML_PHASES];
 	int16_t *derived[ML_RING][ML_DERIVED];
-	uint16_t *sum[3];          /* binning: P, G, Q added up over rows */
-	int16_t *pixel[2][2][3];   /* binning: [row][column parity][P, G, Q] */
+	int16_t *sum[ML_PHASES];      /* reducing: planes added up over rows */
+	int16_t *pixel[2][ML_PHASES]; /* reducing: [row][plane], even columns, then odd ones */
 	uint16_t *falloff;
 	void *memory;
 	struct ml_zone *zones;
@@ -40,7 +41,7 @@ struct ml_band {
 int ml_band_init(struct ml_band *b, const struct ml_frame *f);
 void ml_band_free(struct ml_band *b);
 
-/* Rows of the result come in pairs (a row of quads or of pairs of binned pixels): how many there are. */
+/* Rows of the result come in pairs (a row of quads, or two of pixels): how many there are. */
 int32_t ml_band_steps(const struct ml_frame *f);
 void ml_band_run(struct ml_band *b, const struct ml_frame *f, int32_t first, int32_t end);
 

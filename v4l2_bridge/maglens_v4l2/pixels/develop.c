@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The whole way of a raw frame. A picture at least half the source's size is demosaiced; a smaller one is made of
- * whole quads, averaged in linear light. What does not come out at the wanted size goes through the scaler.
+ * The whole way of a raw frame. Where a pixel covers a quad or more, each colour is interpolated bilinearly and
+ * averaged over the area that the pixel covers, in linear light, by weights worked out beforehand. Else the frame is demosaiced, and goes through the scaler where the wanted
+ * size is not its own.
  */
 #include "develop.h"
 
@@ -72,34 +73,18 @@ struct ml_rect ml_develop_placed(const struct ml_develop *d)
 	return d->placed;
 }
 
-int32_t ml_develop_bin(const struct ml_develop *d)
+bool ml_develop_reduces(const struct ml_develop *d)
 {
-	return d->frame.bin;
+	return d->frame.reduce;
 }
 
-/* How many quads make a pixel, so that the result is no smaller than what is wanted; 0: demosaic. */
-static int32_t bin_for(const struct ml_rect *crop, const struct ml_rect *placed)
+/* Scalers from the crop's size to the placed rectangle. */
+static int scalers_init(struct ml_develop *d)
 {
-	const int32_t across = crop->w / 2 / placed->w, down = crop->h / 2 / placed->h;
-	const int32_t bin = across < down ? across : down;
-
-	return bin > ML_MAX_BIN ? ML_MAX_BIN : bin;
-}
-
-static int32_t even_up(int32_t n)
-{
-	return (n + 1) & ~1;
-}
-
-/* Scalers from @size, of which the picture spans only so much, to the placed rectangle. */
-static int scalers_init(struct ml_develop *d, int32_t width, int32_t height)
-{
-	const int32_t per = d->frame.bin ? d->frame.bin : 1, quad = d->frame.bin ? 1 : 2;
+	const int32_t width = d->c.crop.w, height = d->c.crop.h;
 	struct ml_scale_config c = {
 		.src = { d->c.dst.fourcc, width, height, ml_row_bytes(d->c.dst.fourcc, width) },
 		.dst = d->c.dst,
-		.span_x = { d->frame.quads * quad, per },
-		.span_y = { d->frame.quad_rows * quad, per },
 		.rect = d->placed,
 		.fit = ML_FIT_STRETCH,
 		.level = d->c.level,
@@ -120,18 +105,37 @@ static int scalers_init(struct ml_develop *d, int32_t width, int32_t height)
 	return 0;
 }
 
+static int axes_init(struct ml_develop *d)
+{
+	struct ml_frame *f = &d->frame;
+
+	/*
+	 * Bilinear interpolation has P and Q count half in the places beside their own, in both directions alike. Green
+	 * counts a quarter in four places around its own: along one direction, 1 part each side and 6 in the middle.
+	 */
+	for (int k = 0; k < ML_PHASES; k++) {
+		const bool green = k == ML_G0 || k == ML_G1;
+		const int32_t centre = green ? 6 : 2;
+		const int32_t column = f->src.odd ^ (k == ML_G0 || k == ML_Q), row = k == ML_G1 || k == ML_Q;
+		const struct ml_axis_plan across = { f->quads, d->placed.w, ML_BAYER, ML_HALVES, ML_H_ONE, false, column,
+						     centre };
+		const struct ml_axis_plan down = { f->quad_rows, d->placed.h, ML_BAYER, ML_ROWS, ML_H_ONE, false, row,
+						   centre };
+
+		if (ml_axis_init(&f->across[k], &across) || ml_axis_init(&f->down[k], &down))
+			return -1;
+	}
+	return 0;
+}
+
 static int parts_init(struct ml_develop *d)
 {
 	struct ml_frame *f = &d->frame;
-	const int32_t bin = f->bin;
-	const int32_t width = bin ? even_up((f->quads + bin - 1) / bin) : d->c.crop.w;
-	const int32_t height = bin ? even_up((f->quad_rows + bin - 1) / bin) : d->c.crop.h;
-	const bool exact = bin ? f->quads == bin * d->placed.w && f->quad_rows == bin * d->placed.h :
-				 width == d->placed.w && height == d->placed.h;
 
 	f->to = d->c.dst;
 	f->at = d->placed;
-	if (!exact && scalers_init(d, width, height))
+	if (f->reduce ? axes_init(d) :
+			(d->c.crop.w != d->placed.w || d->c.crop.h != d->placed.h) && scalers_init(d))
 		return -1;
 	f->mesh.across = (f->quads + ML_BLOCK - 1) / ML_BLOCK + 1;
 	f->mesh.down = f->quad_rows / ML_BLOCK + 2;
@@ -163,7 +167,7 @@ struct ml_develop *ml_develop_new(const struct ml_develop_config *config, const 
 		.crop = config->crop,
 		.quads = quads,
 		.quad_rows = config->crop.h / 2,
-		.bin = bin_for(&config->crop, &d->placed),
+		.reduce = quads >= d->placed.w && config->crop.h / 2 >= d->placed.h,
 		.zones_x = config->zones_x,
 		.zones_y = config->zones_y,
 	};
@@ -194,6 +198,10 @@ void ml_develop_free(struct ml_develop *d)
 	free(d->bands);
 	free(d->scalers);
 	free(d->middle);
+	for (int k = 0; k < ML_PHASES; k++) {
+		ml_axis_free(&d->frame.across[k]);
+		ml_axis_free(&d->frame.down[k]);
+	}
 	free(d->frame.mesh.node);
 	free(d);
 }

@@ -58,7 +58,7 @@ void ml_develop_run(struct ml_develop *d, const uint8_t *src, uint8_t *dst, stru
 		    uint64_t *histogram);
 
 struct ml_rect ml_develop_placed(const struct ml_develop *d);
-int32_t ml_develop_bin(const struct ml_develop *d); /* quads per pixel each way; 0: every sample is a pixel */
+bool ml_develop_reduces(const struct ml_develop *d); /* pixels are averages of quads */
 
 /* recipe.c */
 const char *ml_recipe_init(struct ml_recipe *recipe, int32_t bits, const struct ml_tuning *tuning);

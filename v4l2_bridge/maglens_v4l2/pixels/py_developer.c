@@ -230,10 +230,10 @@ static PyObject *get_placed(PyObject *o, void *unused)
 	return Py_BuildValue("(iiii)", (int)r.x, (int)r.y, (int)r.w, (int)r.h);
 }
 
-static PyObject *get_bin(PyObject *o, void *unused)
+static PyObject *get_reduces(PyObject *o, void *unused)
 {
 	(void)unused;
-	return PyLong_FromLong(ml_develop_bin(((struct developer_object *)o)->develop));
+	return PyBool_FromLong(ml_develop_reduces(((struct developer_object *)o)->develop));
 }
 
 static PyMethodDef methods[] = {
@@ -248,7 +248,7 @@ static PyGetSetDef getset[] = {
 	{ "dst_bytes", get_bytes, NULL, "bytes a destination buffer must have", "d" },
 	{ "stats_bytes", get_bytes, NULL, "bytes a statistics buffer must have", "m" },
 	{ "placed", get_placed, NULL, "(x, y, width, height) of the picture inside the destination", NULL },
-	{ "bin", get_bin, NULL, "quads averaged to a pixel each way; 0: demosaiced at full size", NULL },
+	{ "reduces", get_reduces, NULL, "whether pixels are averages of quads; else the frame is demosaiced", NULL },
 	{ 0 },
 };
 

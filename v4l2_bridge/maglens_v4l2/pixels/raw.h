@@ -24,7 +24,6 @@
 
 #define ML_BLOCK 32          /* quads that share one step of the vignetting mesh, and the unit of zones */
 #define ML_PAD 64            /* samples kept free on either side of a line buffer */
-#define ML_MAX_BIN 8         /* 8 * 8191 fits 16 bits */
 #define ML_MAX_ZONES 32      /* each way */
 #define ML_STATS_STEP 4      /* one quad row in four is measured */
 #define ML_HISTOGRAM 128
@@ -77,7 +76,8 @@ struct ml_quad_job {
 
 /* Two rows of finished linear pixels, even and odd columns apart. */
 struct ml_pixel_job {
-	const int16_t *rgb[2][2][3]; /* [row][column parity][R, G, B] */
+	const int16_t *plane[2][2][ML_PHASES]; /* [row][column parity][P, G0, G1, Q] */
+	int32_t swapped;
 	int32_t quads;
 	const struct ml_recipe *recipe;
 	uint32_t fourcc;
@@ -121,6 +121,15 @@ struct ml_measure_job {
 	struct ml_zone *zone;
 };
 
+/* One quad row's part in a smaller picture: its planes times weights, added up with one bit behind the point. */
+struct ml_gather_job {
+	const int16_t *plane[ML_PHASES];
+	int32_t n;
+	int16_t weight[ML_PHASES]; /* 14 bits behind the point */
+	bool first;                /* = instead of += */
+	int16_t *sum[ML_PHASES];
+};
+
 /* The kernels of one SIMD level. */
 struct ml_raw_ops {
 	void (*unpack)(const struct ml_unpack_job *job);
@@ -129,9 +138,7 @@ struct ml_raw_ops {
 	void (*quads)(const struct ml_quad_job *job);
 	void (*pixels)(const struct ml_pixel_job *job);
 	void (*measure)(const struct ml_measure_job *job);
-	/* p += P, g += (G0 + G1 + 1) / 2, q += Q over n quads; @first: = instead of += */
-	void (*gather)(const int16_t *const plane[ML_PHASES], int32_t n, int32_t first, uint16_t *p, uint16_t *g,
-		       uint16_t *q);
+	void (*gather)(const struct ml_gather_job *job);
 };
 
 extern const struct ml_raw_ops ml_raw_portable;

@@ -385,11 +385,12 @@ INLINE void pixel_vector(const struct ml_pixel_job *job, const struct look *look
 	struct rgb t[4];
 
 	for (int k = 0; k < 4; k++) {
-		const int16_t *const *rgb = job->rgb[k / 2][k % 2];
-		const v g = v_load(rgb[1] + i);
+		const int16_t *const *plane = job->plane[k / 2][k % 2];
+		const v greens = v_add(v_load(plane[ML_G0] + i), v_load(plane[ML_G1] + i));
+		const v g = v_shr(v_add(greens, v_set1(1)), 1);
 
-		t[k] = coloured(look, g, v_shl(v_sub(v_load(rgb[0] + i), g), 2),
-				v_shl(v_sub(v_load(rgb[2] + i), g), 2));
+		t[k] = coloured(look, g, v_shl(v_sub(v_load(plane[job->swapped ? ML_Q : ML_P] + i), g), 2),
+				v_shl(v_sub(v_load(plane[job->swapped ? ML_P : ML_Q] + i), g), 2));
 	}
 	write_quads(t, fourcc, to);
 }
@@ -452,22 +453,18 @@ KERNEL void measure(const struct ml_measure_job *job)
 		measure_one(job, i);
 }
 
-KERNEL void gather(const int16_t *const plane[ML_PHASES], int32_t n, int32_t first, uint16_t *p, uint16_t *g, uint16_t *q)
+KERNEL void gather(const struct ml_gather_job *job)
 {
-	const v half = v_set1(1);
+	for (int k = 0; k < ML_PHASES; k++) {
+		const v weight = v_set1(job->weight[k]);
+		const int16_t *from = job->plane[k];
+		int16_t *sum = job->sum[k];
 
-	for (int32_t i = 0; i < n; i += LANES) {
-		v sum_p = v_load(plane[ML_P] + i), sum_q = v_load(plane[ML_Q] + i);
-		v sum_g = v_shr(v_add(v_add(v_load(plane[ML_G0] + i), v_load(plane[ML_G1] + i)), half), 1);
+		for (int32_t i = 0; i < job->n; i += LANES) {
+			const v part = v_mulhrs(v_shl(v_load(from + i), 2), weight);
 
-		if (!first) {
-			sum_p = v_add(sum_p, v_load((const int16_t *)p + i));
-			sum_g = v_add(sum_g, v_load((const int16_t *)g + i));
-			sum_q = v_add(sum_q, v_load((const int16_t *)q + i));
+			v_store(sum + i, job->first ? part : v_add(v_load(sum + i), part));
 		}
-		v_store((int16_t *)p + i, sum_p);
-		v_store((int16_t *)g + i, sum_g);
-		v_store((int16_t *)q + i, sum_q);
 	}
 }
 

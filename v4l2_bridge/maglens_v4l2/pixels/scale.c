@@ -34,63 +34,6 @@ static int32_t larger(int32_t a, int32_t b)
 	return a > b ? a : b;
 }
 
-static int64_t above_zero(int64_t a)
-{
-	return a > 0 ? a : 0;
-}
-
-static void axis_free(struct ml_axis *a)
-{
-	free(a->start);
-	free(a->weight);
-	*a = (struct ml_axis){ 0 };
-}
-
-/*
- * Taps of one axis from @src samples to @dst. The picture spans num / den = @span source samples (all of them, unless
- * the last is a partial one). In units of 1 / (2 dst den) of a sample: output i looks at (2 i + 1) num - dst den, input
- * j lies at 2 dst den j, and the triangle's half width is 2 max(num, dst den). @one is the sum that each output's
- * weights have exactly: shares are rounded cumulatively.
- */
-static int axis_init(struct ml_axis *a, int32_t src, struct ml_span span, int32_t dst, bool flip, int32_t one,
-		     bool horizontal)
-{
-	const int64_t num = span.num, grid = (int64_t)dst * span.den;
-	const int64_t unit = 2 * grid, half = 2 * (num > grid ? num : grid);
-	const int32_t taps = (int32_t)((2 * half + unit - 1) / unit);
-
-	a->n = dst;
-	a->taps = (smaller(taps, src) + 1) & ~1;
-	a->start = calloc((size_t)dst, sizeof(*a->start));
-	a->weight = calloc((size_t)dst * (size_t)a->taps, sizeof(*a->weight));
-	if (!a->start || !a->weight)
-		return -1;
-	for (int32_t i = 0; i < dst; i++) {
-		const int32_t to = flip ? dst - 1 - i : i;
-		const int64_t centre = (2 * (int64_t)i + 1) * num - grid;
-		const int64_t low = centre - half;
-		int32_t first = low < 0 ? 0 : (int32_t)(low / unit) + 1; /* the first with a weight above 0 */
-		int64_t total = 0, before = 0;
-
-		first = larger(0, smaller(first, src - a->taps));
-		for (int32_t j = first; j < smaller(first + a->taps, src); j++)
-			total += above_zero(half - llabs(unit * j - centre));
-		a->start[to] = first;
-		for (int32_t j = first; j < smaller(first + a->taps, src); j++) {
-			const int64_t after = before + above_zero(half - llabs(unit * j - centre));
-			const int32_t k = j - first;
-			const size_t at = horizontal ? 2 * ((size_t)(k / 2) * (size_t)dst + (size_t)to) +
-							       (size_t)(k % 2) :
-						       (size_t)to * (size_t)a->taps + (size_t)k;
-
-			a->weight[at] = (int16_t)((after * one + total / 2) / total -
-						  (before * one + total / 2) / total);
-			before = after;
-		}
-	}
-	return 0;
-}
-
 struct ml_rect ml_place(int32_t width, int32_t height, struct ml_rect in, enum ml_fit fit)
 {
 	struct ml_rect r = in;
@@ -112,18 +55,19 @@ static int tables(struct ml_scaler *s)
 {
 	const struct ml_image *src = &s->c.src;
 	const struct ml_rect *to = &s->placed;
-	const int32_t halved = src->fourcc == ML_NV12 ? 2 : 1, chroma_rows = src->height / halved;
-	const struct ml_span x = s->c.span_x, y = s->c.span_y;
+	const int32_t chroma_rows = src->fourcc == ML_NV12 ? src->height / 2 : src->height;
 	const int32_t chroma_out = s->c.dst.fourcc == ML_NV12 ? to->h / 2 : to->h;
 	const size_t wide = (size_t)larger(src->width, to->w) + TAIL;
+	const struct ml_axis_plan plans[4] = {
+		{ src->width, to->w, ML_TRIANGLE, ML_PIXELS, ML_H_ONE, s->c.flip_x, 0, 0 },
+		{ src->width / 2, to->w / 2, ML_TRIANGLE, ML_PIXELS, ML_H_ONE, s->c.flip_x, 0, 0 },
+		{ src->height, to->h, ML_TRIANGLE, ML_ROWS, ML_V_ONE, s->c.flip_y, 0, 0 },
+		{ chroma_rows, chroma_out, ML_TRIANGLE, ML_ROWS, ML_V_ONE, s->c.flip_y, 0, 0 },
+	};
 	int32_t taps;
 
-	if (axis_init(&s->luma_x, src->width, x, to->w, s->c.flip_x, ML_H_ONE, true) ||
-	    axis_init(&s->chroma_x, src->width / 2, (struct ml_span){ x.num, 2 * x.den }, to->w / 2, s->c.flip_x,
-		      ML_H_ONE, true) ||
-	    axis_init(&s->luma_y, src->height, y, to->h, s->c.flip_y, ML_V_ONE, false) ||
-	    axis_init(&s->chroma_y, chroma_rows, (struct ml_span){ y.num, halved * y.den }, chroma_out, s->c.flip_y,
-		      ML_V_ONE, false))
+	if (ml_axis_init(&s->luma_x, &plans[0]) || ml_axis_init(&s->chroma_x, &plans[1]) ||
+	    ml_axis_init(&s->luma_y, &plans[2]) || ml_axis_init(&s->chroma_y, &plans[3]))
 		return -1;
 	taps = larger(s->luma_y.taps, s->chroma_y.taps);
 	s->row_at = calloc((size_t)taps, sizeof(*s->row_at));
@@ -141,12 +85,6 @@ static int tables(struct ml_scaler *s)
 	return 0;
 }
 
-/* One output sample per source sample. */
-static bool fills(struct ml_span span, int32_t src, int32_t dst)
-{
-	return src == dst && span.num == (int64_t)src * span.den;
-}
-
 struct ml_scaler *ml_scaler_new(const struct ml_scale_config *config)
 {
 	struct ml_scaler *s = calloc(1, sizeof(*s));
@@ -155,14 +93,10 @@ struct ml_scaler *ml_scaler_new(const struct ml_scale_config *config)
 		return NULL;
 	s->c = *config;
 	s->rows = ml_scale_rows(config->level);
-	if (!s->c.span_x.den)
-		s->c.span_x = (struct ml_span){ config->src.width, 1 };
-	if (!s->c.span_y.den)
-		s->c.span_y = (struct ml_span){ config->src.height, 1 };
 	s->placed = ml_place(config->src.width, config->src.height, config->rect, config->fit);
 	s->way = FILTER;
-	if (fills(s->c.span_x, config->src.width, s->placed.w) &&
-	    fills(s->c.span_y, config->src.height, s->placed.h) && !config->flip_x && !config->flip_y)
+	if (s->placed.w == config->src.width && s->placed.h == config->src.height && !config->flip_x &&
+	    !config->flip_y)
 		s->way = config->src.fourcc == config->dst.fourcc ? COPY : CONVERT;
 	if (s->way == FILTER && tables(s)) {
 		ml_scaler_free(s);
@@ -175,10 +109,10 @@ void ml_scaler_free(struct ml_scaler *s)
 {
 	if (!s)
 		return;
-	axis_free(&s->luma_x);
-	axis_free(&s->luma_y);
-	axis_free(&s->chroma_x);
-	axis_free(&s->chroma_y);
+	ml_axis_free(&s->luma_x);
+	ml_axis_free(&s->luma_y);
+	ml_axis_free(&s->chroma_x);
+	ml_axis_free(&s->chroma_y);
 	free(s->row_at);
 	free(s->row_weight);
 	free(s->mixed);

@@ -11,29 +11,14 @@
 
 #include <stdbool.h>
 
+#include "axis.h"
 #include "cpu.h"
 #include "image.h"
 
-#define ML_V_ONE 256   /* sum of a row's vertical weights */
-#define ML_H_ONE 16384 /* sum of a pixel's horizontal weights */
-
 enum ml_fit { ML_FIT_LETTERBOX, ML_FIT_STRETCH };
-
-/* One axis: output i is the sum of weight[...] * input[start[i] + k], k below @taps. */
-struct ml_axis {
-	int32_t n, taps;
-	int32_t *start;
-	int16_t *weight; /* vertical: [i][k]; horizontal: [k / 2][i][k % 2], taps even */
-};
-
-/* How many source samples the picture spans: num / den. */
-struct ml_span {
-	int32_t num, den;
-};
 
 struct ml_scale_config {
 	struct ml_image src, dst;
-	struct ml_span span_x, span_y; /* den 0: the whole source */
 	struct ml_rect rect; /* part of dst that the picture may use; the rest is black */
 	enum ml_fit fit;
 	bool flip_x, flip_y; /* both: turned by 180 degrees */
@@ -62,6 +47,8 @@ struct ml_scale_rows {
 	void (*vertical)(const uint8_t *const *rows, const int16_t *weight, int32_t taps, int32_t n, int16_t *out);
 	/* out[i] = the weighted sum of @in around start[i], as a byte. */
 	void (*horizontal)(const int16_t *in, const struct ml_axis *axis, uint8_t *out);
+	/* The same of 14-bit values, to linear ones of 13 bits (raw.h). */
+	void (*horizontal_linear)(const int16_t *in, const struct ml_axis *axis, int16_t *out);
 	void (*split_pairs)(const int16_t *in, int32_t pairs, int16_t *a, int16_t *b);
 	void (*join_pairs)(const uint8_t *a, const uint8_t *b, int32_t pairs, uint8_t *out);
 	void (*average)(const uint8_t *a, const uint8_t *b, int32_t n, uint8_t *out); /* rounds up */

@@ -3,6 +3,7 @@
  * Row kernels of the scaler. Each body is written once and compiled for every level, where the compiler vectorises
  * it; only the gather of the horizontal filter is written by hand.
  */
+#include "raw.h"
 #include "scale.h"
 
 #define BODY static inline __attribute__((always_inline))
@@ -49,6 +50,22 @@ BODY void horizontal_from(const int16_t *in, const struct ml_axis *axis, int32_t
 	}
 }
 
+BODY void horizontal_linear_from(const int16_t *in, const struct ml_axis *axis, int32_t i, int16_t *out)
+{
+	for (; i < axis->n; i++) {
+		int32_t sum = 1 << 14;
+
+		for (int32_t p = 0; p < axis->taps / 2; p++) {
+			const int16_t *at = in + axis->start[i] + 2 * p;
+			const int16_t *w = axis->weight + 2 * ((size_t)p * (size_t)axis->n + (size_t)i);
+
+			sum += at[0] * w[0] + at[1] * w[1];
+		}
+		sum >>= 15;
+		out[i] = (int16_t)(sum < ML_LINEAR_WHITE ? sum : ML_LINEAR_WHITE);
+	}
+}
+
 BODY void split_body(const int16_t *in, int32_t pairs, int16_t *a, int16_t *b)
 {
 	for (int32_t i = 0; i < pairs; i++) {
@@ -84,7 +101,7 @@ BODY void yuyv_chroma_body(const uint8_t *a, const uint8_t *b, int32_t n, uint8_
 }
 
 /* One set of functions per level, so that each is compiled for that level's instructions. */
-#define ROWS(name, attribute, horizontal_fn)                                                                      \
+#define ROWS(name, attribute, horizontal_fn, linear_fn)                                                                      \
 	attribute static void vertical_##name(const uint8_t *const *rows, const int16_t *weight, int32_t taps,    \
 					      int32_t n, int16_t *out)                                            \
 	{                                                                                                         \
@@ -113,7 +130,8 @@ BODY void yuyv_chroma_body(const uint8_t *a, const uint8_t *b, int32_t n, uint8_
 		yuyv_chroma_body(a, b, n, pairs);                                                                 \
 	}                                                                                                         \
 	static const struct ml_scale_rows rows_##name = {                                                         \
-		vertical_##name, horizontal_fn,    split_##name,	join_##name,                              \
+		vertical_##name, horizontal_fn,    linear_fn,          split_##name,          \
+		join_##name,                                                                                      \
 		average_##name,  yuyv_luma_##name, yuyv_chroma_##name,                                            \
 	}
 
@@ -122,7 +140,12 @@ static void horizontal_plain(const int16_t *in, const struct ml_axis *axis, uint
 	horizontal_from(in, axis, 0, out);
 }
 
-ROWS(plain, , horizontal_plain);
+static void horizontal_linear_plain(const int16_t *in, const struct ml_axis *axis, int16_t *out)
+{
+	horizontal_linear_from(in, axis, 0, out);
+}
+
+ROWS(plain, , horizontal_plain, horizontal_linear_plain);
 
 #ifdef ML_X86
 
@@ -131,6 +154,21 @@ ROWS(plain, , horizontal_plain);
 #define AVX2_TARGET __attribute__((target("avx2")))
 #define AVX512_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,prefer-vector-width=512")))
 
+/* Weighted sums of 8 outputs from @i on. */
+AVX2_TARGET BODY __m256i sums_avx2(const int16_t *in, const struct ml_axis *axis, int32_t i, int32_t round)
+{
+	const __m256i start = _mm256_loadu_si256((const __m256i *)(axis->start + i));
+	__m256i sum = _mm256_set1_epi32(round);
+
+	for (int32_t p = 0; p < axis->taps / 2; p++) {
+		const int16_t *w = axis->weight + 2 * ((size_t)p * (size_t)axis->n + (size_t)i);
+		const __m256i pairs = _mm256_i32gather_epi32((const int *)(in + 2 * p), start, 2);
+
+		sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_loadu_si256((const __m256i *)w)));
+	}
+	return sum;
+}
+
 AVX2_TARGET static void horizontal_avx2(const int16_t *in, const struct ml_axis *axis, uint8_t *out)
 {
 	const __m256i low_bytes = _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 4,
@@ -138,21 +176,41 @@ AVX2_TARGET static void horizontal_avx2(const int16_t *in, const struct ml_axis 
 	int32_t i = 0;
 
 	for (; i + 8 <= axis->n; i += 8) {
-		__m256i sum = _mm256_set1_epi32(1 << 20);
-		const __m256i start = _mm256_loadu_si256((const __m256i *)(axis->start + i));
+		__m256i sum = _mm256_srli_epi32(sums_avx2(in, axis, i, 1 << 20), 21);
 
-		for (int32_t p = 0; p < axis->taps / 2; p++) {
-			const int16_t *w = axis->weight + 2 * ((size_t)p * (size_t)axis->n + (size_t)i);
-			const __m256i pairs = _mm256_i32gather_epi32((const int *)(in + 2 * p), start, 2);
-
-			sum = _mm256_add_epi32(
-				sum, _mm256_madd_epi16(pairs, _mm256_loadu_si256((const __m256i *)w)));
-		}
-		sum = _mm256_shuffle_epi8(_mm256_srli_epi32(sum, 21), low_bytes);
+		sum = _mm256_shuffle_epi8(sum, low_bytes);
 		sum = _mm256_permutevar8x32_epi32(sum, _mm256_setr_epi32(0, 4, 1, 1, 1, 1, 1, 1));
 		_mm_storel_epi64((__m128i *)(out + i), _mm256_castsi256_si128(sum));
 	}
 	horizontal_from(in, axis, i, out);
+}
+
+AVX2_TARGET static void horizontal_linear_avx2(const int16_t *in, const struct ml_axis *axis, int16_t *out)
+{
+	int32_t i = 0;
+
+	for (; i + 8 <= axis->n; i += 8) {
+		__m256i sum = _mm256_srli_epi32(sums_avx2(in, axis, i, 1 << 14), 15);
+
+		sum = _mm256_min_epi32(sum, _mm256_set1_epi32(ML_LINEAR_WHITE));
+		sum = _mm256_permute4x64_epi64(_mm256_packs_epi32(sum, sum), 0x08);
+		_mm_storeu_si128((__m128i *)(out + i), _mm256_castsi256_si128(sum));
+	}
+	horizontal_linear_from(in, axis, i, out);
+}
+
+AVX512_TARGET BODY __m512i sums_avx512(const int16_t *in, const struct ml_axis *axis, int32_t i, int32_t round)
+{
+	const __m512i start = _mm512_loadu_si512(axis->start + i);
+	__m512i sum = _mm512_set1_epi32(round);
+
+	for (int32_t p = 0; p < axis->taps / 2; p++) {
+		const int16_t *w = axis->weight + 2 * ((size_t)p * (size_t)axis->n + (size_t)i);
+		const __m512i pairs = _mm512_i32gather_epi32(start, in + 2 * p, 2);
+
+		sum = _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_loadu_si512(w)));
+	}
+	return sum;
 }
 
 AVX512_TARGET static void horizontal_avx512(const int16_t *in, const struct ml_axis *axis, uint8_t *out)
@@ -160,22 +218,28 @@ AVX512_TARGET static void horizontal_avx512(const int16_t *in, const struct ml_a
 	int32_t i = 0;
 
 	for (; i + 16 <= axis->n; i += 16) {
-		__m512i sum = _mm512_set1_epi32(1 << 20);
-		const __m512i start = _mm512_loadu_si512(axis->start + i);
+		const __m512i sum = _mm512_srli_epi32(sums_avx512(in, axis, i, 1 << 20), 21);
 
-		for (int32_t p = 0; p < axis->taps / 2; p++) {
-			const int16_t *w = axis->weight + 2 * ((size_t)p * (size_t)axis->n + (size_t)i);
-			const __m512i pairs = _mm512_i32gather_epi32(start, in + 2 * p, 2);
-
-			sum = _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_loadu_si512(w)));
-		}
-		_mm_storeu_si128((__m128i *)(out + i), _mm512_cvtepi32_epi8(_mm512_srli_epi32(sum, 21)));
+		_mm_storeu_si128((__m128i *)(out + i), _mm512_cvtepi32_epi8(sum));
 	}
 	horizontal_from(in, axis, i, out);
 }
 
-ROWS(avx2, AVX2_TARGET, horizontal_avx2);
-ROWS(avx512, AVX512_TARGET, horizontal_avx512);
+AVX512_TARGET static void horizontal_linear_avx512(const int16_t *in, const struct ml_axis *axis, int16_t *out)
+{
+	int32_t i = 0;
+
+	for (; i + 16 <= axis->n; i += 16) {
+		__m512i sum = _mm512_srli_epi32(sums_avx512(in, axis, i, 1 << 14), 15);
+
+		sum = _mm512_min_epi32(sum, _mm512_set1_epi32(ML_LINEAR_WHITE));
+		_mm256_storeu_si256((__m256i *)(out + i), _mm512_cvtepi32_epi16(sum));
+	}
+	horizontal_linear_from(in, axis, i, out);
+}
+
+ROWS(avx2, AVX2_TARGET, horizontal_avx2, horizontal_linear_avx2);
+ROWS(avx512, AVX512_TARGET, horizontal_avx512, horizontal_linear_avx512);
 
 #endif
 
