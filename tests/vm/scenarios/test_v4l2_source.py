@@ -14,6 +14,8 @@ import pytest
 from tests.unit.source_conformance import RecordingSink, SourceConformance
 from tests.vm.conftest import MakeLoopback
 from tests.vm.guest.devices import succeed
+from tests.vm.guest.devices import vivid as vivid_camera
+from tests.vm.guest.udev_watch import UdevWatch
 
 from maglens_driver.control import Cid
 from maglens_driver.errors import Gone, MaglensError, Refused
@@ -31,22 +33,52 @@ DISCONNECT = 0x00F0F041
 INJECT_DAMAGE, INJECT_REQBUFS, INJECT_STREAMON, INJECT_FATAL = 0x00F0F042, 0x00F0F043, 0x00F0F045, 0x00F0F046
 
 
+DRIVER = Path("/sys/bus/platform/drivers/vivid")
+DEVICE = "vivid.0"
+
+
 class VividRig:
+    """One vivid for all tests, since loading it takes long. ``spoiled``: it is gone, or its controls are not as they
+    were."""
+
     def __init__(self, path: Path) -> None:
         self.path = str(path)
+        self.spoiled = False
 
     async def open(self) -> V4L2Source:
         return await V4L2Source.open(self.path)
 
     def unplug(self) -> bool:
-        Path("/sys/bus/platform/drivers/vivid/unbind").write_text("vivid.0")
+        self.spoiled = True
+        (DRIVER / "unbind").write_text(DEVICE)
         return True
+
+    def restore(self) -> None:
+        gc.collect()  # frames that a test kept map the device's memory, which keeps its number taken
+        if (DRIVER / DEVICE).exists():
+            (DRIVER / "unbind").write_text(DEVICE)
+        with UdevWatch("video4linux") as watch:
+            (DRIVER / "bind").write_text(DEVICE)
+            added = watch.next("add", lambda found: str(found.attributes.asstring("name")).endswith("vid-cap"))
+        self.path = str(added.device_node)
+        self.spoiled = False
+        succeed("udevadm", "settle")
+
+
+@pytest.fixture(scope="module")
+def camera() -> Iterator[VividRig]:
+    with vivid_camera() as path:
+        yield VividRig(path)
+        gc.collect()
 
 
 @pytest.fixture
-def rig(vivid: Path) -> Iterator[VividRig]:
-    yield VividRig(vivid)
-    gc.collect()  # frames that a test kept map the device's memory, and the module cannot go before them
+def rig(camera: VividRig, request: pytest.FixtureRequest) -> Iterator[VividRig]:
+    name: str = request.node.name
+    camera.spoiled = "controls" in name
+    yield camera
+    if camera.spoiled:
+        camera.restore()
 
 
 class TestVivid(SourceConformance):
@@ -109,6 +141,8 @@ def test_a_stream_that_fails_for_good_is_lost_once(rig: VividRig) -> None:
 
 
 def test_a_camera_that_reports_itself_disconnected_is_gone(rig: VividRig) -> None:
+    rig.spoiled = True
+
     async def act(source: Source, sink: RecordingSink) -> None:
         await source.set({DISCONNECT: 1})
         await sink.until(lambda s: bool(s.losses))
