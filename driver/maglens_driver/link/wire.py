@@ -133,7 +133,7 @@ class Header(Message):
 
     magic: int = u16("0x4C4D")
     major: int = u8("protocol major version, 1")
-    code: int = u8("to the module: the Op; to the host: a Status")
+    code: int = u8("to the module: bRequest once more; to the host: a status")
     length: int = u16("bytes of the whole payload, this header included")
     tag: int = u16("to the module: chosen by the host, not 0; to the host: the request's tag, 0 for plain reads")
 
@@ -143,7 +143,7 @@ class Info(Message):
     """Body of the reply to INFO."""
 
     minor: int = u8("protocol minor version")
-    state: int = u8("ModuleState")
+    state: int = u8("the state, see States")
     flags: int = u16("0")
     descriptor_bytes: int = u32("length of the descriptor")
     descriptor_crc32c: int = u32("CRC-32C of the descriptor")
@@ -165,7 +165,7 @@ class Configure(Message):
     """Body of CONFIGURE."""
 
     mode: int = u16("index into the descriptor's modes")
-    flags: int = u16("ConfigureFlag")
+    flags: int = u16("1: TEST_ONLY")
     fourcc: int = u32("V4L2 pixel format")
     width: int = u32("pixels")
     height: int = u32("pixels")
@@ -179,7 +179,7 @@ class Configured(Message):
     """Body of CONFIGURE's result: what will be sent, exactly."""
 
     mode: int = u16("index into the descriptor's modes")
-    flags: int = u16("ConfigureFlag as asked")
+    flags: int = u16("as asked")
     fourcc: int = u32("V4L2 pixel format")
     width: int = u32("pixels")
     height: int = u32("pixels")
@@ -211,7 +211,7 @@ class ControlValue(Message):
     """One entry of a list of controls."""
 
     id: int = u32("V4L2 control id")
-    status: int = u32("to the module: 0; to the host: a Status for this entry")
+    status: int = u32("to the module: 0; to the host: a status for this entry")
     value: int = i64("value; in a result: as clamped")
 
 
@@ -221,10 +221,10 @@ class Event(Message):
 
     magic: int = u16("0x564D")
     major: int = u8("protocol major version, 1")
-    kind: int = u8("EventKind")
+    kind: int = u8("what happened, see the table")
     seq: int = u32("rises by one with every event; a gap tells of lost ones")
-    id: int = u32("as EventKind says")
-    value: int = i32("as EventKind says")
+    id: int = u32("as the kind says")
+    value: int = i32("as the kind says")
     time_ns: int = u64("module time, ns")
 
 
@@ -261,7 +261,7 @@ class Trailer(Message):
     magic: int = u32("0x52544C4D")
     size: int = u16("bytes of the trailer, at least 32")
     major: int = u8("protocol major version, 1")
-    flags: int = u8("TrailerFlag")
+    flags: int = u8("1: INCOMPLETE")
     crc32c: int = u32("CRC-32C of the trailer with this field 0")
     epoch: int = u32("the leader's")
     frame_id: int = u64("the leader's")
