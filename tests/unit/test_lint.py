@@ -25,6 +25,7 @@ LICENCES = {
     "driver/maglens_driver/gadget": "MIT",
     "driver/maglens_driver/virtual": "MIT",
     "driver/kernel": "GPL-2.0-only",
+    "tests/fuzz/link": "MIT",  # goes with the protocol
 }
 LICENCE_OF_THE_REST = "GPL-2.0-or-later"
 # Shared by the parts above: what a module maker takes along.
