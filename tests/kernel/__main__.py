@@ -138,7 +138,7 @@ def check_fuzz(run: Run, kernel: Uml) -> None:
     seconds = run.effort.fuzz_s
     done = run.boot("fuzz", kernel, fuzz_script(seconds, run.seed), seconds)
     log = done.text("fuzz.log")
-    run.tap.note(log.splitlines()[-1] if log else "no output")
+    run.tap.note(log.splitlines()[-1].removeprefix("# ") if log else "no output")
     run.tap.check(done.text("rc").strip() == "0", f"fuzz: nothing found in {seconds} s")
     end = re.search(r"# end: (\d+) inputs, (\d+) new, (\d+) points", log)
     run.report["fuzz"] = {
