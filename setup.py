@@ -23,6 +23,7 @@ setup(
                 "-Wextra",
                 "-fvisibility=hidden",
                 "-fno-math-errno",
+                "-ffp-contract=off",  # tables are computed in floats, alike on every processor
                 "-pthread",
             ],
             extra_link_args=["-pthread"],

@@ -56,7 +56,7 @@ class Planes:
 
 
 def scene(width: int, height: int) -> F64:
-    """Linear RGB (height, width, 3): colour ramps, straight edges of three colours, a zone plate; softened by a lens."""
+    """Linear RGB (height, width, 3): colour ramps, edges of three colours, a zone plate; softened by a lens."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     x, y = x / width, y / height
     r = 0.35 + 0.25 * np.sin(40 * x * x + 9 * y) + 0.2 * ((x * 17).astype(int) % 2)
@@ -66,7 +66,7 @@ def scene(width: int, height: int) -> F64:
     out = np.dstack([r, g, b]) + plate[:, :, None]
     for axis in (0, 1):
         out = (np.roll(out, 1, axis) + 2 * out + np.roll(out, -1, axis)) / 4
-    return np.clip(out, 0, 0.95)
+    return np.asarray(np.clip(out, 0, 0.95))
 
 
 def tuning(bits: int) -> Tuning:

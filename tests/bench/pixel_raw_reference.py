@@ -200,7 +200,7 @@ def reduced(planes: Planes, width: int, height: int, tuning: Tuning) -> list[lis
         down = bayer_axis(rows, height, row, centre, H_ONE)
         across = bayer_axis(columns, width, column, centre, H_ONE)
         lines = [sum(mulhrs(4 * plane[j], int(line[j])) for j in np.flatnonzero(line)) for line in down]
-        return np.minimum((np.stack(lines) @ across.T + (1 << 14)) >> 15, WHITE)
+        return np.asarray(np.minimum((np.stack(lines) @ across.T + (1 << 14)) >> 15, WHITE))
 
     odd = int(planes.odd)
     p, q = one(planes.p, 0, odd, 2), one(planes.q, 1, 1 - odd, 2)

@@ -17,7 +17,7 @@ def shared(weight: I64, one: int) -> I64:
     """Weights (dst, src) brought to the sum `one` in each row, rounded cumulatively."""
     total = weight.sum(axis=1, keepdims=True)
     edges = (np.cumsum(weight, axis=1) * one + total // 2) // total
-    return np.diff(edges, axis=1, prepend=0)
+    return np.asarray(np.diff(edges, axis=1, prepend=0))
 
 
 def axis(src: int, dst: int, flip: bool, one: int) -> I64:
@@ -38,7 +38,8 @@ def bayer_axis(quads: int, dst: int, parity: int, centre: int, one: int) -> I64:
     own = 2 * np.arange(quads, dtype=np.int64)[None, :] + parity
 
     def cover(m: I64) -> I64:
-        return np.maximum(0, np.minimum(2 * (i + 1) * quads, (m + 1) * dst) - np.maximum(2 * i * quads, m * dst))
+        last, first = np.minimum(2 * (i + 1) * quads, (m + 1) * dst), np.maximum(2 * i * quads, m * dst)
+        return np.asarray(np.maximum(0, last - first))
 
     return shared(cover(own - 1) + centre * cover(own) + cover(own + 1), one)
 

@@ -59,7 +59,8 @@ def build(variant: Variant, into: Path) -> Path:
     jpeg = "-DWITH_JPEG" in variant.flags
     program = into / f"exercise-{variant.name}"
     command = [
-        variant.compiler, "-std=c11", "-D_POSIX_C_SOURCE=200809L", "-Wall", "-Wextra", "-Werror", *variant.flags,
+        variant.compiler, "-std=c11", "-D_POSIX_C_SOURCE=200809L", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror",
+        *variant.flags,
         f"-I{PIXELS}", str(HERE / "exercise.c"), *map(str, sources(jpeg)), "-o", str(program), *LINKS,
         *(["-lturbojpeg"] if jpeg else []),
     ]  # fmt: skip

@@ -47,11 +47,21 @@ static void fail(const char *what, unsigned long seed)
 	exit(1);
 }
 
-static struct ml_image image(int32_t width, int32_t height)
+/* One number a statement throughout: compilers differ in the order they evaluate arguments and initialisers in. */
+static struct ml_image image_of(int32_t width, int32_t height)
 {
 	const uint32_t fourcc = any(2) ? ML_NV12 : ML_YUYV;
+	const int32_t padding = (int32_t)any(9);
 
-	return (struct ml_image){ fourcc, width, height, ml_row_bytes(fourcc, width) + (int32_t)any(9) };
+	return (struct ml_image){ fourcc, width, height, ml_row_bytes(fourcc, width) + padding };
+}
+
+/* Sides below twice @width and @height. */
+static struct ml_image image(uint32_t width, uint32_t height)
+{
+	const int32_t w = 2 + 2 * (int32_t)any(width), h = 2 + 2 * (int32_t)any(height);
+
+	return image_of(w, h);
 }
 
 static struct ml_rect inside(int32_t width, int32_t height)
@@ -69,16 +79,16 @@ static struct ml_rect inside(int32_t width, int32_t height)
 
 static void scale_one(unsigned long seed)
 {
-	struct ml_scale_config c = {
-		.src = image(2 + 2 * (int32_t)any(80), 2 + 2 * (int32_t)any(60)),
-		.dst = image(2 + 2 * (int32_t)any(80), 2 + 2 * (int32_t)any(60)),
-		.fit = any(2) ? ML_FIT_STRETCH : ML_FIT_LETTERBOX,
-		.flip_x = any(2),
-		.flip_y = any(2),
-	};
-	const size_t in = ml_image_bytes(&c.src), out = ml_image_bytes(&c.dst);
-	uint8_t *src = noise(in), *first = calloc(out, 1);
+	struct ml_scale_config c = { .src = image(80, 60) };
+	uint8_t *src = noise(ml_image_bytes(&c.src)), *first;
+	size_t out;
 
+	c.dst = image(80, 60);
+	c.fit = any(2) ? ML_FIT_STRETCH : ML_FIT_LETTERBOX;
+	c.flip_x = any(2);
+	c.flip_y = any(2);
+	out = ml_image_bytes(&c.dst);
+	first = calloc(out, 1);
 	c.rect = inside(c.dst.width, c.dst.height);
 	for (int level = 0; level < ML_LEVELS; level++) {
 		struct ml_scaler *s;
@@ -120,22 +130,30 @@ static void develop_with(const struct ml_develop_config *c, const struct ml_tuni
 
 static void develop_one(unsigned long seed)
 {
-	const double falloff[3] = { 1, 1.1 + any(100) / 200.0, 1.7 + any(100) / 100.0 };
+	double falloff[3] = { 1 };
 	struct ml_tuning t = {
-		.gain = { 0.5 + any(100) / 100.0, 0.5 + any(100) / 100.0, 0.5 + any(100) / 100.0 },
 		.matrix = { 1.62, -0.45, -0.17, -0.31, 1.55, -0.24, 0.02, -0.61, 1.59 },
 		.curve = curve,
 		.falloff = falloff,
-		.falloff_entries = any(2) ? 3 : 0,
 	};
-	struct ml_develop_config c = { .fit = any(2) ? ML_FIT_STRETCH : ML_FIT_LETTERBOX, .threads = 1 };
+	struct ml_develop_config c = { .threads = 1 };
 	size_t in, out, measured;
 	uint8_t *src, *first;
 	uint64_t *stats;
 
-	c.src = (struct ml_bayer){ 4 + 4 * (int32_t)any(70), 2 + 2 * (int32_t)any(60), 0, any(2) ? 10 : 12, any(2), any(2) };
+	falloff[1] = 1.1 + any(100) / 200.0;
+	falloff[2] = 1.7 + any(100) / 100.0;
+	t.falloff_entries = any(2) ? 3 : 0;
+	for (int k = 0; k < 3; k++)
+		t.gain[k] = 0.5 + any(100) / 100.0;
+	c.fit = any(2) ? ML_FIT_STRETCH : ML_FIT_LETTERBOX;
+	c.src.width = 4 + 4 * (int32_t)any(70);
+	c.src.height = 2 + 2 * (int32_t)any(60);
+	c.src.bits = any(2) ? 10 : 12;
+	c.src.odd = any(2);
+	c.src.swapped = any(2);
 	c.src.stride = c.src.width * c.src.bits / 8 + (int32_t)any(9);
-	c.dst = any(2) ? image(c.src.width, c.src.height) : image(2 + 2 * (int32_t)any(90), 2 + 2 * (int32_t)any(70));
+	c.dst = any(2) ? image_of(c.src.width, c.src.height) : image(90, 70);
 	c.rect = inside(c.dst.width, c.dst.height);
 	c.crop = inside(c.src.width, c.src.height);
 	c.crop.x &= ~3;
@@ -162,7 +180,7 @@ static void develop_one(unsigned long seed)
 		if (!ml_level_here((enum ml_level)level))
 			continue;
 		c.level = (enum ml_level)level;
-		c.threads = 1 + (int)any(4);
+		c.threads = 1 + (int)((seed + (unsigned long)level) % 4); /* no draw: processors have other numbers of levels */
 		dst = calloc(out, 1);
 		again = calloc(measured, 1);
 		develop_with(&c, &t, src, dst, again, seed);
@@ -182,10 +200,13 @@ static void develop_one(unsigned long seed)
 
 static void widen_one(void)
 {
-	struct ml_widen_job job = { .bits = any(2) ? 10 : 12, .quads = 2 + 2 * (int32_t)any(60), .bytewise = any(2) };
-	const size_t n = (size_t)job.quads * (job.bytewise ? 2 : 4);
+	struct ml_widen_job job = { .bits = any(2) ? 10 : 12 };
 	uint8_t *src;
+	size_t n;
 
+	job.quads = 2 + 2 * (int32_t)any(60);
+	job.bytewise = any(2);
+	n = (size_t)job.quads * (job.bytewise ? 2 : 4);
 	job.bytes = (size_t)(job.quads * 2 * job.bits / 8);
 	src = noise(job.bytes);
 	job.row = src;
@@ -214,7 +235,7 @@ static void checksum_one(unsigned long seed)
 static void jpeg_one(void)
 {
 	static const int samplings[] = { TJSAMP_420, TJSAMP_422, TJSAMP_444, TJSAMP_GRAY, TJSAMP_440, TJSAMP_411 };
-	const struct ml_image dst = image(2 + 2 * (int32_t)any(50), 2 + 2 * (int32_t)any(50));
+	const struct ml_image dst = image(50, 50);
 	const size_t out = ml_image_bytes(&dst);
 	uint8_t *rgb = noise((size_t)(3 * dst.width * dst.height)), *to = malloc(out), *exact;
 	unsigned char *coded = NULL;
