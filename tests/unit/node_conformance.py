@@ -144,12 +144,16 @@ async def a_frame_arrives_as_it_was(rig: Rig) -> None:
     generation = node.adopt()
     mode = node.state().format
     async with watching(rig) as app:
-        for number in range(1, 6):
+        exact = 0
+        for number in range(1, 11):
             stamp = time.monotonic_ns()
             assert node.submit(filled(node, generation, number, stamp))
             picture = await asyncio.to_thread(expect, app, pattern(mode, number))
-            assert abs(picture.timestamp_ns - stamp) <= MICROSECOND
             assert len(picture.data) == mode.nbytes
+            # A node that fills gaps by itself may have shown something since, and moves the frame just behind that.
+            assert stamp - MICROSECOND <= picture.timestamp_ns <= time.monotonic_ns()
+            exact += abs(picture.timestamp_ns - stamp) <= MICROSECOND
+        assert exact > 0
 
 
 @check
