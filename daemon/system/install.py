@@ -143,7 +143,9 @@ class Manifest:
 
 
 def _run(command: Sequence[str | os.PathLike[str]], hint: str = "") -> None:
-    done = subprocess.run(command, cwd=ROOT, check=False)
+    # A caller's PYTHONPATH would make pip believe that we are installed already.
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=ROOT, env=clean, check=False)
     if done.returncode != 0:
         text = " ".join(str(c) for c in command)
         raise InstallError(f"`{text}` failed with {done.returncode}" + (f"\n  try: {hint}" if hint else ""))
