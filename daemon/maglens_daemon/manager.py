@@ -37,7 +37,8 @@ from maglens_v4l2.store import Store
 
 log = logging.getLogger(__name__)
 
-STREAM_TRIES: Final = 3  # a stream that fails so often within ...
+RETRY_S: Final = (0.0, 0.25, 0.5, 1.0)  # pauses before a stream that failed is started again ...
+STREAM_TRIES: Final = len(RETRY_S) + 1  # ... and one that fails so often within ...
 STREAM_WINDOW_S: Final = 60.0  # ... so many seconds is not tried again
 LINGER_S: Final = 0.5  # an app that only reconfigures stops and starts within this
 STANDBY_AFTER_S: Final = 10.0  # a module that nobody has watched for so long is told to rest
@@ -63,6 +64,7 @@ class _Record:
     task: asyncio.Task[None]
     reserved_mw: int = 0
     failures: deque[float] = field(default_factory=deque)  # loop times of stream failures
+    retry_at: float = 0.0  # not to be started before
     idle_since: float = 0.0
     watched: bool = False  # somebody was watching when it came
     attach_to_frame_ms: float | None = None
@@ -374,12 +376,12 @@ class Manager:
             return Choice(None, "there is no video device")
         return choose_mode(session.source.modes, self.pipeline.format, _means(session))
 
-    def _candidates(self) -> list[policy.SourceState]:
+    def _candidates(self, now: float) -> list[policy.SourceState]:
         """Sessions that could play; notes why others cannot."""
         seen = []
         self.obstacles = {}
         for session in self.sessions:
-            if not session.is_playable or session.identity is None:
+            if not session.is_playable or session.identity is None or self._records[session.id].retry_at > now:
                 continue
             choice = self.mode_for(session)
             if choice.mode is None:
@@ -400,9 +402,11 @@ class Manager:
         now = asyncio.get_running_loop().time()
         playing = self.playing
         current = playing.session.id if playing is not None else None
-        choice = policy.choose(self.rules, self._candidates(), current, now)
+        choice = policy.choose(self.rules, self._candidates(now), current, now)
         wanted = self._records[choice.source].session if choice.source is not None else None
-        due = [choice.again_at] if choice.again_at is not None else []
+        due = [record.retry_at for record in self._records.values() if record.retry_at > now]
+        if choice.again_at is not None:
+            due.append(choice.again_at)
         if not pipeline.watched:
             linger = (self._unwatched_at if self._unwatched_at is not None else now) + LINGER_S
             if playing is None or now >= linger:
@@ -493,6 +497,7 @@ class Manager:
         if len(record.failures) >= STREAM_TRIES:
             session.fail(why)
         else:
+            record.retry_at = now + RETRY_S[len(record.failures) - 1]
             log.warning("%s: %s; starting it again", session.label, why, extra=session.log_fields())
         self.reconsider()
 

@@ -30,7 +30,7 @@ def test_everything_of_the_manifest_is_there_and_roots() -> None:
 
 def test_systemd_and_udev_find_no_fault() -> None:
     for unit in (names.SERVICE_UNIT, names.SIM_UNIT_TEMPLATE.replace("@", "@35mm")):
-        done = run("systemd-analyze", "verify", unit)
+        done = run("systemd-analyze", "verify", "--man=no", unit)
         assert done.returncode == 0, done.stderr
         assert unit not in done.stderr, done.stderr
     done = run("udevadm", "verify", "/usr/lib/udev/rules.d/70-maglens.rules")
@@ -70,16 +70,11 @@ def test_the_venv_uses_what_debian_has() -> None:
 
 def test_manuals_completion_and_version() -> None:
     for page in ("maglens", "maglensd", "maglens.toml"):
-        assert Path(run("man", "-w", page).stdout.strip() or "/missing").exists() or _page(page), page
+        assert any(Path("/usr/share/man").glob(f"man[158]/{page}.[158]")), page
     done = run("maglens", "complete", "--", "sim", "sw")
     assert done.stdout == "swap\n", done.stderr
     said = json.loads(run("maglens", "version", "--json").stdout)
     assert said["version"]
-
-
-def _page(name: str) -> bool:
-    """Minimal machines have no man; the page itself is what was installed."""
-    return any(Path("/usr/share/man").glob(f"man*/{name}.[158]*"))
 
 
 def test_the_bus_serves_what_the_installed_xml_declares() -> None:
