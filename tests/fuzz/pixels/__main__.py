@@ -6,10 +6,8 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
-from tests.fuzz.pixels.build import VARIANTS, Lacking, build, run
+from tests.fuzz.pixels.build import CACHE, VARIANTS, Lacking, build, run
 
 
 def main() -> int:
@@ -19,16 +17,15 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1, help="first seed")
     chosen = parser.parse_args()
     sums: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for variant in VARIANTS.values():
-            try:
-                sums[variant.name] = run(variant, build(variant, Path(folder)), chosen.first, chosen.count)
-                print(f"{variant.name}: {chosen.count} cases, checksum {sums[variant.name]}", flush=True)
-            except Lacking as lacking:
-                print(f"{variant.name}: skipped, {lacking} is not installed", flush=True)
-            except subprocess.CalledProcessError as error:
-                print(f"{variant.name}: {error}\n{error.stderr}", file=sys.stderr)
-                return 1
+    for variant in VARIANTS.values():
+        try:
+            sums[variant.name] = run(variant, build(variant, CACHE), chosen.first, chosen.count)
+            print(f"{variant.name}: {chosen.count} cases, checksum {sums[variant.name]}", flush=True)
+        except Lacking as lacking:
+            print(f"{variant.name}: skipped, {lacking} is not installed", flush=True)
+        except subprocess.CalledProcessError as error:
+            print(f"{variant.name}: {error}\n{error.stderr}", file=sys.stderr)
+            return 1
     plain = {name: value for name, value in sums.items() if name != "sanitized"}
     return 0 if len(set(plain.values())) == 1 else 1
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ HERE = Path(__file__).parent
 PIXELS = HERE.parents[2] / "v4l2_bridge/maglens_v4l2/pixels"
 SANITIZE = ("-g", "-O1", "-fno-inline", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DWITH_JPEG")
 SANITIZED_ENVIRONMENT = {"ASAN_OPTIONS": "detect_leaks=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
+CACHE = HERE.parents[2] / "build/fuzz/pixels"
 LINKS = ("-lm", "-pthread")
 
 
@@ -51,21 +53,33 @@ def sources(jpeg: bool) -> list[Path]:
     return [path for path in sorted(PIXELS.glob("*.c")) if path.name not in skipped]
 
 
+def digest(variant: Variant) -> str:
+    """Of everything that the program is made of, so that an unchanged one is built once."""
+    of = hashlib.sha256(repr(variant).encode())
+    for path in (Path(__file__), HERE / "exercise.c", *sorted(PIXELS.glob("*.[ch]"))):
+        of.update(path.read_bytes())
+    return of.hexdigest()[:16]
+
+
 def build(variant: Variant, into: Path) -> Path:
     """The program's path. Lacking: a tool is missing. CalledProcessError: it does not compile."""
     for tool in variant.tools:
         if shutil.which(tool) is None:
             raise Lacking(tool)
     jpeg = "-DWITH_JPEG" in variant.flags
-    program = into / f"exercise-{variant.name}"
+    program = into / f"exercise-{variant.name}-{digest(variant)}"
+    if program.exists():
+        return program
+    into.mkdir(parents=True, exist_ok=True)
+    unfinished = program.with_suffix(".part")
     command = [
         variant.compiler, "-std=c11", "-D_POSIX_C_SOURCE=200809L", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror",
         *variant.flags,
-        f"-I{PIXELS}", str(HERE / "exercise.c"), *map(str, sources(jpeg)), "-o", str(program), *LINKS,
+        f"-I{PIXELS}", str(HERE / "exercise.c"), *map(str, sources(jpeg)), "-o", str(unfinished), *LINKS,
         *(["-lturbojpeg"] if jpeg else []),
     ]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True, text=True)
-    return program
+    return unfinished.rename(program)
 
 
 def run(variant: Variant, program: Path, first: int, count: int) -> str:
