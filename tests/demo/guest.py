@@ -86,6 +86,18 @@ def command(*words: str) -> str:
     return done.stdout
 
 
+def node_status() -> dict[str, Any]:
+    """The node, as soon as there is one."""
+    with subprocess.Popen(["maglens", "watch", "--json"], stdout=subprocess.PIPE, text=True) as watch:
+        assert watch.stdout is not None
+        for line in watch.stdout:
+            node: dict[str, Any] = json.loads(line)["node"]
+            if node["path"]:
+                watch.terminate()
+                return node
+    raise RuntimeError("maglens watch ended before there was a node")
+
+
 def hold(recording: Recording, frames: int) -> None:
     """Let the app record so many frames more."""
     recording.wait_frames(recording.frames + frames, 120)
@@ -207,7 +219,7 @@ def main() -> int:
     command("systemctl", "start", SERVICE_UNIT)
     film = Film(options.out)
     try:
-        node = json.loads(command("maglens", "status", "--json"))["node"]
+        node = node_status()
         film.story.interval_ns = round(1e9 / node["format"]["fps"])
         film.story.node = f"{node['name']} {node['format']['text']}"
         sims = {lens: SimClient(lens) for lens in LENSES}

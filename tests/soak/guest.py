@@ -12,7 +12,7 @@ from pathlib import Path
 
 from maglens_driver.gadget.client import SimClient, start
 from maglens_driver.names import SERVICE_UNIT
-from tests.demo.guest import command, hold, hold_until, streaming
+from tests.demo.guest import command, hold, hold_until, node_status, streaming
 from tests.soak import holdings
 from tests.vm.guest.recorder import Recording
 
@@ -34,7 +34,7 @@ def main() -> int:
     start("35mm")
     command("systemctl", "restart", SERVICE_UNIT)
     pid = int(command("systemctl", "show", "-P", "MainPID", SERVICE_UNIT))
-    node = json.loads(command("maglens", "status", "--json"))["node"]
+    node = node_status()
     nowhere = options.out / "soak.nut"
     nowhere.unlink(missing_ok=True)
     nowhere.symlink_to("/dev/null")
