@@ -12,8 +12,6 @@ from itertools import pairwise
 from typing import TypeVar
 
 import pytest
-from tests.unit.source_conformance import RecordingSink
-from tests.unit.usb_rig import DESCRIPTOR, FakeRig
 
 from maglens_driver.control import Cid
 from maglens_driver.errors import BadModule, Deadline, Gone, MaglensError, Refused
@@ -25,6 +23,8 @@ from maglens_driver.usb.fake import trailer_for
 from maglens_driver.usb.source import ModuleSource
 from maglens_driver.usb.stream import ALLOWED, Phase
 from maglens_driver.usb.transport import NoTransferMemory
+from tests.unit.source_conformance import RecordingSink
+from tests.unit.usb_rig import DESCRIPTOR, FakeRig
 
 T = TypeVar("T")
 Writes = list[bytes]
@@ -109,10 +109,12 @@ class Once:
         return writes
 
 
-@pytest.mark.parametrize("packet", [64, 1024])
+@pytest.mark.parametrize(("packet", "fifo"), [(64, 0), (1024, 64)])
 @pytest.mark.parametrize("mode", [NV12_MODE, YUYV_MODE], ids=["odd", "whole-packets"])
 @pytest.mark.parametrize("name", DAMAGE)
-def test_one_damaged_frame_is_dropped_by_cause_and_the_next_come(name: str, mode: int, packet: int) -> None:
+def test_one_damaged_frame_is_dropped_by_cause_and_the_next_come(
+    name: str, mode: int, packet: int, fifo: int
+) -> None:
     cause, damage = DAMAGE[name]
     frame = Once(damage, BAD_FRAME)
 
@@ -128,7 +130,7 @@ def test_one_damaged_frame_is_dropped_by_cause_and_the_next_come(name: str, mode
         assert flushed == (1 if cause in OUT_OF_STEP else 0)
         assert not sink.losses and sink.out == 3
 
-    rig = FakeRig(packet=packet, frame=frame)
+    rig = FakeRig(packet=packet, fifo=fifo, frame=frame)
     run(rig, body, mode)
 
 
@@ -145,6 +147,57 @@ def test_at_most_three_frames_are_lost(name: str) -> None:
         assert max(b - a for a, b in pairwise(numbers)) <= 4
 
     run(FakeRig(patient=True, frame=Once(damage)), body)
+
+
+LEFT_OVER: dict[str, Callable[[Writes], Writes]] = {
+    "zero length": lambda w: [b"", *w],
+    "a trailer": lambda w: [w[2], *w],
+    "a packet": lambda w: [bytes(512), *w],
+    "two packets": lambda w: [bytes(1024), *w],
+    "an old leader": lambda w: [resealed(w[0], epoch=0), *w],
+    "a packet and the leader": lambda w: [bytes(512) + w[0], *w[1:]],
+}
+
+
+@pytest.mark.parametrize("name", LEFT_OVER)
+def test_what_a_fifo_still_held_is_thrown_away(name: str) -> None:
+    """Stop and start again: the first transfers hold rests of the stream before, and perhaps the leader behind."""
+
+    def frame(frame_id: int, writes: Writes) -> Writes:
+        again = rig.module.requests.count(Op.START) == 2
+        return LEFT_OVER[name](writes) if again and frame_id == 0 else writes
+
+    async def body(source: ModuleSource, sink: RecordingSink) -> None:
+        await source.start(sink, 1)
+        await sink.until(lambda s: len(s.frames) >= 3)
+        await source.stop()
+        await source.start(sink, 2)
+        await sink.until(lambda s: s.frames[-1].generation == 2)
+        await source.stop()
+        assert not sink.drops, "no frame was lost"
+        assert next(f for f in sink.frames if f.generation == 2).seq == 0
+        assert (source.counters.get("stale", 0) > 0) is (name != "a packet and the leader")
+
+    rig = FakeRig(packet=512, frame=frame, patient=True)
+    run(rig, body, YUYV_MODE)
+
+
+def test_a_first_frame_that_is_damaged_is_not_hunted_for_ever() -> None:
+    def frame(frame_id: int, writes: Writes) -> Writes:
+        if rig.module.requests.count(Op.START) == 2 and rig.module.requests.count(Op.FLUSH) == 0:
+            return [flipped(writes[0]), *writes[1:]]
+        return writes
+
+    async def body(source: ModuleSource, sink: RecordingSink) -> None:
+        await source.start(sink, 1)
+        await sink.until(lambda s: len(s.frames) >= 3)
+        await source.stop()
+        await source.start(sink, 2)
+        await sink.until(lambda s: s.frames[-1].generation == 2)
+        assert rig.module.requests.count(Op.FLUSH) == 1
+
+    rig = FakeRig(packet=512, frame=frame)
+    run(rig, body)
 
 
 def test_compressed_frames_vary_in_length() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -17,6 +18,7 @@ from maglens_driver.link.descriptor import (
 )
 from maglens_driver.mode import MJPG, NV12, YUYV, Mode, make_mode
 from maglens_driver.source import Identity
+from maglens_driver.usb.device import Endpoint
 from maglens_driver.usb.fake import DEVICE, FakeModule, FakeTransport
 from maglens_driver.usb.source import ModuleSource
 
@@ -42,9 +44,7 @@ DESCRIPTOR = Descriptor(
     (
         ControlInfo(Cid.FOCUS_ABSOLUTE, "Focus", ControlType.INTEGER, 0, 333, 1, 0, ControlFlag.RING),
         ControlInfo(Cid.IRIS_ABSOLUTE, "Iris", ControlType.INTEGER, 0, 600, 10, 600, ControlFlag.RING),
-        ControlInfo(
-            Cid.TEST_PATTERN, "Test pattern", ControlType.MENU, 0, 1, 1, 0, menu=((0, "Off"), (1, "Bars"))
-        ),
+        ControlInfo(Cid.TEST_PATTERN, "Test pattern", ControlType.MENU, 0, 1, 1, 0, menu=((0, "Off"), (1, "Bars"))),
     ),
     PowerNeeds(150, 2500),
     Calibration((0, 120_000), (-5, 0, 30)),
@@ -58,9 +58,10 @@ class FakeRig:
         transport = {k: options.pop(k) for k in ("packet", "memory", "claim_error") if k in options}
         self.module = FakeModule(options.pop("descriptor", DESCRIPTOR), **options)
         self.transport = FakeTransport(self.module, **transport)
+        self.device = replace(DEVICE, bulk=Endpoint(DEVICE.bulk.address, self.transport.packet))
 
     async def open(self) -> ModuleSource:
-        return await ModuleSource.open(DEVICE, self.transport)
+        return await ModuleSource.open(self.device, self.transport)
 
     def unplug(self) -> bool:
         self.module.unplug()

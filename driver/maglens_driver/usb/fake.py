@@ -51,6 +51,7 @@ class FakeModule:
 
     descriptor: Descriptor
     interval_s: float = 0.002
+    fifo: int = 0  # bytes of a write that even FLUSH and STOP cannot take back (dummy_hcd has 64)
     patient: bool = False  # makes a frame whenever the host reads, and never leaves one out for being late
     reply: Callable[[int, bytes], bytes] = lambda op, raw: raw
     frame: Callable[[int, list[bytes]], list[bytes]] = lambda frame_id, writes: writes
@@ -125,12 +126,17 @@ class FakeModule:
     def stop(self) -> None:
         """See :class:`~maglens_driver.gadget.responder.Works`."""
         self._streaming = False
-        self.backlog.clear()
+        self._drop_backlog()
 
     def flush(self, epoch: int) -> None:
         """See :class:`~maglens_driver.gadget.responder.Works`."""
         self._epoch = epoch
+        self._drop_backlog()
+
+    def _drop_backlog(self) -> None:
+        kept = [w for w in list(self.backlog)[:1] if self.fifo and len(w) <= self.fifo]
         self.backlog.clear()
+        self.backlog.extend(kept)
 
     def controls(self) -> Mapping[int, int]:
         """See :class:`~maglens_driver.gadget.responder.Works`."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from maglens_driver.errors import BadModule
 from maglens_driver.frame import Frame
 from maglens_driver.link import limits
+from maglens_driver.link.wire import Leader
 from maglens_driver.mode import Mode
 from maglens_driver.source import FrameSink
 from maglens_driver.usb import checks
@@ -30,6 +31,7 @@ class Job:
     plan: Plan
     epoch: int
     deadline: float
+    fresh: bool  # the module has sent nothing since it was attached
     last_id: int = -1
     seq_base: int = 0  # frame ids restart at 0 with START; ours go on rising
     restarted: bool = False
@@ -49,13 +51,33 @@ class Job:
         if self.resample_at == math.inf:
             self.resample_at = now + FIRST_RESAMPLE_S
 
+    def hunt(self, step: Step, nbytes: int, packet: int) -> int:
+        """Look for the first leader of a stream that begins anew, behind what a FIFO may still have held: the end
+        of what came, at a packet's edge. How many frames the module left out; ``BadModule`` where it is not there."""
+        error = BadModule("leader_length", "nothing came")
+        for start in range(0, max(nbytes, 1), packet):
+            try:
+                leader = checks.check_leader(
+                    step.slot.leader_view[start:nbytes], self.expected, self.epoch, self.last_id
+                )
+            except BadModule as why:
+                error = why
+            else:
+                return self._follow(step.slot, leader)
+        raise error
+
+    def _follow(self, slot: Slot, leader: Leader) -> int:
+        slot.leader = leader
+        missed = leader.frame_id - self.last_id - 1
+        self.last_id = leader.frame_id
+        return missed
+
     def receive(self, step: Step, nbytes: int) -> int:
         """Judge one transfer; raises ``BadModule`` with the cause. How many frames the module left out before it."""
         slot, missed = step.slot, 0
         if step.role is Role.LEADER:
-            slot.leader = checks.check_leader(slot.leader_view[:nbytes], self.expected, self.epoch, self.last_id)
-            missed = slot.leader.frame_id - self.last_id - 1
-            self.last_id = slot.leader.frame_id
+            leader = checks.check_leader(slot.leader_view[:nbytes], self.expected, self.epoch, self.last_id)
+            missed = self._follow(slot, leader)
         elif step.role is Role.TRAILER:
             trailer = checks.check_trailer(slot.trailer_view[:nbytes], slot.leader, slot.received)
             if not slot.cause:

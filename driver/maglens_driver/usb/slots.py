@@ -68,7 +68,11 @@ class Step:
 
 @dataclass(slots=True)
 class Ring:
-    """All steps in the order of the wire: ``head`` completes next, ``tail`` is submitted next."""
+    """All steps in the order of the wire: ``head`` completes next, ``tail`` is submitted next.
+
+    While ``hunting`` only the first leader's transfer is queued: a module that was flushed or stopped may still have
+    something in its controller's FIFO, and what that fills must not be a payload's.
+    """
 
     plan: Plan
     steps: list[Step] = field(default_factory=list)
@@ -79,6 +83,7 @@ class Ring:
     queued: int = 0
     queued_bytes: int = 0
     queue_limit: int = 0
+    hunting: bool = False
 
     @classmethod
     def make(cls, pipe: StreamPipe, endpoint: int, plan: Plan) -> Ring:
@@ -115,7 +120,7 @@ class Ring:
             step = self.steps[self.tail]
             if self.queued and self.queued_bytes + step.length > self.queue_limit:
                 return
-            if step.role is Role.LEADER and step.slot.busy:
+            if (step.role is Role.LEADER and step.slot.busy) or (self.hunting and self.queued):
                 return
             try:
                 step.transfer.submit(self._view(step, sink))
@@ -159,6 +164,11 @@ class Ring:
         self.queued -= 1
         self.queued_bytes -= step.length
         return step
+
+    def again(self, step: Step) -> None:
+        """Use the step that has just completed once more. Only with nothing queued."""
+        step.slot.clear()
+        self.head = self.tail = self.steps.index(step)
 
     def cancel(self) -> None:
         """Ask for everything back, newest first, so that no later transfer starts to receive."""

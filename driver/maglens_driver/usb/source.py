@@ -155,7 +155,8 @@ class ModuleSource:
         mode, expected, cut = self._configured
         self._epoch = self._epoch % 0xFFFFFFFF + 1
         first_frame = time.monotonic() + limits.FIRST_FRAME_S + float(mode.interval)
-        job = Job(sink, generation, mode, expected, cut, self._epoch, first_frame)
+        fresh = self._epoch == 1 and self._info is not None and self._info.state == wire.ModuleState.IDLE
+        job = Job(sink, generation, mode, expected, cut, self._epoch, first_frame, fresh)
         self._state = State.STREAMING
         queued = self._engine.start(job)
         try:

@@ -36,6 +36,7 @@ from maglens_driver.usb.transport import Outcome, StreamPipe, Transport
 
 log = logging.getLogger(__name__)
 
+_HUNT_TRANSFERS: Final = 4  # a FIFO holds a few packets at most
 _IDLE_WAIT_S: Final = 60.0  # the thread sleeps in libusb; a wake or a completion ends that at once
 _FIRST_SAMPLES: Final = 4
 _CLOCK_REST_S: Final = 5.0
@@ -102,6 +103,7 @@ class StreamEngine:
         self._lost = False
         self._epoch = 0
         self._drain_deadline = 0.0
+        self._hunted = 0
         self._listener = EventListener(device, self.counters, on_event=self._event, on_gone=on_gone)
         self._thread = threading.Thread(target=self._main, name=f"stream-{device.port}", daemon=True)
 
@@ -267,13 +269,19 @@ class StreamEngine:
             self._ring = Ring.make(self._pipe, self._device.bulk.address, job.plan)
         self._job, self._epoch = job, job.epoch
         self._why, self._lost = None, False
+        self._hunt(not job.fresh)
+        self._enter(Phase.STREAMING)
         try:
             self._ring.fill(job.sink)
         except MaglensError:
-            self._ring.reset()
-            self._job = None
+            job.stopping.append(Future())  # the caller is told by the exception, so the sink need not be
+            self._drain(self._finish)
             raise
-        self._enter(Phase.STREAMING)
+
+    def _hunt(self, hunting: bool) -> None:
+        assert self._ring is not None
+        self._ring.hunting = hunting
+        self._hunted = 0
 
     def _stop(self, future: Future[None]) -> None:
         job = self._job
@@ -372,6 +380,7 @@ class StreamEngine:
         assert self._ring is not None
         self._enter(Phase.MENDING)
         self._ring.reset()
+        self._hunt(True)
         job.epoch = self._epoch = job.epoch + 1
         mending = self._control.submit(work)
         mending.add_done_callback(lambda done: self._post(lambda: self._mended(job, done)))
@@ -416,6 +425,8 @@ class StreamEngine:
                 continue
             elif outcome is not Outcome.COMPLETED or index != ring.head:
                 self._out_of_step(job, "halted" if outcome is Outcome.HALTED else "bus")
+            elif ring.hunting:
+                self._take_hunted(job, ring, step, nbytes)
             else:
                 ring.head = (ring.head + 1) % len(ring.steps)
                 self._take(job, step, nbytes)
@@ -430,6 +441,20 @@ class StreamEngine:
     def _lose_gone(self) -> None:
         if not isinstance(self._why, Gone):
             self._lose(Gone(f"the module at port {self._device.port} was unplugged"))
+
+    def _take_hunted(self, job: Job, ring: Ring, step: Step, nbytes: int) -> None:
+        try:
+            self.counters["missed"] += job.hunt(step, nbytes, self._device.bulk.max_packet)
+        except BadModule as error:
+            self.counters["stale"] += 1
+            self._hunted += 1
+            log.debug("port %s: left over: %s", self._device.port, error)
+            ring.again(step)
+            if self._hunted > _HUNT_TRANSFERS:  # this is no rest of anything, but a damaged frame
+                self._out_of_step(job, error.cause)
+            return
+        ring.hunting = False
+        ring.head = (ring.head + 1) % len(ring.steps)
 
     def _take(self, job: Job, step: Step, nbytes: int) -> None:
         slot = step.slot
