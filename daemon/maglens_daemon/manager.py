@@ -43,7 +43,7 @@ STREAM_WINDOW_S: Final = 60.0  # ... so many seconds is not tried again
 LINGER_S: Final = 0.5  # an app that only reconfigures stops and starts within this
 STANDBY_AFTER_S: Final = 10.0  # a module that nobody has watched for so long is told to rest
 SHUTDOWN_S: Final = 5.0
-NODE_SETTLE_S: Final = 2.0
+NODE_SETTLE_S: Final = 5.0
 CONTROLS_AFTER_S: Final = 0.2  # a slow module answers for its controls only once its first frames are on their way
 
 

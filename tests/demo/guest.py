@@ -32,6 +32,7 @@ FIRST_FRAMES_S = 60.0
 FOCUS_NEAR = 200  # hundredths of a dioptre: half a metre, where the flowers are
 FOCUS_STEPS = (90, 140, FOCUS_NEAR)
 IRIS_WIDE = 595  # hundredths of a stop above f/11: f/1.4
+NODE_TRIES = 20  # each waits until udev has nothing left to do
 LENSES = ("35mm", "73mm")
 
 
@@ -88,14 +89,12 @@ def command(*words: str) -> str:
 
 def node_status() -> dict[str, Any]:
     """The node, as soon as there is one."""
-    with subprocess.Popen(["maglens", "watch", "--json"], stdout=subprocess.PIPE, text=True) as watch:
-        assert watch.stdout is not None
-        for line in watch.stdout:
-            node: dict[str, Any] = json.loads(line)["node"]
-            if node["path"]:
-                watch.terminate()
-                return node
-    raise RuntimeError("maglens watch ended before there was a node")
+    for _ in range(NODE_TRIES):
+        command("udevadm", "settle")
+        node: dict[str, Any] = json.loads(command("maglens", "status", "--json"))["node"]
+        if node["path"]:
+            return node
+    raise RuntimeError(f"maglens has no node: {node['problem']}")
 
 
 def hold(recording: Recording, frames: int) -> None:

@@ -7,13 +7,13 @@ import asyncio
 from fractions import Fraction
 
 import pytest
-from tests.unit.node_conformance import CHECKS, App, Check, Picture
 
 from maglens_driver.control import Cid, ControlInfo, ControlType
 from maglens_driver.errors import Gone, WrongState
 from maglens_driver.mode import NV12, YUYV, make_mode
 from maglens_v4l2.memory_node import MemoryNode, MemoryReader
 from maglens_v4l2.node import ControlChange, ControlSet, FormatChosen, InputChosen, NodeEvent
+from tests.unit.node_conformance import CHECKS, App, Check, Picture
 
 SMALL = make_mode(NV12, 128, 96, Fraction(1, 30))
 WIDE = make_mode(YUYV, 192, 96, Fraction(1, 30))

@@ -14,8 +14,6 @@ from typing import Any
 import pytest
 from dbus_fast import BusType
 from dbus_fast.aio import MessageBus
-from tests.unit.private_bus import private_bus
-from tests.unit.test_daemon_manager import Theatre, theatre
 
 from maglens_daemon import exits
 from maglens_daemon.bus import Bus
@@ -28,6 +26,8 @@ from maglens_daemon.status import ContractStatus, ModeStatus, ModuleStatus, Node
 from maglens_driver.errors import BadModule, MaglensError, MissingDependency
 from maglens_driver.gadget.faults import Fault
 from maglens_driver.virtual.lens import lens_names
+from tests.unit.private_bus import private_bus
+from tests.unit.test_daemon_manager import Theatre, theatre
 
 ROOT = Path(__file__).resolve().parents[2]
 MODE = ModeStatus(text="1280x720 NV12 30 fps", fourcc="NV12", width=1280, height=720, fps=30.0, mbit_s=332, mw=1700)

@@ -15,8 +15,6 @@ from typing import Any
 import pytest
 from dbus_fast import Message, Variant
 from dbus_fast.signature import SignatureTree
-from tests.unit.private_bus import private_bus
-from tests.unit.test_daemon_manager import Theatre, theatre
 
 from maglens_daemon import authority, bus_schema, status
 from maglens_daemon.bus import Bus, error_name
@@ -28,6 +26,8 @@ from maglens_daemon.objects import ManagerObject, ModuleObject, NodeObject
 from maglens_daemon.session import SessionState
 from maglens_driver import names
 from maglens_driver.errors import Gone, MaglensError, Refused
+from tests.unit.private_bus import private_bus
+from tests.unit.test_daemon_manager import Theatre, theatre
 
 KINDS = (ManagerObject, ModuleObject, NodeObject)
 PROPERTIES = "org.freedesktop.DBus.Properties"

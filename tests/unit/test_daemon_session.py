@@ -9,7 +9,6 @@ import re
 from collections.abc import Awaitable, Callable
 
 import pytest
-from tests.unit import fake_clock
 
 from maglens_daemon import session as session_module
 from maglens_daemon.config import Config
@@ -27,6 +26,7 @@ from maglens_daemon.session import (
 from maglens_driver.errors import BadModule, Deadline, Gone, MaglensError, Refused, WrongState
 from maglens_driver.frame import Frame, Lease
 from maglens_driver.source import Identity
+from tests.unit import fake_clock
 
 S = SessionState
 

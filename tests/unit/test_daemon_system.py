@@ -15,8 +15,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from tests.unit import fake_clock
-from tests.unit.test_daemon_session import FakeHost
 
 from maglens_daemon import instance, journal
 from maglens_daemon.cards import NOTHING, card_for
@@ -30,6 +28,8 @@ from maglens_daemon.notify import Notifier, stored
 from maglens_daemon.port import make_port
 from maglens_daemon.session import Session, SessionState
 from maglens_driver.errors import BadModule
+from tests.unit import fake_clock
+from tests.unit.test_daemon_session import FakeHost
 
 ROOT = Path(__file__).resolve().parents[2]
 

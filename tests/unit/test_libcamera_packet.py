@@ -36,9 +36,8 @@ from maglens_driver.libcamera.source import mode_of
 from maglens_driver.mode import MJPG, NV12
 
 if TYPE_CHECKING:
-    from tests.unit.libcamera_fake import libcamera as fake
-
     from maglens_driver.libcamera.binding import Binding
+    from tests.unit.libcamera_fake import libcamera as fake
 
     _the_fake_has_the_real_ones_shape: Binding = fake
 

@@ -18,7 +18,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from tests.unit.source_conformance import SourceConformance
 
 from maglens_driver.control import Cid, ControlType
 from maglens_driver.errors import Gone, MissingDependency, Refused, WrongState
@@ -26,6 +25,7 @@ from maglens_driver.frame import Frame, Lease
 from maglens_driver.libcamera.limits import Limits
 from maglens_driver.libcamera.source import LibcameraSource, camera_ids
 from maglens_driver.mode import NV12, Mode, make_mode
+from tests.unit.source_conformance import SourceConformance
 
 FAKE = Path(__file__).parent / "libcamera_fake"
 CAMERA = "/base/fake@1"

@@ -11,12 +11,12 @@ import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.usb_rig import DESCRIPTOR
 
 from maglens_driver.errors import BadModule
 from maglens_driver.link import cbor, limits
 from maglens_driver.link.descriptor import Calibration, Descriptor
 from maglens_driver.link.document import example_descriptor
+from tests.unit.usb_rig import DESCRIPTOR
 
 RAW = DESCRIPTOR.pack()
 

@@ -7,9 +7,9 @@ import random
 
 import cbor2
 import pytest
-from tests.fuzz.link.targets import TARGETS
 
 from maglens_driver.link import cbor
+from tests.fuzz.link.targets import TARGETS
 
 SEEDS = 150
 

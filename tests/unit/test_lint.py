@@ -31,7 +31,8 @@ LICENCE_OF_THE_REST = "GPL-2.0-or-later"
 # Shared by the parts above: what a module maker takes along.
 SHARED = {"control.py", "errors.py", "frame.py", "mode.py", "names.py", "source.py"}
 SOURCE_SUFFIXES = {".py", ".pyi", ".c", ".h", ".sh", ".mk", ".service", ".rules", ".conf"}
-MACHINE_WORDS = ("/wo" + "rk/", "artifac" + "tory", "pypi-pr" + "oxy")
+# Split, so that this line does not name them itself.
+MACHINE_WORDS = ("/ho" + "me/", "/ro" + "ot/")
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:

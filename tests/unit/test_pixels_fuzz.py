@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.fuzz.pixels.build import CACHE, VARIANTS, Lacking, build, run
 
 CASES = 25

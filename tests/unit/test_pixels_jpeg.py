@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tests.bench.pixel_reference import planes_of
 
 from maglens_v4l2 import _pixels
+from tests.bench.pixel_reference import planes_of
 
 SAMPLING = {"444": 0, "422": 1, "420": 2}
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.bench import pixel_quality as quality
-from tests.bench.pixel_raw_reference import fourcc_of
 
 from maglens_v4l2 import _pixels
+from tests.bench import pixel_quality as quality
+from tests.bench.pixel_raw_reference import fourcc_of
 
 
 def ours(packed: quality.U8, bits: int, src: tuple[int, int], dst: tuple[int, int]) -> quality.Planes:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.bench.pixel_raw_reference import Tuning, develop, fourcc_of, linear, pack, srgb_curve, statistics
-from tests.bench.pixel_reference import planes_of
 
 from maglens_v4l2 import _pixels
+from tests.bench.pixel_raw_reference import Tuning, develop, fourcc_of, linear, pack, srgb_curve, statistics
+from tests.bench.pixel_reference import planes_of
 
 CFAS = ("RGGB", "GRBG", "GBRG", "BGGR")
 MATRIX = (1.62, -0.45, -0.17, -0.31, 1.55, -0.24, 0.02, -0.61, 1.59)

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tests.bench.pixel_reference import convert_scale, planes_of
 
 from maglens_v4l2 import _pixels
+from tests.bench.pixel_reference import convert_scale, planes_of
 
 FOURCCS = ("NV12", "YUYV")
 even = st.integers(1, 60).map(lambda n: 2 * n)

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.source_conformance import SourceConformance
 
 from maglens_driver.source import Source
 from maglens_driver.virtual.source import VirtualSource
+from tests.unit.source_conformance import SourceConformance
 
 
 class VirtualRig:

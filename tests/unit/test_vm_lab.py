@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from tests.vm import cache, initrd
 from tests.vm.frames import Decoder, Kind, encode
 from tests.vm.guest.kernel_log import trouble

@@ -9,10 +9,9 @@ import os
 import select
 from fractions import Fraction
 
-from tests.unit.node_conformance import Picture
-
 from maglens_driver.mode import Mode
 from maglens_v4l2 import v4l2
+from tests.unit.node_conformance import Picture
 
 BUFFERS = 4
 CAPTURE = v4l2.BUF_TYPE_VIDEO_CAPTURE

@@ -134,6 +134,5 @@ def frames(rng: random.Random) -> None:
 
 
 TARGETS: Final[Mapping[str, Callable[[random.Random], None]]] = {
-    target.__name__: target
-    for target in (descriptor_bytes, descriptor_document, structures, power, replies, frames)
+    target.__name__: target for target in (descriptor_bytes, descriptor_document, structures, power, replies, frames)
 }

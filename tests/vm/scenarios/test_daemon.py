@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.vm.conftest import JournalOf, Record
 
 from maglens_daemon.cli.client import Client
 from maglens_daemon.exits import Exit
@@ -23,6 +22,7 @@ from maglens_daemon.status import Status
 from maglens_driver import names
 from maglens_driver.gadget import client as sims
 from maglens_driver.gadget.client import SimClient
+from tests.vm.conftest import JournalOf, Record
 
 UNIT = names.SERVICE_UNIT
 ATTACH_S = 60.0  # on an emulated, shared processor; the figures are the demo's business

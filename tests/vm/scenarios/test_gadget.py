@@ -22,7 +22,6 @@ import pytest
 import pyudev
 import usb1
 from crc32c import crc32c
-from tests.vm.conftest import WatchUdev
 
 from maglens_driver.errors import BadModule, MaglensError
 from maglens_driver.gadget.client import SimClient
@@ -30,6 +29,7 @@ from maglens_driver.link.descriptor import Descriptor
 from maglens_driver.mode import NV12
 from maglens_driver.names import CONFIGFS_GADGETS, SIM_RUNTIME_DIR, UDEV_INTERFACE_GLOB, USB_INTERFACE_STRING
 from maglens_driver.virtual.mark import Mark, read
+from tests.vm.conftest import WatchUdev
 
 LENSES = ("35mm", "73mm", "234mm", "24-70mm")
 INFO, DESCRIPTOR, RESULT, CONTROLS, POWER_RECEIVE = 0x01, 0x02, 0x04, 0x05, 0x06

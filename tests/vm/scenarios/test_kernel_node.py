@@ -16,9 +16,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import pytest
-from tests.unit.node_conformance import CHECKS, App, Check, Lateness, check_gaps, filled, pattern
-from tests.unit.v4l2_app import V4l2App
-from tests.vm.guest.devices import succeed
 
 from maglens_driver.control import Cid
 from maglens_driver.errors import Gone, MissingDependency, WrongState
@@ -27,6 +24,9 @@ from maglens_v4l2 import canonical, v4l2
 from maglens_v4l2.kernel_node import KernelNode
 from maglens_v4l2.node import ControlChange, ControlSet, FormatChosen, InputChosen, InputInfo, NodeEvent
 from maglens_v4l2.nodes import NodeKind, open_node
+from tests.unit.node_conformance import CHECKS, App, Check, Lateness, check_gaps, filled, pattern
+from tests.unit.v4l2_app import V4l2App
+from tests.vm.guest.devices import succeed
 
 SMALL = make_mode(NV12, 320, 240, Fraction(1, 30))
 NAME = "maglens test"

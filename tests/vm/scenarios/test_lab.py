@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from tests.vm.conftest import JournalOf, MakeLoopback, Record, WatchUdev
 from tests.vm.guest.devices import moving_picture, succeed
 from tests.vm.guest.kernel_log import KernelLog, trouble

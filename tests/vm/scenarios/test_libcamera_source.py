@@ -12,11 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.tools.usbip.camera import MARK_SOURCE
-from tests.tools.usbip.plugged import Plugged
-from tests.unit.source_conformance import RecordingSink, SourceConformance
-from tests.vm.conftest import WatchUdev
-from tests.vm.guest.devices import succeed
 
 from maglens_driver.control import Cid
 from maglens_driver.errors import Gone
@@ -25,6 +20,11 @@ from maglens_driver.libcamera.limits import Limits
 from maglens_driver.libcamera.source import LibcameraSource, camera_ids
 from maglens_driver.mode import NV12
 from maglens_driver.virtual import mark
+from tests.tools.usbip.camera import MARK_SOURCE
+from tests.tools.usbip.plugged import Plugged
+from tests.unit.source_conformance import RecordingSink, SourceConformance
+from tests.vm.conftest import WatchUdev
+from tests.vm.guest.devices import succeed
 
 VIRTUAL_CAMERA = "lab0"
 VIRTUAL_FILE = Path("/usr/share/libcamera/pipeline/virtual/virtual.yaml")

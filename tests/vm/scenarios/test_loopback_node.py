@@ -16,9 +16,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from tests.unit.node_conformance import CHECKS, App, Check, Lateness, NumberedSource, check_gaps, filled, pattern
-from tests.unit.v4l2_app import V4l2App
-from tests.vm.conftest import Record, WatchUdev
 
 from maglens_driver.errors import MissingDependency, WrongState
 from maglens_driver.mode import NV12, YUYV, Mode, make_mode
@@ -26,6 +23,9 @@ from maglens_v4l2 import loopback_control, v4l2
 from maglens_v4l2.card import Card
 from maglens_v4l2.loopback_node import BUFFERS, LoopbackNode
 from maglens_v4l2.pipeline import Pipeline
+from tests.unit.node_conformance import CHECKS, App, Check, Lateness, NumberedSource, check_gaps, filled, pattern
+from tests.unit.v4l2_app import V4l2App
+from tests.vm.conftest import Record, WatchUdev
 
 SMALL = make_mode(NV12, 320, 240, Fraction(1, 30))
 NAME = "maglens test"

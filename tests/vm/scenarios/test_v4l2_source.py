@@ -11,11 +11,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from tests.unit.source_conformance import RecordingSink, SourceConformance
-from tests.vm.conftest import MakeLoopback
-from tests.vm.guest.devices import succeed
-from tests.vm.guest.devices import vivid as vivid_camera
-from tests.vm.guest.udev_watch import UdevWatch
 
 from maglens_driver.control import Cid
 from maglens_driver.errors import Gone, MaglensError, Refused
@@ -26,6 +21,11 @@ from maglens_v4l2 import loopback_control
 from maglens_v4l2.loopback_node import LoopbackNode
 from maglens_v4l2.memory_node import MemoryNode
 from maglens_v4l2.pipeline import Pipeline
+from tests.unit.source_conformance import RecordingSink, SourceConformance
+from tests.vm.conftest import MakeLoopback
+from tests.vm.guest.devices import succeed
+from tests.vm.guest.devices import vivid as vivid_camera
+from tests.vm.guest.udev_watch import UdevWatch
 
 SMALL = make_mode(YUYV, 320, 180, Fraction(1, 30))
 # vivid's own controls, include/.../vivid-ctrls.c
