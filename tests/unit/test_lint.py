@@ -32,7 +32,7 @@ LICENCE_OF_THE_REST = "GPL-2.0-or-later"
 SHARED = {"control.py", "errors.py", "frame.py", "mode.py", "names.py", "source.py"}
 SOURCE_SUFFIXES = {".py", ".pyi", ".c", ".h", ".sh", ".mk", ".service", ".rules", ".conf"}
 # Split, so that this line does not name them itself.
-MACHINE_WORDS = ("/ho" + "me/", "/ro" + "ot/")
+MACHINE_WORDS = ("/ho" + "me/", "/wo" + "rkspace/")
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:

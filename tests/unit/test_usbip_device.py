@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from maglens_driver.mode import MJPG, NV12, YUYV, Mode
+from maglens_driver.virtual import mark
 from tests.tools.usbip import descriptors, vhci
 from tests.tools.usbip.camera import MARK_SOURCE, Camera
 from tests.tools.usbip.descriptors import STREAM_ENDPOINT, Identity, Speed, Uvc
@@ -22,9 +25,6 @@ from tests.tools.usbip.payload import FrameClock, payloads
 from tests.tools.usbip.picture import Picture
 from tests.tools.usbip.protocol import Decoder, Errno, ProtocolError, Setup, Submit, Unlink, submitted, unlinked
 from tests.tools.usbip.units import AE_MANUAL, CONTROLS
-
-from maglens_driver.mode import MJPG, NV12, YUYV, Mode
-from maglens_driver.virtual import mark
 
 DEFAULTS = {control.name: control.default for control in CONTROLS}
 SPEEDS = [Speed.HIGH, Speed.SUPER]

@@ -11,11 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.tools.usbip.camera import MARK_SOURCE
-from tests.tools.usbip.plugged import Plugged
-from tests.unit.source_conformance import RecordingSink, SourceConformance
-from tests.vm.conftest import Record, WatchUdev
-from tests.vm.guest.devices import succeed
 
 from maglens_driver.control import Cid
 from maglens_driver.errors import Gone
@@ -23,6 +18,11 @@ from maglens_driver.frame import Frame
 from maglens_driver.mode import MJPG, NV12
 from maglens_driver.v4l2.source import V4L2Source
 from maglens_driver.virtual import mark
+from tests.tools.usbip.camera import MARK_SOURCE
+from tests.tools.usbip.plugged import Plugged
+from tests.unit.source_conformance import RecordingSink, SourceConformance
+from tests.vm.conftest import Record, WatchUdev
+from tests.vm.guest.devices import succeed
 
 WIDTH, HEIGHT = 320, 240
 PIXELS = ["-video_size", f"{WIDTH}x{HEIGHT}"]
