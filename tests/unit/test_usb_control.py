@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import pytest
 import usb.core
-from tests.unit.usb_rig import DESCRIPTOR, FakeRig
 
 from maglens_driver.control import Cid
 from maglens_driver.errors import BadModule, Deadline, Gone, MaglensError, Refused, WrongState
@@ -24,6 +23,7 @@ from maglens_driver.usb.control import ModuleControl
 from maglens_driver.usb.fake import DEVICE
 from maglens_driver.usb.libusb import PyusbControl
 from maglens_driver.usb.requests import _unpack_descriptor
+from tests.unit.usb_rig import DESCRIPTOR, FakeRig
 
 T = TypeVar("T")
 Reply = Callable[[int, bytes], bytes]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.unit.source_conformance import SourceConformance
 from tests.unit.usb_rig import FakeRig
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``python -m tests.fuzz.link [--seconds N] [--seed S] [--target NAME]``: ends at the first surprise with its seed."""
+"""``python -m tests.fuzz.link [--seconds N] [--seed S] [--target NAME]``: ends at a surprise, with its seed."""
 
 from __future__ import annotations
 
