@@ -143,6 +143,8 @@ class ModuleSource:
         memory = self._transport.transfer_memory()
         cut = plan(mode.nbytes, self.device.bulk.max_packet, memory, fixed=expected.fixed)
         self._configured = (mode, expected, cut)
+        assert self._engine is not None
+        self._engine.prepare(cut)
         self._state = State.CONFIGURED
         return mode
 

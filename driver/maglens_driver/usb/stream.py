@@ -30,6 +30,7 @@ from maglens_driver.usb.control import ModuleControl
 from maglens_driver.usb.device import UsbDevice
 from maglens_driver.usb.job import Job
 from maglens_driver.usb.listener import EventListener
+from maglens_driver.usb.plan import Plan
 from maglens_driver.usb.requests import Requests
 from maglens_driver.usb.slots import Ring, Role, Slot, Step
 from maglens_driver.usb.transport import Outcome, StreamPipe, Transport
@@ -113,6 +114,10 @@ class StreamEngine:
         """Claim the interface and listen for events; done when that has worked. Once."""
         self._thread.start()
         return self._opened
+
+    def prepare(self, plan: Plan) -> None:
+        """Make transfers for ``plan`` now; a start with it has them then."""
+        self._post(lambda: self._prepare(plan))
 
     def start(self, job: Job) -> Future[None]:
         """Queue transfers for ``job``; done when they are queued. Raises in the future what ``Ring.fill`` raises."""
@@ -263,20 +268,29 @@ class StreamEngine:
         """The source sees to it that no other stream runs."""
         if self._pipe is None:
             raise Gone(f"the module at port {self._device.port} was closed")
-        if self._ring is None or self._ring.plan != job.plan:
-            if self._ring is not None:
-                self._ring.close()
-            self._ring = Ring.make(self._pipe, self._device.bulk.address, job.plan)
+        ring = self._provide(self._pipe, job.plan)
         self._job, self._epoch = job, job.epoch
         self._why, self._lost = None, False
         self._hunt(not job.fresh)
         self._enter(Phase.STREAMING)
         try:
-            self._ring.fill(job.sink)
+            ring.fill(job.sink)
         except MaglensError:
             job.stopping.append(Future())  # the caller is told by the exception, so the sink need not be
             self._drain(self._finish)
             raise
+
+    def _provide(self, pipe: StreamPipe, plan: Plan) -> Ring:
+        """Transfers for ``plan``: those of before, or new ones."""
+        if self._ring is None or self._ring.plan != plan:
+            if self._ring is not None:
+                self._ring.close()
+            self._ring = Ring.make(pipe, self._device.bulk.address, plan)
+        return self._ring
+
+    def _prepare(self, plan: Plan) -> None:
+        if self._pipe is not None and not self._phase.is_active:
+            self._provide(self._pipe, plan)
 
     def _hunt(self, hunting: bool) -> None:
         assert self._ring is not None
