@@ -124,6 +124,7 @@ class ModuleControl:
         closing = self._executor.submit(self._close)
         self._executor.shutdown(wait=False)
         await _within(closing, _OPEN_S, self._port)
+        self._executor.shutdown()  # that was the thread's last work: it ends now
 
     def _close(self) -> None:
         if self._opening.exception() is None:

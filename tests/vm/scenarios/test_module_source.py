@@ -508,9 +508,10 @@ def test_a_host_that_was_killed_leaves_nothing_in_the_way(sim: SimClient) -> Non
     asyncio.run(body())
 
 
-def resources() -> tuple[int, int]:
-    """File descriptors and threads of this process."""
-    return len(os.listdir("/proc/self/fd")), threading.active_count()
+def resources() -> tuple[int, list[str]]:
+    """File descriptors of this process, and threads of sources."""
+    threads = [t.name for t in threading.enumerate() if t.name.startswith(("control-", "stream-"))]
+    return len(os.listdir("/proc/self/fd")), threads
 
 
 def test_attaching_again_and_again_leaves_nothing_behind(sim: SimClient) -> None:
@@ -529,6 +530,7 @@ def test_attaching_again_and_again_leaves_nothing_behind(sim: SimClient) -> None
         for _ in range(8):
             await once()
         assert resources() == before
+        assert before[1] == []
 
     asyncio.run(body())
 
