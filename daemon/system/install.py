@@ -220,7 +220,7 @@ def install(layout: Layout) -> None:
         if path not in manifest.files:
             layout.staged(path).unlink(missing_ok=True)
     if not layout.destdir:
-        activate()
+        activate(layout)
 
 
 def uninstall(layout: Layout) -> None:
@@ -293,10 +293,13 @@ def _running() -> bool:
     return Path("/run/systemd/system").is_dir()
 
 
-def activate() -> None:
+def activate(layout: Layout) -> None:
     """Make users, directories and devices known, enable the service and start it."""
     _tell_the_system(("systemd-sysusers",), ("systemctl", "enable", SERVICE))
     if _running():
+        # udevd may have read the rules before there was the group that they name, and then ignores it until it sees
+        # the directory changed.
+        os.utime(layout.staged(layout.place("{lib}/udev/rules.d/70-maglens.rules")).parent)
         _tell_the_system(
             ("systemd-tmpfiles", "--create", "maglens.conf"),
             ("systemctl", "daemon-reload"),
