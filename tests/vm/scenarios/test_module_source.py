@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -510,6 +511,7 @@ def test_a_host_that_was_killed_leaves_nothing_in_the_way(sim: SimClient) -> Non
 
 def resources() -> tuple[int, list[str]]:
     """File descriptors of this process, and threads of sources."""
+    gc.collect()  # what other tests have left
     threads = [t.name for t in threading.enumerate() if t.name.startswith(("control-", "stream-"))]
     return len(os.listdir("/proc/self/fd")), threads
 
