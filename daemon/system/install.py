@@ -297,9 +297,11 @@ def activate(layout: Layout) -> None:
     """Make users, directories and devices known, enable the service and start it."""
     _tell_the_system(("systemd-sysusers",), ("systemctl", "enable", SERVICE))
     if _running():
-        # udevd may have read the rules before there was the group that they name, and then ignores it until it sees
-        # the directory changed.
-        os.utime(layout.staged(layout.place("{lib}/udev/rules.d/70-maglens.rules")).parent)
+        # udevd may have read the rules before there was the group that they name. It then ignores the group until it
+        # sees a change: of the file, or before systemd 256 of its directory.
+        rules = layout.staged(layout.place("{lib}/udev/rules.d/70-maglens.rules"))
+        for path in (rules, rules.parent):
+            os.utime(path)
         _tell_the_system(
             ("systemd-tmpfiles", "--create", "maglens.conf"),
             ("systemctl", "daemon-reload"),

@@ -54,7 +54,7 @@ mv new "$0"
 AFTER = """set -e
 systemd-sysusers
 systemd-tmpfiles --create maglens.conf
-touch /usr/lib/udev/rules.d
+touch /usr/lib/udev/rules.d /usr/lib/udev/rules.d/70-maglens.rules
 udevadm control --reload
 systemctl daemon-reload
 if systemctl is-active -q dbus; then systemctl reload dbus; fi
