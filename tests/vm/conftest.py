@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from maglens_driver.names import SERVICE_UNIT
 from tests.vm.guest import devices
 from tests.vm.guest.journal import Journal
 from tests.vm.guest.kernel_log import KernelLog, trouble
@@ -80,3 +81,11 @@ def vivid() -> Iterator[Path]:
     """The capture node of vivid, the kernel's test-pattern camera."""
     with devices.vivid() as node:
         yield node
+
+
+@pytest.fixture(scope="module")
+def without_daemon() -> Iterator[None]:
+    """The daemon would take every module that comes; for scenarios that read one themselves."""
+    devices.succeed("systemctl", "mask", "--runtime", "--now", SERVICE_UNIT)
+    yield
+    devices.succeed("systemctl", "unmask", "--runtime", SERVICE_UNIT)

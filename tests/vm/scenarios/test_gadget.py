@@ -31,6 +31,8 @@ from maglens_driver.names import CONFIGFS_GADGETS, SIM_RUNTIME_DIR, UDEV_INTERFA
 from maglens_driver.virtual.mark import Mark, read
 from tests.vm.conftest import WatchUdev
 
+pytestmark = pytest.mark.usefixtures("without_daemon")
+
 LENSES = ("35mm", "73mm", "234mm", "24-70mm")
 INFO, DESCRIPTOR, RESULT, CONTROLS, POWER_RECEIVE = 0x01, 0x02, 0x04, 0x05, 0x06
 CONFIGURE, START, STOP, FLUSH, SET_CONTROLS, POWER_SEND = 0x10, 0x11, 0x12, 0x13, 0x14, 0x15

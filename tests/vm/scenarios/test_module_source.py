@@ -28,7 +28,6 @@ from maglens_driver.gadget.client import SimClient
 from maglens_driver.link.pd import FixedPdo, PdMessage, PdType, source_capabilities
 from maglens_driver.link.wire import CapabilityLevel, EventKind, Info
 from maglens_driver.mode import NV12, YUYV, Mode, make_mode
-from maglens_driver.names import SERVICE_UNIT
 from maglens_driver.usb.device import UsbDevice
 from maglens_driver.usb.discovery import DeviceEventKind, Discovery
 from maglens_driver.usb.requests import Requests
@@ -46,15 +45,9 @@ AWAY_S = 2.0  # to be told of an unplug, on an emulated processor
 
 
 @pytest.fixture(scope="module", autouse=True)
-def alone() -> Iterator[None]:
-    """The daemon would take the module; and the kernel needs its simulated USB."""
+def alone(without_daemon: None) -> None:
+    """The kernel needs its simulated USB."""
     subprocess.run(["modprobe", "-a", "libcomposite", "dummy_hcd"], check=True)
-    systemd = Path("/run/systemd/system").exists()
-    if systemd:
-        subprocess.run(["systemctl", "mask", "--runtime", "--now", SERVICE_UNIT], check=True)
-    yield
-    if systemd:
-        subprocess.run(["systemctl", "unmask", "--runtime", SERVICE_UNIT], check=True)
 
 
 @pytest.fixture(scope="module")
