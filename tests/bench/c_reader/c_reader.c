@@ -290,10 +290,51 @@ static int submit_all(struct reader *reader)
 	return 0;
 }
 
+/* Read `length` bytes at most, without the ring. Their number, or -1. */
+static int read_one(struct reader *reader, uint8_t *buffer, int length)
+{
+	int got, error = libusb_bulk_transfer(reader->link.handle, reader->link.bulk, buffer, length, &got, 5000);
+
+	if (!error)
+		return got;
+	fprintf(stderr, "c_reader: read: %s\n", libusb_error_name(error));
+	return -1;
+}
+
+/*
+ * A module that has streamed before may still have something in its controller's FIFO: throw away what comes until a
+ * leader, and the frame behind it. The ring is then in step.
+ */
+static int hunt(struct reader *reader, uint32_t epoch)
+{
+	uint32_t packet = reader->link.bulk_packet;
+	int room = (int)((reader->mode.payload_bytes / packet + 1) * packet), tries = 16, found = 0;
+	uint8_t *buffer = malloc((size_t)room + STRUCTURE_TRANSFER);
+
+	while (buffer && !found && tries--) {
+		int got = read_one(reader, buffer, STRUCTURE_TRANSFER);
+
+		if (got < 0)
+			break;
+		for (int at = 0; at < got && !found; at += (int)packet)
+			found = !leader_open(buffer + at, (size_t)(got - at), &reader->leaders[0]) &&
+				reader->leaders[0].epoch == epoch;
+	}
+	found = found && read_one(reader, buffer, room) >= 0 && read_one(reader, buffer, STRUCTURE_TRANSFER) >= 0;
+	free(buffer);
+	return found ? 0 : -1;
+}
+
 static int stream(struct reader *reader, struct times *times)
 {
-	if (submit_all(reader) || link_start(&reader->link, 1))
+	const uint32_t epoch = (uint32_t)(now_ns() / 1000000u); /* another than that of a reader before */
+
+	if (reader->link.state == 0) {
+		if (submit_all(reader) || link_start(&reader->link, epoch))
+			return -1;
+	} else if (link_start(&reader->link, epoch) || hunt(reader, epoch) || submit_all(reader)) {
 		return -1;
+	}
 	times->started = now_ns();
 	while (!reader->stopping && !reader->failed) {
 		struct timeval limit = {5, 0};
@@ -359,6 +400,8 @@ static int run(struct reader *reader, const char *node, unsigned int index, stru
 	}
 	times->opened = now_ns();
 	if (link_identify(&reader->link) || link_mode(&reader->link, index, &mode))
+		return -1;
+	if (reader->link.state && link_stop(&reader->link)) /* a reader before this one may have been killed */
 		return -1;
 	times->identified = now_ns();
 	if (link_contract(&reader->link))

@@ -107,6 +107,7 @@ int link_identify(struct link *link)
 
 	if (got < 24 || status != STATUS_OK)
 		return fail("INFO", 0);
+	link->state = raw[HEADER_BYTES + 1];
 	bytes = get32(raw + HEADER_BYTES + 4);
 	crc = get32(raw + HEADER_BYTES + 8);
 	if (bytes == 0 || bytes > sizeof(link->descriptor))

@@ -44,6 +44,7 @@ struct link {
 	libusb_device_handle *handle;
 	uint8_t interface, bulk, interrupt;
 	uint16_t bulk_packet, tag;
+	uint8_t state; /* as INFO told; 0 is IDLE */
 	uint8_t descriptor[65536];
 	size_t descriptor_bytes;
 };
