@@ -26,7 +26,7 @@ from maglens_driver.usb.job import Job
 from maglens_driver.usb.libusb import LibusbTransport
 from maglens_driver.usb.plan import Plan, plan
 from maglens_driver.usb.requests import Requests
-from maglens_driver.usb.stream import StreamEngine
+from maglens_driver.usb.stream import DRAIN_S, StreamEngine
 from maglens_driver.usb.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ T = TypeVar("T")
 _EVENTS_KEPT: Final = 256  # for a reader that is late; the oldest go first
 _MOST_BLOCKS: Final = -(-limits.MAX_DESCRIPTOR_BYTES // limits.DESCRIPTOR_BLOCK_BYTES)
 _U32: Final = 0xFFFFFFFF
-_STOP_S: Final = 2 * limits.FLUSH_S
+_STOP_S: Final = DRAIN_S + 2 * limits.REPLY_S  # a FLUSH may be under way
 
 
 class State(enum.Enum):

@@ -37,6 +37,7 @@ from maglens_driver.usb.transport import Outcome, StreamPipe, Transport
 
 log = logging.getLogger(__name__)
 
+DRAIN_S: Final = 10 * limits.FLUSH_S  # the kernel gives cancelled transfers back in ms, or something is badly broken
 _HUNT_TRANSFERS: Final = 4  # a FIFO holds a few packets at most
 _IDLE_WAIT_S: Final = 60.0  # the thread sleeps in libusb; a wake or a completion ends that at once
 _FIRST_SAMPLES: Final = 4
@@ -346,7 +347,7 @@ class StreamEngine:
         assert self._ring is not None
         self._enter(Phase.DRAINING)
         self._then = then
-        self._drain_deadline = time.monotonic() + limits.FLUSH_S
+        self._drain_deadline = time.monotonic() + DRAIN_S
         self._ring.cancel()
         self._drained()
 
