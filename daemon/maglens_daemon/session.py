@@ -236,6 +236,7 @@ class Session:
             await self._agree()
             self.ready_at = asyncio.get_running_loop().time()
             self._enter(SessionState.READY)
+            log.info("%s: ready", self.label, extra=self.log_fields())
             await self._attend()
         except Gone as gone:
             await self._wait_for_removal(gone)

@@ -155,6 +155,7 @@ def test_a_broken_descriptor_is_refused_and_nobody_else_suffers(fault: str, sim:
     bad.attach(reply["udc"])
     good.detach()
     log.wait_for("removed", ATTACH_S, MAGLENS_SERIAL="SIM-35mm")
+    log.wait_for("ready", ATTACH_S, MAGLENS_SERIAL="SIM-73mm")
     bad.detach()
     log.wait_for("removed", ATTACH_S, MAGLENS_SERIAL="SIM-73mm")
 
