@@ -16,6 +16,7 @@ from tests.demo.story import CYCLES, RECORDING, STORY, Event, Story
 OUT = Path("build/demo")
 C_READER = "/tmp/maglens-c-reader/c_reader"
 BUILD_C_READER = f"make -s -C tests/bench/c_reader BUILD={Path(C_READER).parent}"
+VM_SIZE = "640x480"  # what an emulated processor carries at 30 frames/s
 AFTER = 12  # frames after an event at which the picture shows it
 SHEET_TITLE = "One ffmpeg, one recording: modules are snapped on, focused, opened up, swapped and pulled off"
 
@@ -29,7 +30,7 @@ def in_vm(raw: Path) -> str:
     from tests.vm import lab
 
     with lab.machine(lab.Wish()) as machine:
-        script = _film_script("/out", lab.python(machine))
+        script = f"{_film_script('/out', lab.python(machine))} --size {VM_SIZE}"
         result = lab.run(machine, ["sh", "-c", script], out=raw, deadline_s=900)
         if not result.ok:
             sys.exit(

@@ -21,17 +21,18 @@ from typing import Any
 import pyudev
 
 from maglens_driver.gadget.client import SimClient, start
-from maglens_driver.names import SERVICE_UNIT, VIRTUAL_USB_VENDOR
+from maglens_driver.names import CONFIG_DROPIN_DIR, SERVICE_UNIT, VIRTUAL_USB_VENDOR
 from tests.demo.story import CYCLES, RECORDING, STORY, Event, Story
 from tests.vm.guest.recorder import Recording
 
 CYCLE_COUNT = 10
 HOLD = 60  # frames of a scene
-STEP = 40  # frames that one turn of a ring is shown
+STEP = 75  # frames that one turn of a ring is shown; the module draws its picture anew meanwhile
 FIRST_FRAMES_S = 60.0
 FOCUS_NEAR = 200  # hundredths of a dioptre: half a metre, where the flowers are
 FOCUS_STEPS = (90, 140, FOCUS_NEAR)
 IRIS_WIDE = 595  # hundredths of a stop above f/11: f/1.4
+DROPIN = Path(CONFIG_DROPIN_DIR) / "90-demo.toml"
 NODE_TRIES = 20  # each waits until udev has nothing left to do
 LENSES = ("35mm", "73mm")
 
@@ -139,7 +140,7 @@ def story(film: Film, node: dict[str, Any], sims: dict[str, SimClient]) -> None:
             hold(app, STEP)
         film.note("iris", "the iris is opened to f/1.4")
         set_control(node, "iris_absolute", IRIS_WIDE)
-        hold(app, HOLD)
+        hold(app, STEP)
         off, on = wide.swap(portrait)
         film.note("detach", "the 35 mm module is pulled off", off["stay"]["detach_ns"])
         film.note("attach", "the 73 mm module is snapped on in its place", on["stay"]["attach_ns"])
@@ -211,10 +212,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "build/demo")))
     parser.add_argument("--c-reader", type=Path, required=True)
+    parser.add_argument("--size", help="WIDTHxHEIGHT of the node, instead of as it is configured")
     options = parser.parse_args()
     say("the virtual modules render their pictures")
     for lens in LENSES:
         start(lens)
+    if options.size:
+        width, height = options.size.split("x")
+        DROPIN.parent.mkdir(parents=True, exist_ok=True)
+        DROPIN.write_text(f"[node]\nwidth = {width}\nheight = {height}\n")
+        command("systemctl", "stop", SERVICE_UNIT)  # gives up the node, whose format would be kept over a restart
     command("systemctl", "start", SERVICE_UNIT)
     film = Film(options.out)
     try:
@@ -227,8 +234,9 @@ def main() -> int:
         film.story.stays = {lens: sim.status()["stays"] for lens, sim in sims.items()}
         film.story.marks = {lens: int(sim.status()["mark"]) for lens, sim in sims.items()}
         film.story.dropped = json.loads(command("maglens", "status", "--json"))["node"]["counters"]
-        command("systemctl", "stop", SERVICE_UNIT)
+        command("systemctl", "mask", "--runtime", "--now", SERVICE_UNIT)  # udev would start it for every attach
         c_reader(film, sims["35mm"], options.c_reader, mode)
+        command("systemctl", "unmask", "--runtime", SERVICE_UNIT)
         cold_start(film, sims["35mm"])
     finally:
         film.close()

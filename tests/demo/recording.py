@@ -52,7 +52,7 @@ def _probe(path: Path) -> tuple[int, int, list[int]]:
 
 def pictures(path: Path, pixel_format: str, frame_bytes: int) -> Iterator[bytes]:
     """Every frame of a file in a raw pixel format, none made up and none left out."""
-    command = ["ffmpeg", "-v", "error", "-i", str(path), "-fps_mode", "passthrough"]
+    command = ["ffmpeg", "-v", "error", "-i", str(path), "-fps_mode", "passthrough", "-vf", "setpts=N"]
     command += ["-pix_fmt", pixel_format, "-f", "rawvideo", "-"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as decoder:
         assert decoder.stdout is not None
