@@ -13,6 +13,8 @@ from tests.vm.lab import Wish
 from tests.vm.progress import LabError, say
 
 SCENARIOS = "tests/vm/scenarios"
+AGAIN = ("--last-failed",)
+TESTS_FAILED = 1  # pytest's exit status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -138,20 +140,31 @@ def _run(options: argparse.Namespace) -> int:
         *(["-k", options.k] if options.k else []),
         *options.pytest,
     ]
-    return _in_machine(options, lambda made: lab.pytest(made, arguments))
+    return _in_machine(options, lambda made: lab.pytest(made, arguments), AGAIN)
 
 
 def _exec(options: argparse.Namespace) -> int:
     return _in_machine(options, lambda _: list(options.command))
 
 
-def _in_machine(options: argparse.Namespace, command: lab.CommandFor) -> int:
-    if options.name and options.name in machine.names():
-        made = machine.running(options.name)
+def _in_machine(options: argparse.Namespace, command: lab.CommandFor, again: Sequence[str] = ()) -> int:
+    """Run a command; ``again``: what to add to it for a second run where the first found tests that fail."""
+
+    def work(made: machine.Machine) -> lab.Result:
         result = lab.run(made, command(made), out=options.out, deadline_s=options.deadline)
+        if again and result.status == TESTS_FAILED and not result.kernel_trouble:
+            # An emulated machine can be late for anything. A scenario that fails twice, the second time among few
+            # others, has not failed for that.
+            say(f"{result.summary.strip('= ')}; those that failed are run once more")
+            words = [*command(made), *again]
+            result = lab.run(made, words, out=options.out / "again", deadline_s=options.deadline)
+        return result
+
+    if options.name and options.name in machine.names():
+        result = work(machine.running(options.name))
     else:
         with lab.machine(_wish(options), name=options.name, keep=options.keep) as made:
-            result = lab.run(made, command(made), out=options.out, deadline_s=options.deadline)
+            result = work(made)
     say(f"results are in {options.out}")
     if result.kernel_trouble:
         say(f"FAILED: the kernel log has {len(result.kernel_trouble)} bad lines, see {options.out}/kernel.log")

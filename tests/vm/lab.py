@@ -202,7 +202,7 @@ def python(machine: Machine) -> str:
 def pytest(machine: Machine, arguments: Sequence[str]) -> list[str]:
     """The command that runs pytest in the guest on the installed project, not on its source tree."""
     return [
-        python(machine), "-m", "pytest", "-v", "-p", "no:cacheprovider", "-o", "pythonpath=.",
+        python(machine), "-m", "pytest", "-v", "-o", "cache_dir=/tmp/pytest-cache", "-o", "pythonpath=.",
         "-o", "asyncio_default_fixture_loop_scope=function", f"--timeout={TEST_S}",
         f"--rootdir={SOURCE}", f"--junitxml=/out/{JUNIT}", *arguments,
     ]  # fmt: skip
