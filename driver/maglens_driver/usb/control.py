@@ -20,7 +20,9 @@ from maglens_driver.usb.transport import Transport
 T = TypeVar("T")
 
 _OPEN_S: Final = 2.0  # opening a device file waits for the hub when that is busy with a reset
-_GRACE_S: Final = 0.25  # libusb ends a request at its limit; this is for the hand-over between threads
+# libusb ends each request at its own limit. This is on top, for what is queued before it (the stream's FLUSH, readings
+# of the clock) and the hand-over between threads; beyond it the kernel holds the thread.
+_GRACE_S: Final = 4 * limits.REPLY_S
 
 
 class ModuleControl:
