@@ -20,8 +20,8 @@ from maglens_driver.usb.transport import Transport
 T = TypeVar("T")
 
 _OPEN_S: Final = 2.0  # opening a device file waits for the hub when that is busy with a reset
-# libusb ends each request at its own limit. This is on top, for what is queued before it (the stream's FLUSH, readings
-# of the clock) and the hand-over between threads; beyond it the kernel holds the thread.
+# libusb ends each request at its own limit. This is on top, for what is queued before it (the stream's FLUSH, a
+# reading of the clock) and the hand-over between threads; beyond it the kernel holds the thread.
 _GRACE_S: Final = 4 * limits.REPLY_S
 
 
