@@ -23,6 +23,7 @@ import pyudev
 from maglens_driver.gadget.client import SimClient, start
 from maglens_driver.names import CONFIG_DROPIN_DIR, SERVICE_UNIT, VIRTUAL_USB_VENDOR
 from tests.demo.story import CYCLES, RECORDING, STORY, Event, Story
+from tests.vm.guest.devices import succeed
 from tests.vm.guest.recorder import Recording
 
 CYCLE_COUNT = 10
@@ -80,19 +81,11 @@ class Film:
         self.story.save(self.out / STORY)
 
 
-def command(*words: str) -> str:
-    """Standard output of a command; its own words in the error if it fails."""
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(words)} failed ({done.returncode}): {done.stdout}{done.stderr}")
-    return done.stdout
-
-
 def node_status() -> dict[str, Any]:
     """The node, as soon as there is one."""
     for _ in range(NODE_TRIES):
-        command("udevadm", "settle")
-        node: dict[str, Any] = json.loads(command("maglens", "status", "--json"))["node"]
+        succeed("udevadm", "settle")
+        node: dict[str, Any] = json.loads(succeed("maglens", "status", "--json"))["node"]
         if node["path"]:
             return node
     raise RuntimeError(f"maglens has no node: {node['problem']}")
@@ -120,9 +113,9 @@ def streaming(sim: SimClient, at_least: int) -> bool:
 def set_control(node: dict[str, Any], name: str, value: int) -> None:
     """As an app does it where the node has controls, else by maglens' own command."""
     if node["controls"]:
-        command("v4l2-ctl", "-d", str(node["path"]), "--set-ctrl", f"{name}={value}")
+        succeed("v4l2-ctl", "-d", str(node["path"]), "--set-ctrl", f"{name}={value}")
     else:
-        command("maglens", "control", "set", f"{name}={value}")
+        succeed("maglens", "control", "set", f"{name}={value}")
 
 
 def story(film: Film, node: dict[str, Any], sims: dict[str, SimClient]) -> None:
@@ -154,7 +147,7 @@ def story(film: Film, node: dict[str, Any], sims: dict[str, SimClient]) -> None:
 
 def mode_index(node: dict[str, Any]) -> int:
     """Which of the attached module's modes has the node's format."""
-    module = json.loads(command("maglens", "status", "--json"))["modules"][0]
+    module = json.loads(succeed("maglens", "status", "--json"))["modules"][0]
     return [m["text"] for m in module["modes"]].index(node["format"]["text"])
 
 
@@ -201,8 +194,8 @@ def cold_start(film: Film, sim: SimClient) -> None:
     """The service is not running; udev starts it when a module comes."""
     on = sim.attach()["stay"]["attach_ns"]
     added = film.udev_add(on)
-    command("systemctl", "start", SERVICE_UNIT)
-    stamp = command("systemctl", "show", "-P", "ActiveEnterTimestampMonotonic", SERVICE_UNIT)
+    succeed("systemctl", "start", SERVICE_UNIT)
+    stamp = succeed("systemctl", "show", "-P", "ActiveEnterTimestampMonotonic", SERVICE_UNIT)
     film.story.cold_start_ns = int(stamp) * 1000 - added
     sim.detach()
 
@@ -221,8 +214,8 @@ def main() -> int:
         width, height = options.size.split("x")
         DROPIN.parent.mkdir(parents=True, exist_ok=True)
         DROPIN.write_text(f"[node]\nwidth = {width}\nheight = {height}\n")
-        command("systemctl", "stop", SERVICE_UNIT)  # gives up the node, whose format would be kept over a restart
-    command("systemctl", "start", SERVICE_UNIT)
+        succeed("systemctl", "stop", SERVICE_UNIT)  # gives up the node, whose format would be kept over a restart
+    succeed("systemctl", "start", SERVICE_UNIT)
     film = Film(options.out)
     try:
         node = node_status()
@@ -233,10 +226,10 @@ def main() -> int:
         mode = cycles(film, node, sims["35mm"])
         film.story.stays = {lens: sim.status()["stays"] for lens, sim in sims.items()}
         film.story.marks = {lens: int(sim.status()["mark"]) for lens, sim in sims.items()}
-        film.story.dropped = json.loads(command("maglens", "status", "--json"))["node"]["counters"]
-        command("systemctl", "mask", "--runtime", "--now", SERVICE_UNIT)  # udev would start it for every attach
+        film.story.dropped = json.loads(succeed("maglens", "status", "--json"))["node"]["counters"]
+        succeed("systemctl", "mask", "--runtime", "--now", SERVICE_UNIT)  # udev would start it for every attach
         c_reader(film, sims["35mm"], options.c_reader, mode)
-        command("systemctl", "unmask", "--runtime", SERVICE_UNIT)
+        succeed("systemctl", "unmask", "--runtime", SERVICE_UNIT)
         cold_start(film, sims["35mm"])
     finally:
         film.close()

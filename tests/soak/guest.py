@@ -12,8 +12,9 @@ from pathlib import Path
 
 from maglens_driver.gadget.client import SimClient, start
 from maglens_driver.names import SERVICE_UNIT
-from tests.demo.guest import command, hold, hold_until, node_status, streaming
+from tests.demo.guest import hold, hold_until, node_status, streaming
 from tests.soak import holdings
+from tests.vm.guest.devices import succeed
 from tests.vm.guest.recorder import Recording
 
 SETTLED_AFTER = 20  # cycles
@@ -32,8 +33,8 @@ def main() -> int:
     if options.cycles <= SETTLED_AFTER:
         parser.error(f"more than {SETTLED_AFTER} cycles, please")
     start("35mm")
-    command("systemctl", "restart", SERVICE_UNIT)
-    pid = int(command("systemctl", "show", "-P", "MainPID", SERVICE_UNIT))
+    succeed("systemctl", "restart", SERVICE_UNIT)
+    pid = int(succeed("systemctl", "show", "-P", "MainPID", SERVICE_UNIT))
     node = node_status()
     nowhere = options.out / "soak.nut"
     nowhere.unlink(missing_ok=True)
@@ -52,7 +53,7 @@ def main() -> int:
                 settled = holdings.of(pid)
         last = holdings.of(pid)
     nowhere.unlink()
-    same = pid == int(command("systemctl", "show", "-P", "MainPID", SERVICE_UNIT))
+    same = pid == int(succeed("systemctl", "show", "-P", "MainPID", SERVICE_UNIT))
     grown = last.grown(settled, PSS_MIB) + app.errors() + ([] if same else ["the daemon was restarted"])
     report = {
         "cycles": options.cycles,
