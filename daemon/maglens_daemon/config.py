@@ -207,6 +207,11 @@ class Config:
     port: Mapping[str, PortConfig] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
 
+    @property
+    def nodes(self) -> Mapping[str, NodeConfig]:
+        """Every video device by name: ``[node]`` itself has none, ``[node.NAME]`` has NAME."""
+        return {"": self.node}
+
     def port_config(self, path: str) -> PortConfig:
         """What is configured for a port, or the defaults."""
         return self.port.get(path, PortConfig())

@@ -15,6 +15,7 @@ from typing import Final
 
 from maglens_daemon.manager import Manager
 from maglens_daemon.notify import Notifier
+from maglens_daemon.stage import Stage
 from maglens_driver.link.limits import FIRST_FRAME_S, STALL_INTERVALS, STALL_MIN_S
 
 log = logging.getLogger(__name__)
@@ -36,9 +37,9 @@ class Progress:
     interval_s: float
 
 
-def measure(manager: Manager) -> Progress:
+def measure(stage: Stage) -> Progress:
     """Progress now."""
-    pipeline, playing = manager.pipeline, manager.playing
+    pipeline, playing = stage.pipeline, stage.playing
     if pipeline is None:
         return Progress(False, 0, 0, None, 0.0)
     stats = pipeline.stats()
@@ -77,13 +78,13 @@ async def beat(manager: Manager, notifier: Notifier) -> None:
     if notifier.watchdog_s is None:
         return
     loop = asyncio.get_running_loop()
-    pulse, withheld = Pulse(loop.time()), False
+    pulses, withheld = [(stage, Pulse(loop.time())) for stage in manager.stages], False
     while True:
-        progress = measure(manager)
-        alive = pulse.is_alive(progress, loop.time())
-        if alive:
+        measured = [(pulse, measure(stage)) for stage, pulse in pulses]
+        stuck = [progress for pulse, progress in measured if not pulse.is_alive(progress, loop.time())]
+        if not stuck:
             notifier.watchdog()
         elif not withheld:
-            log.error("no progress: %s; the watchdog is not fed any more", progress)
-        withheld = not alive
+            log.error("no progress: %s; the watchdog is not fed any more", stuck[0])
+        withheld = bool(stuck)
         await asyncio.sleep(notifier.watchdog_s / _BEATS_PER_LIMIT)

@@ -116,14 +116,13 @@ class Service:
 
         async with Discovery() as discovery:
             begin(self._stop.wait(), "stop")
-            begin(manager.keep_node(), "node")
-            begin(manager.direct(), "director")
+            begin(manager.run(), "manager")
             begin(watch_modules(manager, discovery, ModuleVisitor), "modules")
             begin(watch_devices(self._appeared), "devices")
             begin(self._serve_bus(bus), "bus")
             begin(beat(manager, self._notifier), "heartbeat")
             try:
-                await manager.settled.wait()
+                await manager.settled()
                 self._cameras.look()
                 self._notifier.ready()
                 gc.freeze()  # what lives now lives on; later collections need not look at it

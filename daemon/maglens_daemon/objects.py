@@ -31,14 +31,14 @@ class ManagerObject:
     def properties(self) -> dict[str, Any]:
         """Values by name."""
         manager = self._manager
-        playing = manager.playing.session.identity if manager.playing else None
+        playing = manager.stage.playing.session.identity if manager.stage.playing else None
         return {
             "Version": VERSION,
             "State": status.state_line(manager),
             "Modules": [module_path(s.port.path) for s in manager.sessions if not s.unplugged],
             "Playing": playing.key if playing else "",
             "Choice": manager.pinned,
-            "Granted": manager.granted_mw,
+            "Granted": manager.allotment.granted_mw,
         }
 
     def methods(self) -> Mapping[str, Handler]:
@@ -127,7 +127,7 @@ class NodeObject:
 
     def properties(self) -> dict[str, Any]:
         """Values by name."""
-        s = status.node_status(self._manager)
+        s = status.node_status(self._manager.stage)
         problem = f"{s['problem']}\ntry: {s['hint']}" if s["hint"] else s["problem"]
         return {
             "Path": s["path"],
@@ -142,4 +142,4 @@ class NodeObject:
         return {"Counters": self._counters}
 
     async def _counters(self) -> list[Any]:
-        return [status.node_status(self._manager)["counters"]]
+        return [status.node_status(self._manager.stage)["counters"]]

@@ -11,6 +11,7 @@ from typing import TypedDict
 from maglens_daemon.contract import Contract
 from maglens_daemon.manager import Manager
 from maglens_daemon.session import Session
+from maglens_daemon.stage import Stage
 from maglens_daemon.version import VERSION
 from maglens_driver.mode import Mode
 
@@ -123,7 +124,6 @@ def module_status(manager: Manager, session: Session) -> ModuleStatus:
     """One session as data."""
     who, source = session.identity, session.source
     descriptor = getattr(source, "descriptor", None)
-    playing = manager.playing is not None and manager.playing.session is session
     return ModuleStatus(
         port=session.port.path,
         port_name=session.port.name,
@@ -142,16 +142,16 @@ def module_status(manager: Manager, session: Session) -> ModuleStatus:
         contract=_contract_status(session.contract) if session.contract else None,
         mode=mode_status(session.mode) if session.mode else None,
         modes=[mode_status(mode) for mode in source.modes] if source else [],
-        playing=playing,
-        obstacle=manager.obstacles.get(session.id, ""),
+        playing=manager.stage_of(session) is not None,
+        obstacle=manager.obstacle(session),
         counters=dict(getattr(source, "counters", {})),
         attach_to_frame_ms=manager.attach_to_frame_ms(session),
     )
 
 
-def node_status(manager: Manager) -> NodeStatus:
-    """The node as data."""
-    node, pipeline, problem = manager.node, manager.pipeline, manager.node_problem
+def node_status(stage: Stage) -> NodeStatus:
+    """A stage's node as data."""
+    node, pipeline, problem = stage.node, stage.pipeline, stage.node_problem
     state = node.state() if node else None
     counters: dict[str, int] = {}
     if pipeline is not None:
@@ -165,7 +165,7 @@ def node_status(manager: Manager) -> NodeStatus:
         }
     return NodeStatus(
         path=node.path if node else "",
-        name=manager.config.node.name,
+        name=stage.settings().name,
         format=mode_status(state.format) if state else None,
         streamers=state.streamers if state else 0,
         openers=state.openers if state else None,
@@ -179,11 +179,12 @@ def node_status(manager: Manager) -> NodeStatus:
 
 def state_line(manager: Manager) -> str:
     """One line for people."""
-    if manager.node_problem is not None:
-        return f"no video device: {manager.node_problem}"
-    if manager.playing is not None:
-        return f"{manager.playing.session.identity} plays {manager.playing.mode.describe()}"
-    ready = [s for s in manager.sessions if s.is_playable and s.id not in manager.obstacles]
+    problem, playing = manager.stage.node_problem, manager.stage.playing
+    if problem is not None:
+        return f"no video device: {problem}"
+    if playing is not None:
+        return f"{playing.session.identity} plays {playing.mode.describe()}"
+    ready = [s for s in manager.sessions if s.is_playable and not manager.obstacle(s)]
     if ready:
         return f"{ready[-1].identity} is ready, nobody watches"
     refused = [s for s in manager.sessions if s.reason]
@@ -194,13 +195,13 @@ def state_line(manager: Manager) -> str:
 
 def status(manager: Manager) -> Status:
     """Everything as data."""
-    playing = manager.playing.session.identity if manager.playing else None
+    playing = manager.stage.playing.session.identity if manager.stage.playing else None
     return Status(
         version=VERSION,
         state=state_line(manager),
         playing=playing.key if playing else "",
         choice=manager.pinned,
-        power=PowerStatus(budget_mw=manager.config.power.budget_mw, granted_mw=manager.granted_mw),
-        node=node_status(manager),
+        power=PowerStatus(budget_mw=manager.config.power.budget_mw, granted_mw=manager.allotment.granted_mw),
+        node=node_status(manager.stage),
         modules=[module_status(manager, session) for session in manager.sessions],
     )

@@ -15,10 +15,11 @@ import pytest
 from maglens_daemon import status
 from maglens_daemon.config import Config, NodeConfig, PolicyConfig, PortConfig, PowerConfig, Rule
 from maglens_daemon.contract import Contract
+from maglens_daemon.director import STREAM_TRIES
 from maglens_daemon.errors import NotFound
 from maglens_daemon.fake import MODE, FakeVisitor
 from maglens_daemon.in_process import VirtualVisitor
-from maglens_daemon.manager import STREAM_TRIES, Manager
+from maglens_daemon.manager import Manager
 from maglens_daemon.session import Session, SessionState
 from maglens_driver.errors import BadModule, Deadline, Gone, MissingDependency
 from maglens_driver.mode import Mode
@@ -67,7 +68,7 @@ class Theatre:
 
     async def until_playing(self, session: Session | None) -> None:
         def plays() -> bool:
-            playing = self.manager.playing
+            playing = self.manager.stage.playing
             if session is None:
                 return playing is None
             return playing is not None and playing.session is session and session.state is SessionState.STREAMING
@@ -85,17 +86,15 @@ async def theatre(config: Config = SMALL, *, trouble: Exception | None = None) -
     made = Theatre(config)
     if trouble is not None:
         made.trouble.append(trouble)
-    tasks = [asyncio.create_task(made.manager.keep_node()), asyncio.create_task(made.manager.direct())]
-    await made.manager.settled.wait()
+    running = asyncio.create_task(made.manager.run())
+    await made.manager.settled()
     try:
         yield made
-        for task in tasks:
-            assert not task.done(), task
+        assert not running.done(), running
     finally:
         await made.manager.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 def test_streams_only_while_somebody_watches() -> None:
@@ -104,7 +103,7 @@ def test_streams_only_while_somebody_watches() -> None:
             visitor = FakeVisitor()
             session = t.arrive(visitor)
             await t.until(lambda: session.state is SessionState.READY)
-            assert t.manager.playing is None
+            assert t.manager.stage.playing is None
             app = t.watch()
             await t.until_playing(session)
             assert visitor.source.frame(200)
@@ -131,7 +130,7 @@ def test_an_app_that_only_reconfigures_costs_no_restart() -> None:
             app.start()
             await asyncio.sleep(1.0)
             assert visitor.steps.passed["start"] == 1
-            assert t.manager.playing is not None
+            assert t.manager.stage.playing is not None
 
     asyncio.run(play())
 
@@ -149,8 +148,8 @@ def test_what_is_snapped_on_last_plays_and_the_other_takes_over() -> None:
             second.unplug()
             t.manager.depart("1-2")
             await t.until_playing(one)
-            assert t.manager.playing is not None
-            assert t.manager.playing.generation == 3
+            assert t.manager.stage.playing is not None
+            assert t.manager.stage.playing.generation == 3
             await t.until(lambda: t.manager.sessions == [one], "the second has left")
 
     asyncio.run(play())
@@ -188,8 +187,8 @@ def test_two_with_one_identity(caplog: pytest.LogCaptureFixture) -> None:
             await t.until(lambda: two.state is SessionState.QUARANTINED)
             assert "1-1" in two.reason
             assert "1-2" in two.reason
-            assert t.manager.playing is not None
-            assert t.manager.playing.session is one
+            assert t.manager.stage.playing is not None
+            assert t.manager.stage.playing.session is one
             t.manager.depart("1-1")
             t.manager.depart("1-2")
             await t.until(lambda: not t.manager.sessions)
@@ -236,7 +235,7 @@ def test_a_stream_that_breaks_is_started_again_but_not_for_ever() -> None:
             visitor.source.lose(Deadline("it hangs"))
             await t.until(lambda: session.state is SessionState.QUARANTINED)
             assert session.reason == "it hangs"
-            assert t.manager.playing is None
+            assert t.manager.stage.playing is None
 
     asyncio.run(play())
 
@@ -286,8 +285,8 @@ def test_dwell_keeps_a_loose_contact_from_flickering() -> None:
                 await asyncio.sleep(0.05)
                 t.manager.depart("1-2")
                 assert loose.steps.passed["start"] == 0
-                assert t.manager.playing is not None
-                assert t.manager.playing.session is one
+                assert t.manager.stage.playing is not None
+                assert t.manager.stage.playing.session is one
                 await t.until(lambda: t.manager.sessions == [one])
             await t.until_playing(t.arrive(FakeVisitor("2"), "1-2"))
 
@@ -299,15 +298,15 @@ def test_the_budget_is_shared_and_given_back() -> None:
         async with theatre(replace(SMALL, power=PowerConfig(budget_mw=6000))) as t:
             one = t.arrive(FakeVisitor("1"), "1-1")
             await t.until(lambda: one.state is SessionState.READY)
-            assert t.manager.granted_mw == 4500
+            assert t.manager.allotment.granted_mw == 4500
             two = t.arrive(FakeVisitor("2"), "1-2")
             await t.until(lambda: two.state is SessionState.READY)
             assert two.contract is None, "1.5 W are less than a module needs, so nothing is offered"
-            assert t.manager.granted_mw == 4500
+            assert t.manager.allotment.granted_mw == 4500
             t.manager.depart("1-1")
             t.manager.depart("1-2")
             await t.until(lambda: not t.manager.sessions)
-            assert t.manager.granted_mw == 0
+            assert t.manager.allotment.granted_mw == 0
 
     asyncio.run(play())
 
@@ -328,9 +327,9 @@ def test_what_cannot_play_says_why(modes: list[Mode], contract: Contract | None,
         async with theatre() as t:
             t.watch()
             session = t.arrive(FakeVisitor(modes=modes, contract=contract))
-            await t.until(lambda: session.id in t.manager.obstacles)
-            assert reason in t.manager.obstacles[session.id]
-            assert t.manager.playing is None
+            await t.until(lambda: bool(t.manager.obstacle(session)))
+            assert reason in t.manager.obstacle(session)
+            assert t.manager.stage.playing is None
             (module,) = status.status(t.manager)["modules"]
             assert reason in module["obstacle"]
 
@@ -347,10 +346,10 @@ def test_no_node_is_one_clear_line_and_mended_without_a_restart(caplog: pytest.L
             for _ in range(3):
                 t.manager.node_hint()
                 await asyncio.sleep(0.01)
-            assert status.node_status(t.manager)["hint"] == "sudo modprobe v4l2loopback"
+            assert status.node_status(t.manager.stage)["hint"] == "sudo modprobe v4l2loopback"
             t.trouble.clear()
             t.manager.node_hint()
-            await t.until(lambda: t.manager.node is not None)
+            await t.until(lambda: t.manager.stage.node is not None)
             t.watch()
             await t.until_playing(session)
 
@@ -367,7 +366,7 @@ def test_a_node_that_goes_is_made_again() -> None:
             session = t.arrive(FakeVisitor())
             await t.until_playing(session)
             t.nodes[0].close()
-            await t.until(lambda: len(t.nodes) == 2 and t.manager.node is t.nodes[1])
+            await t.until(lambda: len(t.nodes) == 2 and t.manager.stage.node is t.nodes[1])
             t.watch()
             await t.until_playing(session)
 
@@ -393,12 +392,12 @@ def test_a_virtual_module_through_the_whole_of_it() -> None:
             source = VirtualSource("35mm")
             await source.prepare()
             app = t.watch()
-            await t.until(lambda: t.manager.pipeline is not None and t.manager.pipeline.watched)
+            await t.until(lambda: t.manager.stage.pipeline is not None and t.manager.stage.pipeline.watched)
             visitor = VirtualVisitor(source)
             session = t.manager.arrive("virtual", 5000, visitor)
             assert session is not None
             await t.until_playing(session)
-            pipeline = t.manager.pipeline
+            pipeline = t.manager.stage.pipeline
             assert pipeline is not None
             while pipeline.stats().submitted < 3:
                 assert await asyncio.to_thread(app.copy, WAIT_S) is not None

@@ -147,8 +147,8 @@ async def _show(settings: NodeConfig, lenses: Sequence[str], seconds: float, wri
         await source.prepare()
     folder = tempfile.TemporaryDirectory(prefix="maglens-preview-")
     manager = Manager(replace(Config(), node=settings), open_node, Store(Path(folder.name)))
-    tasks = [asyncio.create_task(manager.keep_node()), asyncio.create_task(manager.direct())]
-    await manager.settled.wait()
+    running = asyncio.create_task(manager.run())
+    await manager.settled()
     recorder = Recorder(made[0], writer)
     said: dict[str, object] = {}
     try:
@@ -161,9 +161,8 @@ async def _show(settings: NodeConfig, lenses: Sequence[str], seconds: float, wri
     finally:
         await recorder.close()
         await manager.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
         for source in sources:
             await source.close()
         folder.cleanup()

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Stage: one node, its pipeline and its controls, and who plays on it now.
+
+It knows nothing of choosing: the :class:`director.Director` puts a session on it and takes it off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from maglens_daemon.background import Background
+from maglens_daemon.config import NodeConfig
+from maglens_daemon.session import Session
+from maglens_driver.errors import MaglensError
+from maglens_driver.mode import Mode
+from maglens_v4l2.card import Card
+from maglens_v4l2.controls import Controls
+from maglens_v4l2.node import Node, NodeEvent, UsageChanged
+from maglens_v4l2.pipeline import Pipeline
+from maglens_v4l2.store import Store
+
+log = logging.getLogger(__name__)
+
+NODE_SETTLE_S: Final = 5.0
+CONTROLS_AFTER_S: Final = 0.2  # a slow module answers for its controls only once its first frames are on their way
+
+OpenNode = Callable[[NodeConfig], Awaitable[Node]]
+
+
+@dataclass(frozen=True, slots=True)
+class Playing:
+    """Whose frames the pipeline takes."""
+
+    session: Session
+    generation: int
+    mode: Mode
+
+
+class Crew(Protocol):
+    """What a stage tells, and whom it asks; all in the event loop's thread."""
+
+    def card(self) -> Card:
+        """What to show while nobody plays."""
+        ...
+
+    def reconsider(self) -> None:
+        """The node came or went, or people began or ended to watch."""
+        ...
+
+    def lost(self, playing: Playing, why: Exception) -> None:
+        """What played has ended by itself."""
+        ...
+
+    def control_changed(self, session: Session, control: int, value: int) -> None:
+        """The source that plays moved a control by itself."""
+        ...
+
+
+class Stage:
+    """One per node. ``name`` is empty for ``[node]`` itself, else that of ``[node.NAME]``; ``settings`` gives its
+    configuration as it is now; ``open_node`` makes or adopts the node."""
+
+    def __init__(
+        self, name: str, settings: Callable[[], NodeConfig], open_node: OpenNode, store: Store, crew: Crew
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.node: Node | None = None
+        self.node_problem: MaglensError | None = None
+        self.pipeline: Pipeline | None = None
+        self.controls: Controls | None = None
+        self.playing: Playing | None = None
+        self.settled = asyncio.Event()  # there is a node, or it is known why there is none
+        self.unwatched_at: float | None = None  # loop time since when nobody watches
+        self.background = Background()
+        self._open_node = open_node
+        self._store = store
+        self._crew = crew
+        self._hint = asyncio.Event()
+        self._failed: asyncio.Future[Exception] | None = None
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody looks at the node now."""
+        return self.pipeline is not None and self.pipeline.watched
+
+    # The node.
+
+    def hint(self) -> None:
+        """Something happened that may let a missing node be made now."""
+        self._hint.set()
+
+    async def keep_node(self) -> None:
+        """Have a node always, or wait for what it takes; runs until cancelled."""
+        while True:
+            self._hint.clear()
+            try:
+                node = await self._open_node(self.settings())
+            except (MaglensError, OSError) as error:
+                if isinstance(error, PermissionError) and await self._hinted_within(NODE_SETTLE_S):
+                    continue  # a device just made is root's until udev has seen it
+                problem = error if isinstance(error, MaglensError) else MaglensError(f"no video device: {error}")
+                if str(problem) != str(self.node_problem):
+                    log.error("%s", problem.explain())
+                self.node_problem = problem
+                self.settled.set()
+                self._crew.reconsider()
+                await self._hint.wait()
+                continue
+            try:
+                why = await self._serve(node)
+            finally:
+                await self._put_away(node)
+            log.error("the video device %s is gone: %s", node.path, why)
+
+    async def _hinted_within(self, limit_s: float) -> bool:
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._hint.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _serve(self, node: Node) -> Exception:
+        """Use ``node`` until it fails."""
+        loop = asyncio.get_running_loop()
+        self._failed = loop.create_future()
+        self.node, self.node_problem = node, None
+        self.pipeline = Pipeline(
+            node,
+            loop=loop,
+            on_lost=self._on_lost,
+            on_control=self._on_control,
+            on_event=self._on_event,
+            on_failed=self._on_failed,
+            card=self._crew.card(),
+        )
+        self.controls = Controls(node, self._store)
+        self.settled.set()
+        log.info("the camera is %s, %s", node.path, self.pipeline.format.describe())
+        self._crew.reconsider()
+        return await self._failed
+
+    async def _put_away(self, node: Node) -> None:
+        pipeline, playing = self.pipeline, self.playing
+        controls, self.controls = self.controls, None
+        self.pipeline, self.node, self.playing = None, None, None
+        if playing is not None:
+            await playing.session.stop()
+        if pipeline is not None:
+            await pipeline.close()
+        if controls is not None:
+            await controls.close()
+        node.close()
+
+    # Callbacks of the pipeline, in the loop.
+
+    def _on_event(self, event: NodeEvent) -> None:
+        if self.controls is not None:
+            self.controls.handle(event)
+        if isinstance(event, UsageChanged):
+            now = asyncio.get_running_loop().time()
+            self.unwatched_at = None if event.streamers else now
+            self._crew.reconsider()
+
+    def _on_failed(self, why: Exception) -> None:
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_result(why)
+
+    def _on_lost(self, generation: int, why: Exception) -> None:
+        playing = self.playing
+        if playing is not None and playing.generation == generation:
+            self.leave()
+            self._crew.lost(playing, why)
+
+    def _on_control(self, generation: int, control: int, value: int) -> None:
+        playing = self.playing
+        if playing is not None and playing.generation == generation:
+            if self.controls is not None:
+                self.controls.changed(control, value)
+            self._crew.control_changed(playing.session, control, value)
+
+    # Who is on it.
+
+    def leave(self) -> None:
+        """Nobody plays: the last frame for a moment, then the card."""
+        self.playing = None
+        if self.controls is not None:
+            self.controls.detach()
+        if self.pipeline is not None:
+            self.pipeline.end(self._crew.card())
+
+    def attach_controls(self, playing: Playing) -> None:
+        """What people chose for this source is written to it, and apps see its controls."""
+        self.background.begin(self._attach_controls(playing), f"controls-{playing.session.port.path}")
+
+    async def _attach_controls(self, playing: Playing) -> None:
+        """After its first frame has been asked for, which must not wait for that."""
+        controls, session = self.controls, playing.session
+        if controls is None:
+            return
+        await asyncio.sleep(CONTROLS_AFTER_S)
+        try:
+            source = session.playable()
+            values = await source.get()
+            if self.playing is not playing:
+                return
+            await controls.attach(source.identity.key, source.controls, values, source.set)
+        except (MaglensError, OSError) as why:
+            log.info("%s: controls: %s", session.label, why, extra=session.log_fields())
+        if self.playing is None:
+            controls.detach()
