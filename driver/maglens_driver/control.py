@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 _USER = 0x00980900
 _CAMERA = 0x009A0900
+_LINK = 0x0F4D0000  # the link protocol's own: no V4L2 control, no app sees them
 
 
 class Cid(enum.IntEnum):
-    """The V4L2 control ids that maglens maps; values from linux/v4l2-controls.h."""
+    """The V4L2 control ids that maglens maps (values from linux/v4l2-controls.h), and the link protocol's own."""
 
     BRIGHTNESS = _USER + 0
     CONTRAST = _USER + 1
@@ -34,6 +35,8 @@ class Cid(enum.IntEnum):
     AUTO_FOCUS_STOP = _CAMERA + 29
     AUTO_FOCUS_STATUS = _CAMERA + 30  # bitmask: 1 busy, 2 reached, 4 failed
     TEST_PATTERN = 0x009F0900 + 3
+    # FOCUS_ABSOLUTE's motor in millionths of a dioptre: a hundredth is ten times a long lens's depth of field.
+    FOCUS_FINE = _LINK + 1
 
 
 class ControlType(enum.IntEnum):

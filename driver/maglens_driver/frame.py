@@ -27,7 +27,8 @@ class Meta:
     """How the picture was taken. Zero means not known.
 
     ``exposure_us`` microseconds, ``gain_milli`` thousandths (1000 is unity), ``fnumber_milli`` thousandths,
-    ``focus_cdpt`` hundredths of a dioptre, ``focal_um`` micrometres, ``temperature_k`` kelvin.
+    ``focus_cdpt`` hundredths and ``focus_udpt`` millionths of a dioptre, ``focal_um`` micrometres, ``temperature_k``
+    kelvin.
     """
 
     exposure_us: int = 0
@@ -36,6 +37,7 @@ class Meta:
     focus_cdpt: int = 0
     focal_um: int = 0
     temperature_k: int = 0
+    focus_udpt: int = 0
 
 
 @dataclass(frozen=True, slots=True)

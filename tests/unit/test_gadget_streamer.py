@@ -66,7 +66,7 @@ class Rig:
         lease = self.it.lease(mode.nbytes)
         assert lease is not None
         lease.view[: mode.nbytes] = bytes([byte]) * mode.nbytes
-        meta = Meta(10_000, 1000, 1400, 50, 35_000, 5600)
+        meta = Meta(10_000, 1000, 1400, 50, 35_000, 5600, 501_500)
         self.it.deliver(Frame(lease, mode.nbytes, mode, seq, time.monotonic_ns(), 1, meta))
 
     def message(self) -> bytes:
@@ -108,6 +108,7 @@ def test_a_frame_is_leader_payload_trailer(rig: Rig) -> None:
     assert (leader.epoch, leader.frame_id, leader.payload_bytes) == (5, 0, MODE.nbytes)
     assert (leader.width, leader.height, leader.stride, leader.fourcc) == (640, 480, 640, NV12)
     assert (leader.exposure_us, leader.fnumber_milli, leader.focus_cdpt) == (10_000, 1400, 50)
+    assert leader.focus_udpt == 501_500
     assert payload == b"\7" * MODE.nbytes
     assert (trailer.frame_id, trailer.payload_crc32c) == (0, crc32c(payload))
     rig.deliver(seq=103)

@@ -22,6 +22,7 @@ from maglens_driver.mode import MJPG, NV12, YUYV, Mode, make_mode
 from maglens_driver.source import Source
 from maglens_driver.virtual.lens import lens_names, load_lens
 from maglens_driver.virtual.mark import Mark, luma_plane, read
+from maglens_driver.virtual.optics import Optics
 from maglens_driver.virtual.source import VirtualSource
 
 pytestmark = pytest.mark.asyncio
@@ -232,6 +233,18 @@ async def test_states_and_refusals() -> None:
     with pytest.raises(WrongState):
         await source.configure(mode())
     await source.close()
+    await source.close()
+
+
+async def test_focus_has_one_motor_and_two_controls() -> None:
+    source = VirtualSource("234mm")
+    assert await source.set({Cid.FOCUS_FINE: 123_456}) == {Cid.FOCUS_FINE: 123_450}  # the motor's own steps of 50
+    assert (await source.get())[Cid.FOCUS_ABSOLUTE] == 12
+    await source.set({Cid.FOCUS_ABSOLUTE: 30})
+    assert (await source.get())[Cid.FOCUS_FINE] == 300_000
+    await source.set({Cid.FOCUS_ABSOLUTE: 30, Cid.FOCUS_FINE: 301_000})
+    optics = Optics.of(source.descriptor, source.camera.values())
+    assert (optics.focus_dpt, optics.meta().focus_udpt, optics.meta().focus_cdpt) == (0.301, 301_000, 30)
     await source.close()
 
 

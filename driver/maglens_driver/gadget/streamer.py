@@ -269,6 +269,7 @@ class Streamer:
             meta.focus_cdpt,
             meta.focal_um,
             meta.temperature_k,
+            meta.focus_udpt,
         )
         good = leader
         if take(Fault.LEADER_MAGIC) is not None:

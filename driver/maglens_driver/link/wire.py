@@ -251,7 +251,7 @@ class Leader(Message):
     focus_cdpt: int = u32("focus, hundredths of a dioptre")
     focal_um: int = u32("focal length, um")
     temperature_k: int = u32("colour temperature the white balance is set to, K; 0 unknown")
-    reserved: int = u32("0", default=0)
+    focus_udpt: int = u32("focus, millionths of a dioptre; 0: as `focus_cdpt` says", default=0)
 
 
 @message(32)

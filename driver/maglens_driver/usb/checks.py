@@ -89,4 +89,5 @@ def meta(leader: Leader) -> Meta:
         focus_cdpt=leader.focus_cdpt,
         focal_um=leader.focal_um,
         temperature_k=leader.temperature_k,
+        focus_udpt=leader.focus_udpt,
     )

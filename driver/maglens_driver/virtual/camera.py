@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Final
 
+from maglens_driver.control import Cid
 from maglens_driver.errors import Refused
 from maglens_driver.frame import Meta
 from maglens_driver.link.descriptor import Descriptor
@@ -20,7 +21,7 @@ from maglens_driver.mode import Mode
 from maglens_driver.virtual.canvas import Abandoned, GiveUp
 from maglens_driver.virtual.lens import LensData
 from maglens_driver.virtual.mark import Mark
-from maglens_driver.virtual.optics import Optics
+from maglens_driver.virtual.optics import FINE_PER_COARSE, Optics
 from maglens_driver.virtual.picture import Composer, Rendered
 from maglens_driver.virtual.render import Renderer, scaled
 
@@ -67,12 +68,25 @@ class VirtualCamera:
         """Move controls; the answer holds the values as clamped. All or nothing."""
         self.check(values)
         clamped = {control: self._controls[control].clamp(value) for control, value in values.items()}
+        moved = self._coupled(clamped)
         with self._changed:
-            if any(self._values[control] != value for control, value in clamped.items()):
-                self._values.update(clamped)
+            if any(self._values[control] != value for control, value in moved.items()):
+                self._values.update(moved)
                 self._version += 1
                 self._changed.notify_all()
         return clamped
+
+    def _coupled(self, values: Mapping[int, int]) -> dict[int, int]:
+        """``values``, and what they move along: focus has one motor and two controls. The finer one counts."""
+        moved = dict(values)
+        fine, coarse = (self._controls.get(control) for control in (Cid.FOCUS_FINE, Cid.FOCUS_ABSOLUTE))
+        if fine is None or coarse is None:
+            return moved
+        if fine.id in values:
+            moved[coarse.id] = coarse.clamp(round(values[fine.id] / FINE_PER_COARSE))
+        elif coarse.id in values:
+            moved[fine.id] = fine.clamp(values[coarse.id] * FINE_PER_COARSE)
+        return moved
 
     def reset(self) -> None:
         """Put every control at its default, as losing power does."""

@@ -26,6 +26,7 @@ from maglens_driver.source import Identity
 
 JPEG_BITS_PER_PIXEL: Final = 4  # the most that one JPEG frame takes
 _CDPT_MM: Final = 100_000  # hundredths of a dioptre times millimetres
+_UDPT_MM: Final = 1_000_000_000  # millionths
 _CENTISTOPS_PER_OCTAVE: Final = 200  # of f-number: a stop is a factor of the square root of two
 
 
@@ -140,6 +141,7 @@ def _controls(lens: Lens, table: Mapping[str, Mapping[str, int]]) -> Iterator[Co
     stops = round(_CENTISTOPS_PER_OCTAVE * math.log2(lens.fnumber_milli[1] / lens.fnumber_milli[0]))
     optical = {
         "focus": (Cid.FOCUS_ABSOLUTE, "Focus, Absolute", 0, _CDPT_MM // max(1, lens.near_mm)),
+        "focus_fine": (Cid.FOCUS_FINE, "Focus, Fine", 0, _UDPT_MM // max(1, lens.near_mm)),
         "iris": (Cid.IRIS_ABSOLUTE, "Iris, Absolute", 0, stops),
         "zoom": (Cid.ZOOM_ABSOLUTE, "Zoom, Absolute", lens.focal_um[0] // 100, lens.focal_um[1] // 100),
     }
@@ -151,7 +153,8 @@ def _controls(lens: Lens, table: Mapping[str, Mapping[str, int]]) -> Iterator[Co
     for key, entry in table.items():
         if key in optical:
             cid, title, low, high = optical[key]
-            yield ControlInfo(cid, title, ControlType.INTEGER, low, high, 1, entry["default"], ring[key])
+            step, flags = entry.get("step", 1), ring.get(key, ControlFlag.NONE)
+            yield ControlInfo(cid, title, ControlType.INTEGER, low, high, step, entry["default"], flags)
         elif key in plain:
             cid, title = plain[key]
             step = entry.get("step", 1)

@@ -11,6 +11,7 @@ from maglens_driver.frame import Meta
 from maglens_driver.link.descriptor import Descriptor
 
 SCENE_KELVIN = 5600
+FINE_PER_COARSE = 10_000  # steps of FOCUS_FINE in one of FOCUS_ABSOLUTE
 # The scene is rightly exposed at 1/125 s, f/2.8, unity gain: EV 10 at ISO 100, an hour of golden light.
 _REFERENCE = 0.008 / 2.8**2
 
@@ -39,7 +40,7 @@ class Optics:
             values.get(Cid.ZOOM_ABSOLUTE, lens.focal_um[0] // 100) / 10,
             sensor.width * sensor.pitch_nm / 1e6,
             lens.fnumber_milli[1] / 1000 / 2 ** (values.get(Cid.IRIS_ABSOLUTE, 0) / 200),
-            values.get(Cid.FOCUS_ABSOLUTE, 0) / 100,
+            values.get(Cid.FOCUS_FINE, values.get(Cid.FOCUS_ABSOLUTE, 0) * FINE_PER_COARSE) / 1e6,
             values.get(Cid.EXPOSURE_ABSOLUTE, 80) / 10_000,
             values.get(Cid.GAIN, 1000) / 1000,
             values.get(Cid.WHITE_BALANCE_TEMPERATURE, SCENE_KELVIN),
@@ -74,4 +75,5 @@ class Optics:
             round(self.focus_dpt * 100),
             round(self.focal_mm * 1000),
             self.kelvin,
+            round(self.focus_dpt * 1e6),
         )
