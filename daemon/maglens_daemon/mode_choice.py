@@ -5,11 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
-from maglens_driver.mode import MJPG, NV12, YUYV, Mode
-
-CONVERTIBLE: Final = frozenset((NV12, YUYV, MJPG))  # what the pipeline turns into a node's format
+from maglens_driver.mode import MJPG, RAW, Mode
+from maglens_v4l2.convert import CONVERTIBLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +37,9 @@ def obstacle(mode: Mode, means: Means) -> str:
     return ""
 
 
-def _rank(mode: Mode, node: Mode) -> tuple[float, ...]:
-    """Smaller is better. Smoothness first, then detail, then the work it takes, then the load on the link."""
+def _rank(mode: Mode, node: Mode, raw: bool) -> tuple[float, ...]:
+    """Smaller is better. Smoothness first, then detail, then the kind that the maker prefers (``raw`` or finished),
+    then the work it takes, then the load on the link."""
     missing_rate = max(0.0, 1 - float(node.interval / mode.interval))
     cover = min(1.0, mode.width / node.width) * min(1.0, mode.height / node.height)
     passes = mode.fourcc == node.fourcc and (mode.width, mode.height) == (node.width, node.height)
@@ -49,6 +48,7 @@ def _rank(mode: Mode, node: Mode) -> tuple[float, ...]:
     return (
         round(missing_rate, 3),
         round(1 - cover, 3),
+        (mode.fourcc in RAW) is not raw,
         not passes,
         round(excess, 3),
         compressed,
@@ -59,12 +59,13 @@ def _rank(mode: Mode, node: Mode) -> tuple[float, ...]:
 
 
 def choose_mode(modes: Sequence[Mode], node: Mode, means: Means) -> Choice:
-    """The mode that serves the node's format best: the same format and size passes through untouched; else what keeps
-    the rate and covers the size, the least of it."""
+    """The mode that serves the node's format best: what keeps the rate and covers the size; of that raw frames where
+    the maker names those first; then the same format and size, which passes through untouched; else the least."""
     if not modes:
         return Choice(None, "it has no sensor of its own")
     fitting = [mode for mode in modes if not obstacle(mode, means)]
     if not fitting:
         least = min(modes, key=lambda m: (m.mbit_s, m.mw))
         return Choice(None, f"no mode fits: {obstacle(least, means)}")
-    return Choice(min(fitting, key=lambda mode: _rank(mode, node)))
+    raw = modes[0].fourcc in RAW
+    return Choice(min(fitting, key=lambda mode: _rank(mode, node, raw)))

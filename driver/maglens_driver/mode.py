@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
+
+from maglens_driver.raw import RawFacts
 
 
 def fourcc(text: str) -> int:
@@ -28,6 +30,7 @@ SBGGR10P, SGBRG10P, SGRBG10P, SRGGB10P = (fourcc(t) for t in ("pBAA", "pGAA", "p
 SBGGR12P, SGBRG12P, SGRBG12P, SRGGB12P = (fourcc(t) for t in ("pBCC", "pGCC", "pgCC", "pRCC"))
 RAW10 = frozenset((SBGGR10P, SGBRG10P, SGRBG10P, SRGGB10P))
 RAW12 = frozenset((SBGGR12P, SGBRG12P, SGRBG12P, SRGGB12P))
+RAW = RAW10 | RAW12
 
 
 def min_stride(code: int, width: int) -> int:
@@ -57,7 +60,8 @@ class Mode:
     """One format, size and rate.
 
     ``stride`` and ``nbytes`` are bytes (for MJPG: 0 and the largest frame), ``interval`` seconds per frame,
-    ``mbit_s`` the link rate it needs in Mbit/s and ``mw`` its power in mW, both 0 where nothing is known.
+    ``mbit_s`` the link rate it needs in Mbit/s and ``mw`` its power in mW, both 0 where nothing is known. ``raw`` is
+    known of raw formats, in what a source delivers; it tells no two modes apart.
     """
 
     fourcc: int
@@ -68,6 +72,7 @@ class Mode:
     interval: Fraction
     mbit_s: int = 0
     mw: int = 0
+    raw: RawFacts | None = field(default=None, compare=False)
 
     @property
     def interval_ns(self) -> int:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -123,7 +124,8 @@ CHOICES: list[tuple[str, list[Mode], Means, Mode | None]] = [
     ("smaller when power is short", [SAME, SMALL], Means(10_000, 1500), SMALL),
     ("slower when nothing else fits", [SAME, SLOW], Means(10_000, 1500), SLOW),
     ("no limits", [SAME], Means(), SAME),
-    ("raw cannot be converted yet", [RAW], ENOUGH, None),
+    ("raw is developed", [RAW], ENOUGH, RAW),
+    ("what is no picture is not", [mode(fourcc("BA81"), 1280, 720)], ENOUGH, None),
     ("nothing fits", [SAME, SMALL], Means(100, 10_000), None),
     ("no sensor", [], ENOUGH, None),
 ]
@@ -133,6 +135,13 @@ CHOICES: list[tuple[str, list[Mode], Means, Mode | None]] = [
 def test_choose_mode(modes: list[Mode], means: Means, wanted: Mode | None) -> None:
     assert choose_mode(modes, NODE, means).mode == wanted
     assert choose_mode(list(reversed(modes)), NODE, means).mode == wanted
+
+
+def test_raw_where_the_maker_prefers_it() -> None:
+    assert choose_mode([RAW, SAME], NODE, ENOUGH).mode == RAW
+    assert choose_mode([SAME, RAW], NODE, ENOUGH).mode == SAME
+    assert choose_mode([RAW, FULL], NODE, Means(10_000, 10_000)).mode == RAW
+    assert choose_mode([replace(RAW, mbit_s=11_000), SAME], NODE, ENOUGH).mode == SAME
 
 
 def test_why_nothing_fits_names_the_least() -> None:

@@ -6,18 +6,22 @@ from __future__ import annotations
 from typing import Protocol
 
 from maglens_driver.errors import Refused
-from maglens_driver.mode import MJPG, NV12, YUYV, Mode, make_mode
+from maglens_driver.frame import Frame
+from maglens_driver.mode import MJPG, NV12, RAW, YUYV, Mode, make_mode
 from maglens_v4l2._pixels import JpegDecoder, Scaler
+from maglens_v4l2.developing import DevelopConverter, Measured, RecipeBook
 
 PICTURES = (NV12, YUYV)
+CONVERTIBLE = frozenset((*PICTURES, MJPG, *RAW))  # what a picture can be made of
 
 
 class Converter(Protocol):
     """Writes one frame of the node's mode. Not thread-safe; releases the GIL; allocates nothing per frame."""
 
-    def run(self, src: memoryview, dst: memoryview) -> str | None:
-        """``src`` exactly one frame, ``dst`` at least one. The answer is a cause to count when the picture was
-        damaged but shown; ``ValueError`` when there is none and ``dst`` was not written."""
+    def run(self, frame: Frame, dst: memoryview) -> str | None:
+        """``frame`` in the source's mode (its lease stays the caller's), ``dst`` at least one of the node's. The
+        answer is a cause to count when the picture was damaged but shown; ``ValueError`` when there is none and
+        ``dst`` was not written."""
         ...
 
 
@@ -30,11 +34,15 @@ class PictureConverter:
             src.fourcc, src.width, src.height, src.stride, dst.fourcc, dst.width, dst.height, dst.stride
         )
 
-    def run(self, src: memoryview, dst: memoryview) -> str | None:
+    def run(self, frame: Frame, dst: memoryview) -> str | None:
+        self.scale(frame.lease.view[: frame.nbytes], dst)
+        return None
+
+    def scale(self, src: memoryview, dst: memoryview) -> None:
+        """One picture in memory."""
         if len(src) < self._nbytes:
             raise ValueError(f"a frame of {len(src)} bytes where {self._nbytes} are due")
         self._scaler.run(src, dst)
-        return None
 
 
 class JpegConverter:
@@ -47,11 +55,12 @@ class JpegConverter:
         self._scaler = None if same_size else PictureConverter(stage, dst)
         self._stage = memoryview(bytearray(0 if same_size else stage.nbytes))
 
-    def run(self, src: memoryview, dst: memoryview) -> str | None:
+    def run(self, frame: Frame, dst: memoryview) -> str | None:
+        src = frame.lease.view[: frame.nbytes]
         if self._scaler is None:
             return "jpeg_damaged" if self._decoder.run(src, dst) else None
         warning = self._decoder.run(src, self._stage)
-        self._scaler.run(self._stage, dst)
+        self._scaler.scale(self._stage, dst)
         return "jpeg_damaged" if warning else None
 
 
@@ -66,8 +75,13 @@ def same_layout(src: Mode, dst: Mode) -> bool:
     )
 
 
-def make_converter(src: Mode, dst: Mode) -> Converter | None:
-    """None where frames pass through as they are. Raises ``Refused`` where no way leads from one to the other."""
+def make_converter(
+    src: Mode, dst: Mode, book: RecipeBook | None = None, measured: Measured | None = None
+) -> Converter | None:
+    """None where frames pass through as they are. Raises ``Refused`` where no way leads from one to the other.
+
+    Raw frames are developed by the recipes in ``book``; ``measured`` is called with the statistics of each.
+    """
     if same_layout(src, dst):
         return None
     try:
@@ -75,6 +89,8 @@ def make_converter(src: Mode, dst: Mode) -> Converter | None:
             return PictureConverter(src, dst)
         if dst.fourcc in PICTURES and src.fourcc == MJPG:
             return JpegConverter(src, dst)
+        if dst.fourcc in PICTURES and src.fourcc in RAW:
+            return DevelopConverter(src, dst, book or RecipeBook(), measured)
     except ValueError as error:
         raise Refused("mode", f"cannot make {dst.describe()} of {src.describe()}: {error}") from error
     raise Refused("mode", f"cannot make {dst.describe()} of {src.describe()}")

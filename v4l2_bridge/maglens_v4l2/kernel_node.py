@@ -352,8 +352,8 @@ def _formats(modes: Sequence[Mode]) -> ctypes.Array[abi.Format]:
         mode = group[0]
         entry.fourcc, entry.width, entry.height = mode.fourcc, mode.width, mode.height
         entry.bytesperline, entry.sizeimage = mode.stride, mode.nbytes
-        entry.colorspace, entry.ycbcr_enc = v4l2.COLORSPACE_SMPTE170M, v4l2.YCBCR_ENC_601
-        entry.quantization, entry.xfer_func = v4l2.QUANTIZATION_LIM_RANGE, v4l2.XFER_FUNC_709
+        entry.colorspace, entry.ycbcr_enc = v4l2.COLORSPACE_SRGB, v4l2.YCBCR_ENC_601
+        entry.quantization, entry.xfer_func = v4l2.QUANTIZATION_LIM_RANGE, v4l2.XFER_FUNC_SRGB
         intervals = group[: abi.MAX_INTERVALS]
         entry.n_intervals = len(intervals)
         for place, one in enumerate(intervals):

@@ -28,9 +28,11 @@ from maglens_driver.frame import Frame, Lease
 from maglens_driver.mode import Mode
 from maglens_v4l2.card import Card, black, render
 from maglens_v4l2.convert import Converter, make_converter, same_layout
+from maglens_v4l2.developing import Measured, RecipeBook
 from maglens_v4l2.node import FormatChosen, Node, NodeEvent, UsageChanged
 from maglens_v4l2.pacer import Pacer
 from maglens_v4l2.pool import BufferPool
+from maglens_v4l2.recipe import Recipe
 from maglens_v4l2.stamps import Stamps
 
 HOLD_NS = 500_000_000  # how long the last frame stands in for a missing one
@@ -89,7 +91,8 @@ class Pipeline:
 
     Callbacks run in the loop: ``on_lost(generation, why)`` once per generation; ``on_control(generation, id,
     value)``; ``on_event(event)`` for every event of the node, after the pipeline has acted on it; ``on_failed(why)``
-    once, when the node itself is gone and nothing can be shown any more.
+    once, when the node itself is gone and nothing can be shown any more. ``measured(statistics)`` runs in the
+    pipeline's thread, after each raw frame: it must be quick.
     """
 
     def __init__(
@@ -101,9 +104,12 @@ class Pipeline:
         on_control: Callable[[int, int, int], None],
         on_event: Callable[[NodeEvent], None] = lambda event: None,
         on_failed: Callable[[Exception], None] = lambda why: None,
+        measured: Measured | None = None,
         card: Card = Card("maglens"),  # noqa: B008 frozen
     ) -> None:
         self._node = node
+        self._measured = measured
+        self._book = RecipeBook()
         self._loop = loop
         self._on_lost, self._on_control, self._on_event, self._on_failed = on_lost, on_control, on_event, on_failed
         state = node.state()
@@ -159,7 +165,8 @@ class Pipeline:
         Builds the converter, so call it before ``Source.start``. Raises ``Refused`` when no way leads from ``mode``
         to the node's format; then nothing has changed.
         """
-        converter = make_converter(mode, self._format)
+        converter = make_converter(mode, self._format, self._book, self._measured)
+        self._book.tune(None)
         staging = None if same_layout(mode, self._format) else BufferPool(STAGING, mode.nbytes)
         with self._wake:
             displaced = self._switch(generation, mode, converter, staging)
@@ -171,6 +178,13 @@ class Pipeline:
             displaced = self._switch(None, None, None, None)
         self._release(displaced)
         self.show(card)
+
+    def tune(self, generation: int, recipe: Recipe | None) -> None:
+        """Develop raw frames of ``generation`` by ``recipe`` from the next one on; None: by what each says of its
+        white balance. Any thread."""
+        with self._wake:
+            if generation == self._generation:
+                self._book.tune(recipe)
 
     def show(self, card: Card) -> None:
         """Change the card, which is seen whenever no frame is there to show."""
@@ -309,7 +323,7 @@ class Pipeline:
         converter, convertible, staging = None, True, None
         if mode is not None:
             try:
-                converter = make_converter(mode, format)
+                converter = make_converter(mode, format, self._book, self._measured)
             except Refused as error:
                 convertible = False
                 log.warning("frames are dropped until the source is configured anew: %s", error)
@@ -429,7 +443,7 @@ class Pipeline:
         try:
             if out is None:
                 return None, "no_buffer"
-            cause = converter.run(frame.lease.view[: frame.nbytes], out.view[:nbytes])
+            cause = converter.run(frame, out.view[:nbytes])
         except ValueError:
             if out is not None:
                 out.release()

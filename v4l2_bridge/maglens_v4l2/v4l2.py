@@ -21,10 +21,10 @@ BUF_TYPE_VIDEO_CAPTURE: Final = 1
 BUF_TYPE_VIDEO_OUTPUT: Final = 2
 MEMORY_MMAP: Final = 1
 FIELD_NONE: Final = 1
-COLORSPACE_SMPTE170M: Final = 1
+COLORSPACE_SRGB: Final = 8
 YCBCR_ENC_601: Final = 1
 QUANTIZATION_LIM_RANGE: Final = 2
-XFER_FUNC_709: Final = 1
+XFER_FUNC_SRGB: Final = 2
 
 CAP_VIDEO_CAPTURE: Final = 0x00000001
 CAP_VIDEO_OUTPUT: Final = 0x00000002
@@ -315,8 +315,8 @@ def format_of(buffer_type: int, mode: Mode) -> Format:
     pix = wanted.fmt.pix
     pix.width, pix.height, pix.pixelformat = mode.width, mode.height, mode.fourcc
     pix.field, pix.bytesperline, pix.sizeimage = FIELD_NONE, mode.stride, mode.nbytes
-    pix.colorspace, pix.ycbcr_enc = COLORSPACE_SMPTE170M, YCBCR_ENC_601
-    pix.quantization, pix.xfer_func = QUANTIZATION_LIM_RANGE, XFER_FUNC_709
+    pix.colorspace, pix.ycbcr_enc = COLORSPACE_SRGB, YCBCR_ENC_601
+    pix.quantization, pix.xfer_func = QUANTIZATION_LIM_RANGE, XFER_FUNC_SRGB
     return wanted
 
 

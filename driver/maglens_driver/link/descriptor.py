@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final
 
@@ -11,13 +11,17 @@ from maglens_driver.control import ControlFlag, ControlInfo, ControlType
 from maglens_driver.errors import BadModule
 from maglens_driver.link import cbor, limits
 from maglens_driver.link.reader import Reader, bad, check_number
-from maglens_driver.mode import MJPG, Mode, fourcc, fourcc_text, frame_bytes, min_stride
+from maglens_driver.mode import MJPG, RAW, RAW10, Mode, fourcc, fourcc_text, frame_bytes, min_stride
+from maglens_driver.raw import Illuminant, RawFacts
 from maglens_driver.source import Identity
 
 CFA_ORDERS: Final = ("RGGB", "GRBG", "GBRG", "BGGR")
 _I32: Final = 0x7FFFFFFF
 _U32: Final = 0xFFFFFFFF
 _MILLION: Final = 1_000_000
+
+# Correlated colour temperature of EXIF's LightSource numbers, where it is fixed: A, B, C, D55, D65, D75, D50, studio.
+KELVIN: Final = {17: 2856, 18: 4874, 19: 6774, 20: 5503, 21: 6504, 22: 7504, 23: 5003, 24: 3200}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,8 @@ class Sensor:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Radial gains (vignetting) and displacement (distortion) in millionths, from the centre to the corner."""
+    """In millionths, from centre to corner: gains that undo vignetting, at even steps of the squared distance;
+    displacement (distortion), at even steps of the distance."""
 
     vignetting: tuple[int, ...] = ()
     distortion: tuple[int, ...] = ()
@@ -82,6 +87,20 @@ class Descriptor:
     controls: tuple[ControlInfo, ...]
     power: PowerNeeds
     calibration: Calibration = Calibration()
+
+    def with_facts(self, mode: Mode) -> Mode:
+        """A mode of this module, with what is known of its samples where it is raw."""
+        sensor = self.sensor
+        if mode.fourcc not in RAW or sensor is None:
+            return mode
+        bits = 10 if mode.fourcc in RAW10 else 12
+        scale = 2.0 ** (bits - sensor.bits)
+        known = sorted((KELVIN[m.illuminant], m.values) for m in sensor.matrices if m.illuminant in KELVIN)
+        lights = tuple(Illuminant(kelvin, tuple(v / 10_000 for v in values)) for kelvin, values in known)
+        falloff = tuple(gain / _MILLION for gain in self.calibration.vignetting)
+        return replace(
+            mode, raw=RawFacts(bits, sensor.black * scale, (sensor.white + 1) * scale - 1, lights, falloff)
+        )
 
     def pack(self) -> bytes:
         """Deterministic CBOR."""

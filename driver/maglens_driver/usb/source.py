@@ -138,7 +138,7 @@ class ModuleSource:
         (answer, sample), _ = await asyncio.gather(self._guard(self.control.run(work, 3)), self._claim())
         if sample is not None:
             self.clock.add(ClockSample(*sample))
-        mode = _mode_of(answer)
+        mode = self.descriptor.with_facts(_mode_of(answer))
         expected = Expected(mode.fourcc, mode.width, mode.height, mode.stride, mode.nbytes, mode.stride != 0)
         memory = self._transport.transfer_memory()
         cut = plan(mode.nbytes, self.device.bulk.max_packet, memory, fixed=expected.fixed)

@@ -78,7 +78,7 @@ class VirtualSource:
         self._check()
         if self._thread is not None:
             raise WrongState(f"{self.identity} is streaming")
-        mode = nearest_mode(self.modes, want)
+        mode = self.descriptor.with_facts(nearest_mode(self.modes, want))
         if not test_only:
             await asyncio.to_thread(self.camera.select, mode)
             self._mode = mode
