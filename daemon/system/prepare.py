@@ -145,7 +145,7 @@ def _make(where: Path) -> None:
         subprocess.run([sys.executable, "-m", "venv", where], check=True)
         pip: list[str | Path] = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         subprocess.run([*pip, "setuptools>=66", "wheel"], check=True)
-        subprocess.run([*pip, "-e", f"{ROOT}[test,v4l2]"], check=True)
+        subprocess.run([*pip, "-e", f"{ROOT}[test,v4l2,gpio]"], check=True)
         stamp.write_text(_pixels_digest())
         (where / "complete").touch()
     elif not _extension_current(stamp):
