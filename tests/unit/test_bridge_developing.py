@@ -9,13 +9,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from maglens_driver.color import neutral, temperature_of, to_srgb, white_xyz
 from maglens_driver.errors import Refused
 from maglens_driver.frame import Frame, Meta
 from maglens_driver.link.descriptor import ColorMatrix, Sensor
 from maglens_driver.mode import NV12, SGRBG12P, SRGGB10P, YUYV, Mode, fourcc_text, make_mode
 from maglens_driver.raw import Illuminant, RawFacts
 from maglens_driver.virtual.lens import load_lens
-from maglens_v4l2.color import neutral, temperature_of, to_srgb, white_xyz
 from maglens_v4l2.convert import make_converter
 from maglens_v4l2.developing import DevelopConverter, RecipeBook
 from maglens_v4l2.recipe import recipe_for

@@ -10,10 +10,10 @@ from typing import Final
 
 import numpy as np
 
+from maglens_driver.color import DAYLIGHT_K, MAX_K, MIN_K
 from maglens_driver.frame import Frame
 from maglens_driver.mode import Mode
 from maglens_v4l2._pixels import Developer
-from maglens_v4l2.color import DAYLIGHT_K, MAX_K, MIN_K
 from maglens_v4l2.recipe import Recipe, recipe_for
 from maglens_v4l2.statistics import HISTOGRAM, ZONES, Field, Statistics
 

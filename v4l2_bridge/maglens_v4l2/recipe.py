@@ -8,8 +8,8 @@ from typing import Final
 
 import numpy as np
 
+from maglens_driver.color import DAYLIGHT_K, neutral, to_srgb
 from maglens_driver.raw import RawFacts
-from maglens_v4l2.color import DAYLIGHT_K, neutral, to_srgb
 
 MAX_GAIN: Final = 3.5  # below the pixel kernel's 3.99, which counts the white level in
 _MOST_BESIDE: Final = 2.9  # of a row's first and last entry, without signs: the pixel kernel's limit is 2.99

@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-2.0-or-later
+# SPDX-License-Identifier: MIT
 """Color: from a camera's colours under a light to linear sRGB, by what its maker measured under two lights.
 
 Temperatures are correlated colour temperatures in kelvin. The picture's primaries, white and transfer function are
