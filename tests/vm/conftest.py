@@ -85,7 +85,8 @@ def vivid() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def without_daemon() -> Iterator[None]:
-    """The daemon would take every module that comes; for scenarios that read one themselves."""
+    """The daemon would take every module that comes; for scenarios that read one themselves. It is back afterwards."""
     devices.succeed("systemctl", "mask", "--runtime", "--now", SERVICE_UNIT)
     yield
     devices.succeed("systemctl", "unmask", "--runtime", SERVICE_UNIT)
+    devices.succeed("systemctl", "start", SERVICE_UNIT)
