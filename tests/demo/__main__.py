@@ -12,10 +12,12 @@ from pathlib import Path
 
 from tests.demo import judge, recording, report, sheet
 from tests.demo.story import CYCLES, RECORDING, STORY, Event, Story
+from tests.vm import host
 
 OUT = Path("build/demo")
 C_READER = "/tmp/maglens-c-reader/c_reader"
 BUILD_C_READER = f"make -s -C tests/bench/c_reader BUILD={Path(C_READER).parent}"
+TOOLS = {"ffmpeg": "ffmpeg", "ffprobe": "ffmpeg"}  # what reads and encodes the recording, here
 VM_SIZE = "640x480"  # what an emulated processor carries at 30 frames/s
 AFTER = 12  # frames after an event at which the picture shows it
 SHEET_TITLE = "One ffmpeg, one recording: modules are snapped on, focused, opened up, swapped and pulled off"
@@ -94,6 +96,7 @@ def main() -> int:
     parser.add_argument("--host", action="store_true", help="without the virtual machine")
     parser.add_argument("--judge-only", action="store_true", help="judge the last film again")
     options = parser.parse_args()
+    host.need(TOOLS)  # before the film, which takes minutes
     raw = OUT / "raw"
     acceleration = ""
     if not options.judge_only:

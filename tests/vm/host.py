@@ -4,7 +4,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from tests.vm.progress import LabError, say, step
 
@@ -29,25 +29,30 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PATH": ":".join([*path, *(d for d in SBIN if d not in path)]), "LC_ALL": "C.UTF-8"}
 
 
-def ensure() -> None:
-    """Install the packages that are missing if this is root on a Debian-like machine, else name them."""
+def need(tools: Mapping[str, str], others: Collection[str] = ()) -> None:
+    """Have these programs (program -> Debian package) and those ``others`` packages: installed if this is root on a
+    Debian-like machine, else named in one line (LabError)."""
     path = environment()["PATH"]
-    missing = {package for tool, package in TOOLS.items() if shutil.which(tool, path=path) is None}
-    if not os.path.exists(KEYRING):
-        missing.add("debian-archive-keyring")
-    if subprocess.run(["python3", "-m", "pip", "--version"], capture_output=True, check=False).returncode:
-        missing.add("python3-pip")
-    if os.geteuid() != 0:
-        what = f"; also install {' '.join(sorted(missing))}" if missing else ""
-        raise LabError(f"the VM lab builds its image in a chroot and needs root{what}", "sudo make test-vm")
+    missing = sorted({package for tool, package in tools.items() if shutil.which(tool, path=path) is None} | {*others})
     if not missing:
         return
-    command = ["apt-get", "install", "-y", "--no-install-recommends", *sorted(missing)]
-    if shutil.which("apt-get") is None:
-        raise LabError(f"missing: {' '.join(sorted(missing))} (names of the Debian packages)")
-    with step(f"installing {' '.join(sorted(missing))}"):
+    packages = " ".join(missing)
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise LabError(f"missing: {packages} (names of the Debian packages)", f"sudo apt-get install {packages}")
+    with step(f"installing {packages}"):
         quiet(["apt-get", "update"])
+        command = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
         quiet(command, {"DEBIAN_FRONTEND": "noninteractive"})
+
+
+def ensure() -> None:
+    """What the lab itself needs."""
+    others = [] if os.path.exists(KEYRING) else ["debian-archive-keyring"]
+    if subprocess.run(["python3", "-m", "pip", "--version"], capture_output=True, check=False).returncode:
+        others.append("python3-pip")
+    need(TOOLS, others)
+    if os.geteuid() != 0:
+        raise LabError("the VM lab builds its image in a chroot and needs root", "sudo make test-vm")
 
 
 def quiet(command: Sequence[str], env: dict[str, str] | None = None, cwd: str | None = None) -> str:
