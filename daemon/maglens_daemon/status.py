@@ -161,6 +161,7 @@ def node_status(stage: Stage) -> NodeStatus:
             "submitted": stats.submitted,
             "repeated": stats.repeated,
             "cards": stats.cards,
+            "filled": stats.filled,
             **{f"dropped_{cause}": count for cause, count in stats.dropped.items()},
         }
     return NodeStatus(

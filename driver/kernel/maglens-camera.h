@@ -130,6 +130,8 @@ struct maglens_image {
  * @placeholder: the filler's picture, allocated
  * @last_timestamp: of the last frame handed out
  * @arrived:	when the backend's last frame came
+ * @lag_ns:	how far a filler's timestamp lies back, as the last frame's did
+ * @filled:	filler's frames since the backend's last frame
  * @due:	when the filler must act
  * @interval_ns: @interval
  * @counters:	see struct maglens_counters
@@ -190,6 +192,8 @@ struct maglens_camera {
 	struct maglens_image placeholder;
 	u64 last_timestamp;
 	u64 arrived;
+	u64 lag_ns;
+	u32 filled;
 	u64 due;
 	u64 interval_ns;
 	struct maglens_counters counters;

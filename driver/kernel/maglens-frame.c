@@ -100,12 +100,16 @@ static bool maglens_give(struct maglens_reader *reader, const u8 *data, u32 byte
 /* To every reader. Returns how many it reached. */
 static u32 maglens_show(struct maglens_camera *cam, const u8 *data, u32 bytes, u64 timestamp)
 {
+	u64 least = cam->last_timestamp + MAGLENS_TIMESTAMP_STEP;
 	struct maglens_reader *reader;
 	u32 delivered = 0;
 
 	lockdep_assert_held(&cam->frame_lock);
-	if (timestamp < cam->last_timestamp + MAGLENS_TIMESTAMP_STEP)
-		timestamp = cam->last_timestamp + MAGLENS_TIMESTAMP_STEP;
+	if (timestamp < least) {
+		/* A frame that was overtaken by the filler: a visible step, but not into the future. */
+		timestamp = min(cam->last_timestamp + cam->interval_ns / 4, ktime_get_ns());
+		timestamp = max(timestamp, least);
+	}
 	cam->last_timestamp = timestamp;
 	list_for_each_entry(reader, &cam->readers, node)
 		delivered += maglens_give(reader, data, bytes, timestamp);
@@ -124,8 +128,12 @@ static void maglens_fill(struct maglens_camera *cam, u64 now)
 		image = &cam->placeholder;
 	if (!image->data && maglens_is_compressed(f))
 		return;		/* nothing valid can be made up */
-	maglens_show(cam, image->data, image->data ? image->bytes : f->sizeimage, now);
+	/* Frames' timestamps lie some way back; a filler's keep that distance and wear it off. */
+	cam->lag_ns -= min(cam->lag_ns, cam->interval_ns / 4);
+	maglens_show(cam, image->data, image->data ? image->bytes : f->sizeimage,
+		     now - cam->lag_ns);
 	cam->counters.filled++;
+	cam->filled++;
 }
 
 static void maglens_filler(struct work_struct *work)
@@ -175,6 +183,8 @@ int maglens_reader_start(struct maglens_reader *reader)
 		list_add_tail(&reader->node, &cam->readers);
 		if (!cam->n_streamers++) {
 			cam->arrived = ktime_get_ns();
+			cam->lag_ns = 0;
+			cam->filled = 0;
 			cam->due = cam->arrived + maglens_patience(cam);
 			hrtimer_start(&cam->timer, ns_to_ktime(cam->due), HRTIMER_MODE_ABS);
 		}
@@ -237,7 +247,10 @@ static void maglens_accept(struct maglens_camera *cam, struct maglens_submit *su
 	cam->last.bytes = submit->bytesused;
 	cam->held_slot = slot;
 	cam->arrived = now;
+	cam->lag_ns = min_t(u64, now - timestamp, NSEC_PER_SEC);
 	cam->due = now + maglens_patience(cam);
+	submit->filled = cam->filled;
+	cam->filled = 0;
 	submit->delivered = maglens_show(cam, data, submit->bytesused, timestamp);
 	submit->dropped = cam->n_streamers - submit->delivered;
 }
@@ -306,6 +319,7 @@ int maglens_submit(struct maglens_camera *cam, struct maglens_submit *submit)
 		return -EINVAL;
 	submit->delivered = 0;
 	submit->dropped = 0;
+	submit->filled = 0;
 	if (submit->flags & MAGLENS_SUBMIT_ADDRESS)
 		return maglens_submit_address(cam, submit);
 	return maglens_submit_slot(cam, submit);

@@ -10,7 +10,7 @@ from tests.demo.recording import Recording
 from tests.demo.story import Story
 
 MS = 1e6
-NOT_LOSSES = frozenset(("frames_in", "submitted", "repeated", "cards"))
+NOT_LOSSES = frozenset(("frames_in", "submitted", "repeated", "cards", "filled"))
 
 
 def attach_to_frame_ms(story: Story, cycles: Recording) -> list[float]:

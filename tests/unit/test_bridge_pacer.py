@@ -155,3 +155,35 @@ def test_an_exposure_in_the_future_or_long_ago_is_not_believed() -> None:
     stamps = Stamps()
     assert stamps.frame(20 * SECOND, 10 * SECOND, T) == 10 * SECOND
     assert stamps.frame(0, 11 * SECOND, T) == 11 * SECOND
+
+
+def test_what_the_node_has_filled_is_taken_off_the_grid() -> None:
+    """A stall in which the node showed three pictures by itself: the rate over the next seconds is the node's."""
+    pacer = Pacer(T)
+    pacer.restart(0)
+    now, count, stalled = 0, 0, False
+    times = []
+    while now < 10 * SECOND:
+        now = max(now, pacer.next_ns(False))
+        filled = 0
+        if not stalled and now > SECOND:
+            now, filled, stalled = now + round(3.5 * T), 3, True
+        count += 1 + filled
+        pacer.shown(now, False, filled)
+        times.append(now)
+    assert count == pytest.approx(1 + 10 * SECOND / T, abs=1.1)  # without a stall: 301
+    steps = [b - a for a, b in itertools.pairwise(times) if a > 1.3 * SECOND]
+    assert max(steps) <= 1.1 * T
+
+
+def test_a_debt_to_the_node_costs_no_frame_of_a_source() -> None:
+    pacer = Pacer(T)
+    pacer.restart(0)
+    pacer.follow(T)
+    now = 0
+    pacer.shown(now, True, 5)
+    for number in range(1, 100):
+        now = number * T
+        pacer.arrived(now)
+        assert pacer.next_ns(True) <= now
+        pacer.shown(now, True)

@@ -159,13 +159,15 @@ class Submit(Structure):
         ("generation", c_uint64),
         ("delivered", c_uint32),
         ("dropped", c_uint32),
-        ("reserved", c_uint64 * 2),
+        ("filled", c_uint32),
+        ("reserved", c_uint32 * 3),
     )
     slot: int
     bytesused: int
     format_serial: int
     timestamp_ns: int
     generation: int
+    filled: int
 
 
 class Placeholder(Structure):

@@ -103,6 +103,7 @@ class KernelNode:
         # Which choice of format the held slot was submitted for, and its length.
         self._last: tuple[int, int] | None = None
         self._submit = abi.Submit()
+        self._filled = 0
 
     @property
     def path(self) -> str:
@@ -182,6 +183,10 @@ class KernelNode:
         self._last = (serial, frame.nbytes)
         return True
 
+    @property
+    def filled(self) -> int:
+        return self._filled
+
     def repeat(self, exposure_ns: int, generation: int) -> bool:
         """The same slot once more: nothing is copied but what each reader gets."""
         held = self._ring.held
@@ -250,7 +255,10 @@ class KernelNode:
         submit = self._submit
         submit.slot, submit.bytesused, submit.format_serial = index, nbytes, serial
         submit.timestamp_ns, submit.generation = exposure_ns, generation
-        return self._tolerant(abi.IOC_SUBMIT, submit, errno.ESTALE, errno.EREMCHG, errno.EMSGSIZE)
+        shown = self._tolerant(abi.IOC_SUBMIT, submit, errno.ESTALE, errno.EREMCHG, errno.EMSGSIZE)
+        if shown:
+            self._filled += submit.filled
+        return shown
 
     def _read_events(self) -> None:
         size = ctypes.sizeof(abi.Event)

@@ -154,6 +154,10 @@ class LoopbackNode:
         finally:
             frame.lease.release()
 
+    @property
+    def filled(self) -> int:
+        return 0  # v4l2loopback only repeats what its owner writes
+
     def repeat(self, exposure_ns: int, generation: int) -> bool:
         """A picture is copied only into buffers that do not hold it yet: a card that stands costs nothing."""
         with self._lock:

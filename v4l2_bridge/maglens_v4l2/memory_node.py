@@ -227,6 +227,10 @@ class MemoryNode:
             self._show(frame.exposure_ns)
             return True
 
+    @property
+    def filled(self) -> int:
+        return 0
+
     def repeat(self, exposure_ns: int, generation: int) -> bool:
         with self._lock:
             if self._closed:

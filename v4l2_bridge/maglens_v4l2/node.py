@@ -153,6 +153,11 @@ class Node(Protocol):
         generation, another format, or no room."""
         ...
 
+    @property
+    def filled(self) -> int:
+        """Pictures that the node has shown by itself because its owner was late, as far as submits have told."""
+        ...
+
     def repeat(self, exposure_ns: int, generation: int) -> bool:
         """Show the last submitted picture again with a new timestamp. False when there is none in the present
         format, or the generation is stale."""

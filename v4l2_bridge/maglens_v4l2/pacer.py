@@ -9,6 +9,9 @@ or, if the source's own rate says that a frame is about to come, after a short w
 are wider than T, so a frame more or less moves the source within that band instead of toggling at its edge, and
 jitter makes neither doubles nor drops. The grid is drawn slowly towards the source, so that two clocks that differ by
 a few thousandths never need a filler at all.
+
+A node may fill by itself when its owner is late. What it showed is taken off the grid; what is more than that is a
+*debt*, paid back by fillers that come a little later, never by leaving out a source's frame.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ GRACE = 0.5
 LEAD_MAX = 1.5
 LEAD_MIN = 0.25
 GAP_MAX = 1.75  # an app may see two; the rest is for the scheduler
+DEBT_MAX = 8
+PAYBACK = 1 / 16  # later by so much, each filler, while there is a debt
 PULL = 1 / 128  # of the lead, at each fresh frame: at most 1.2 % off the node's rate
 
 
@@ -28,6 +33,7 @@ class Pacer:
         self.interval_ns = interval_ns
         self._source_ns: int | None = None
         self._due = 0
+        self._debt = 0
         self._last: int | None = None
         self._expected: int | None = None
 
@@ -39,6 +45,7 @@ class Pacer:
     def restart(self, now: int) -> None:
         """Someone begins to watch: a picture is due at once."""
         self._due = now
+        self._debt = 0
         self._last = None
 
     def arrived(self, now: int) -> None:
@@ -51,12 +58,19 @@ class Pacer:
         filler = self._filler_ns()
         return min(filler, self._due - self._lead_ns()) if fresh else filler
 
-    def shown(self, now: int, fresh: bool) -> None:
-        """A picture went out."""
+    def shown(self, now: int, fresh: bool, filled: int = 0) -> None:
+        """A picture went out; before it the node has shown ``filled`` by itself."""
         interval = self.interval_ns
-        self._due += interval
+        if not fresh:
+            paid = min(self._debt, max(0, now - self._due))
+            self._debt -= paid
+            self._due += paid
+        self._due += interval * (1 + filled)
         if now - self._due > interval:  # stopped for longer: never make up for it with a burst
             self._due = now
+        if filled and (ahead := self._due - now - interval) > 0:
+            self._due -= ahead
+            self._debt = min(self._debt + ahead, DEBT_MAX * interval)
         if fresh:
             self._due -= round((self._due - now - interval) * PULL)
         self._last = now
@@ -64,6 +78,7 @@ class Pacer:
     def _filler_ns(self) -> int:
         grace = self._due + round(GRACE * self.interval_ns)
         due = grace if self._expected is not None and self._expected <= grace else self._due
+        due += min(self._debt, round(PAYBACK * self.interval_ns))
         return due if self._last is None else min(due, self._last + round(GAP_MAX * self.interval_ns))
 
     def _lead_ns(self) -> int:

@@ -46,7 +46,8 @@ log = logging.getLogger(__name__)
 class PipelineStats:
     """Counts since the pipeline was made.
 
-    ``frames_in`` frames delivered; ``submitted`` source frames shown, ``repeated`` and ``cards`` fillers shown;
+    ``frames_in`` frames delivered; ``submitted`` source frames shown, ``repeated`` and ``cards`` fillers shown, and
+    ``filled`` those that the node has shown by itself since this pipeline was late;
     ``dropped`` frames not shown, by cause; ``last_frame_ns`` when a source frame was last shown, and
     ``first_frame_ns`` when the first one of ``generation`` was (CLOCK_MONOTONIC; 0: not yet).
     """
@@ -55,6 +56,7 @@ class PipelineStats:
     submitted: int
     repeated: int
     cards: int
+    filled: int
     dropped: Mapping[str, int]
     last_frame_ns: int
     generation: int | None
@@ -132,7 +134,7 @@ class Pipeline:
         self._card = card
         self._card_image = black(state.format)
         self._placeholder_due = False
-        self._frames_in = self._submitted = self._repeated = self._cards = 0
+        self._frames_in = self._submitted = self._repeated = self._cards = self._filled = 0
         self._dropped: Counter[str] = Counter()
         self._last_frame_ns = self._first_frame_ns = 0
 
@@ -202,6 +204,7 @@ class Pipeline:
                 self._submitted,
                 self._repeated,
                 self._cards,
+                self._filled,
                 dict(self._dropped),
                 self._last_frame_ns,
                 self._generation,
@@ -435,7 +438,7 @@ class Pipeline:
             self._last_frame_ns = now
             if self._first_frame_ns == 0 and frame.generation == self._generation:
                 self._first_frame_ns = now
-            self._pacer.shown(now, True)
+            self._pacer.shown(now, True, self._filled_since())
 
     def _convert(self, frame: Frame, converter: Converter, nbytes: int) -> tuple[Lease | None, str | None]:
         """Into a buffer of the node. The frame's lease is given back; a cause with a lease: damaged, but shown."""
@@ -452,6 +455,12 @@ class Pipeline:
             frame.lease.release()
         return out, cause
 
+    def _filled_since(self) -> int:
+        """Under the lock: what the node has shown by itself since the last picture but one of ours."""
+        filled = self._node.filled
+        since, self._filled = filled - self._filled, filled
+        return since
+
     def _count_drop(self, cause: str) -> None:
         with self._wake:
             self._dropped[cause] += 1
@@ -464,7 +473,7 @@ class Pipeline:
         repeated = same and self._node.repeat(stamp, job.node_generation)
         shown = repeated or self._show_card(job, stamp)
         with self._wake:
-            self._pacer.shown(now, False)
+            self._pacer.shown(now, False, self._filled_since())
             if repeated and self._showing is None:
                 self._repeated += 1
             elif shown:

@@ -98,6 +98,7 @@ int main(void)
 	FIELD(maglens_submit, generation);
 	FIELD(maglens_submit, delivered);
 	FIELD(maglens_submit, dropped);
+	FIELD(maglens_submit, filled);
 	FIELD(maglens_submit, reserved);
 	END;
 	STRUCT(maglens_placeholder);

@@ -211,6 +211,7 @@ struct maglens_create {
  * @generation:	in: the camera's generation
  * @delivered:	out: readers it reached
  * @dropped:	out: readers that had no buffer queued
+ * @filled:	out: frames that the filler has shown since the frame before this one
  * @reserved:	zero
  *
  * The picture is copied once per reader before the call returns (from @address: once more). The
@@ -232,7 +233,8 @@ struct maglens_submit {
 	__u64 generation;
 	__u32 delivered;
 	__u32 dropped;
-	__u64 reserved[2];
+	__u32 filled;
+	__u32 reserved[3];
 };
 
 /**
