@@ -85,7 +85,7 @@ def vivid() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def without_daemon() -> Iterator[None]:
-    """The daemon would take every module that comes; for scenarios that read one themselves. It is back afterwards."""
+    """The daemon would take every module that comes; for scenarios that read one. It is back afterwards."""
     devices.succeed("systemctl", "mask", "--runtime", "--now", SERVICE_UNIT)
     yield
     devices.succeed("systemctl", "unmask", "--runtime", SERVICE_UNIT)

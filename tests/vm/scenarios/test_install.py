@@ -55,7 +55,7 @@ def test_devices_have_our_rights() -> None:
 
 
 def test_the_camera_has_one_name_whatever_its_number() -> None:
-    # Enabled at boot, so it runs; a scenario before that stopped it must not decide this one. Ready means: has a node.
+    # A scenario before may have stopped it. Ready means: has a node.
     run("systemctl", "start", names.SERVICE_UNIT)
     run("udevadm", "settle")
     link = Path("/dev/v4l/by-id/maglens-video-index0")
