@@ -33,7 +33,9 @@ def need(tools: Mapping[str, str], others: Collection[str] = ()) -> None:
     """Have these programs (program -> Debian package) and those ``others`` packages: installed if this is root on a
     Debian-like machine, else named in one line (LabError)."""
     path = environment()["PATH"]
-    missing = sorted({package for tool, package in tools.items() if shutil.which(tool, path=path) is None} | {*others})
+    missing = sorted(
+        {package for tool, package in tools.items() if shutil.which(tool, path=path) is None} | {*others}
+    )
     if not missing:
         return
     packages = " ".join(missing)
