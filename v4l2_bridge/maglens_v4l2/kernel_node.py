@@ -15,21 +15,20 @@ import fcntl
 import logging
 import mmap
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from ctypes import addressof
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
-
 from maglens_driver.control import Cid, ControlFlag, ControlInfo, ControlType
 from maglens_driver.errors import Gone, MissingDependency, WrongState
-from maglens_driver.frame import Frame, Lease
+from maglens_driver.frame import Frame
 from maglens_driver.mode import Mode
 from maglens_driver.names import NODE_CARD_NAME, NODE_DEVICE
 from maglens_v4l2 import canonical, v4l2
 from maglens_v4l2 import kernel_abi as abi
-from maglens_v4l2.kernel_ring import KernelRing, SlotLease
+from maglens_v4l2.kernel_ring import KernelRing
+from maglens_v4l2.loan import own
 from maglens_v4l2.node import (
     ControlChange,
     ControlSet,
@@ -37,11 +36,10 @@ from maglens_v4l2.node import (
     InputChosen,
     InputInfo,
     NodeCaps,
-    NodeEvent,
     NodeState,
     UsageChanged,
 )
-from maglens_v4l2.node_events import PendingEvents
+from maglens_v4l2.node_base import NodeBase
 
 SLOTS = 10  # the source's 8, one with the kernel, one being converted
 HOLD_MS = 500  # how long the kernel repeats the last frame before it shows the placeholder
@@ -51,7 +49,7 @@ LOAD = "modprobe maglens (not there: make install-dkms)"
 log = logging.getLogger(__name__)
 
 
-class KernelNode:
+class KernelNode(NodeBase):
     """A :class:`maglens_v4l2.node.Node` on /dev/maglens."""
 
     @classmethod
@@ -88,7 +86,8 @@ class KernelNode:
 
     def __init__(self, fd: int) -> None:
         """For :meth:`create` and :meth:`adopt_fd`: ``fd`` has a camera already."""
-        self._fd = fd
+        super().__init__()
+        self._fd = self._readable = fd
         os.set_blocking(fd, False)
         state, formats, controls = _read_state(fd)
         self._modes = formats
@@ -97,8 +96,7 @@ class KernelNode:
         self._path = f"/dev/video{state.video_nr}"
         self._generation = state.generation
         held = state.held_slot if state.held_slot < state.n_slots else None
-        self._ring = KernelRing(fd, state.ring_size, state.slot_size, held)
-        self._events = PendingEvents()
+        self._lender = self._ring = KernelRing(fd, state.ring_size, state.slot_size, held)
         self._choice = (self._mode_at(state.format_index, state.interval), state.format_serial)
         # Which choice of format the held slot was submitted for, and its length.
         self._last: tuple[int, int] | None = None
@@ -123,10 +121,6 @@ class KernelNode:
     def formats(self) -> Sequence[Mode]:
         return tuple(mode for modes in self._modes for mode in modes)
 
-    @property
-    def generation(self) -> int:
-        return self._generation
-
     def fileno(self) -> int:
         """The camera's descriptor, for a store that keeps it while this process is replaced."""
         return self._fd
@@ -144,42 +138,24 @@ class KernelNode:
             values={control.id: control.value for control in controls},
         )
 
-    async def events(self) -> AsyncIterator[NodeEvent]:
-        loop = asyncio.get_running_loop()
-        fd = self._fd
-        loop.add_reader(fd, self._read_events)
-        try:
-            async for event in self._events.stream():
-                yield event
-        finally:
-            if self._fd == fd:
-                loop.remove_reader(fd)
-
     def adopt(self) -> int:
         adopt = abi.Adopt(abi_version=abi.ABI_VERSION)
         self._call(abi.IOC_ADOPT, adopt)
         self._generation = adopt.generation
         return self._generation
 
-    def lease(self, nbytes: int) -> Lease | None:
-        return self._ring.lease(nbytes)
-
     def submit(self, frame: Frame) -> bool:
         mode, serial = self._choice
-        slot = frame.lease
         if frame.mode != mode:
-            slot.release()
+            frame.lease.release()
             return False
-        if not isinstance(slot, SlotLease):
-            copied = self._copied(frame)
-            if copied is None:
-                return False
-            slot = copied
+        slot = own(frame, self._ring)
+        if slot is None:
+            return False
         if not self._show(slot.index, frame.nbytes, serial, frame.exposure_ns, frame.generation):
             slot.release()
             return False
-        if slot.pass_to_kernel(self._ring):
-            self._ring.submitted(slot.index)
+        self._ring.submitted(slot)
         self._last = (serial, frame.nbytes)
         return True
 
@@ -232,24 +208,14 @@ class KernelNode:
     def close(self) -> None:
         """Give the camera up. It stays while another process, or systemd's store, holds its descriptor; leases that
         are out keep it too."""
-        if self._fd < 0:
+        if self._closed:
             return
-        fd, self._fd = self._fd, -1
         with contextlib.suppress(RuntimeError):  # no loop runs: nobody listens
-            asyncio.get_running_loop().remove_reader(fd)
+            self._stop_watching(asyncio.get_running_loop())
+        self._closed = True
         self._events.close()
         self._ring.close()
-        os.close(fd)
-
-    def _copied(self, frame: Frame) -> SlotLease | None:
-        """A frame in memory of somebody else's, as V4L2 and libcamera deliver: into a slot, so that it can be
-        repeated and its owner has it back at once."""
-        slot = self._ring.lease(frame.nbytes)
-        if slot is not None:
-            source = np.frombuffer(frame.lease.view, np.uint8, frame.nbytes)
-            np.copyto(np.frombuffer(slot.view, np.uint8, frame.nbytes), source)
-        frame.lease.release()
-        return slot
+        os.close(self._fd)
 
     def _show(self, index: int, nbytes: int, serial: int, exposure_ns: int, generation: int) -> bool:
         submit = self._submit
@@ -262,7 +228,7 @@ class KernelNode:
 
     def _read_events(self) -> None:
         size = ctypes.sizeof(abi.Event)
-        while self._fd >= 0:
+        while not self._closed:
             try:
                 data = os.read(self._fd, EVENTS_AT_ONCE * size)
             except BlockingIOError:
@@ -284,10 +250,6 @@ class KernelNode:
     def _mode_at(self, index: int, interval: v4l2.Fract) -> Mode:
         wanted = Fraction(interval.numerator, interval.denominator)
         return next(mode for mode in self._modes[index] if mode.interval == wanted)
-
-    def _check_open(self) -> None:
-        if self._fd < 0:
-            raise Gone("the node was closed")
 
     def _call(self, request: int, argument: ctypes.Structure) -> None:
         self._check_open()

@@ -6,32 +6,7 @@ from __future__ import annotations
 import mmap
 import threading
 
-
-class SlotLease:
-    """One slot on loan, to be submitted or released. A new object for each loan."""
-
-    __slots__ = ("_ring", "_view", "index")
-
-    def __init__(self, ring: KernelRing, index: int, view: memoryview) -> None:
-        self._ring: KernelRing | None = ring
-        self._view = view
-        self.index = index
-
-    @property
-    def view(self) -> memoryview:
-        return self._view
-
-    def release(self) -> None:
-        ring, self._ring = self._ring, None
-        if ring is not None:
-            ring.take_back(self.index)
-
-    def pass_to_kernel(self, ring: KernelRing) -> bool:
-        """It was submitted and belongs to the kernel now; False when it is no loan of ``ring``'s."""
-        if self._ring is not ring:
-            return False
-        self._ring = None
-        return True
+from maglens_v4l2.loan import Loan
 
 
 class KernelRing:
@@ -50,7 +25,7 @@ class KernelRing:
         """The slot submitted last."""
         return self._held
 
-    def lease(self, nbytes: int) -> SlotLease | None:
+    def lease(self, nbytes: int) -> Loan | None:
         """A slot of at least ``nbytes``; None when that is too much, or all are lent."""
         if nbytes > self.slot_size:
             return None
@@ -58,15 +33,17 @@ class KernelRing:
             if not self._free:
                 return None
             index = self._free.pop()
-            return SlotLease(self, index, self._views[index])
+            return Loan(self, index, self._views[index])
 
     def take_back(self, index: int) -> None:
         """A loan ended without being shown."""
         with self._lock:
             self._free.append(index)
 
-    def submitted(self, index: int) -> None:
-        """``index`` was shown and is held from now on; the one held before is free again."""
+    def submitted(self, loan: Loan) -> None:
+        """``loan``'s slot was shown and is held from now on; the one held before is free again."""
+        loan.keep()
+        index = loan.index
         with self._lock:
             if self._held is not None and self._held != index:
                 self._free.append(self._held)

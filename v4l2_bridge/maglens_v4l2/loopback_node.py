@@ -14,14 +14,13 @@ picture in between. Only the kernel node can give one.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import logging
 import mmap
 import os
 import select
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import count
@@ -29,13 +28,13 @@ from itertools import count
 import numpy as np
 import numpy.typing as npt
 
-from maglens_driver.errors import Gone, WrongState
-from maglens_driver.frame import Frame, Lease
+from maglens_driver.errors import WrongState
+from maglens_driver.frame import Frame
 from maglens_driver.mode import Mode
 from maglens_driver.names import NODE_CARD_NAME
 from maglens_v4l2 import loopback_control, v4l2
-from maglens_v4l2.node import ControlChange, InputInfo, NodeCaps, NodeEvent, NodeState, UsageChanged
-from maglens_v4l2.node_events import PendingEvents
+from maglens_v4l2.node import ControlChange, InputInfo, NodeCaps, NodeState, UsageChanged
+from maglens_v4l2.node_base import NodeBase
 from maglens_v4l2.pool import BufferPool
 
 BUFFERS = 16  # half a second at 30 fps: how far a reader may lag before v4l2loopback skips it to the newest
@@ -45,7 +44,7 @@ MAX_SIDE = 16384  # v4l2loopback's default of 8192 is less than a 100-megapixel 
 log = logging.getLogger(__name__)
 
 
-class LoopbackNode:
+class LoopbackNode(NodeBase):
     """A :class:`maglens_v4l2.node.Node` on a v4l2loopback device."""
 
     @classmethod
@@ -61,10 +60,9 @@ class LoopbackNode:
 
     def __init__(self, path: str, mode: Mode) -> None:
         """Become the producer of ``path``. While an app holds it in another format, that format stays."""
+        super().__init__()
         self._path = path
         self._lock = threading.Lock()
-        self._events = PendingEvents()
-        self._generation = 0
         self._tokens = count(1)
         self._last: tuple[int, int] | None = None  # the buffer shown last, and bytes in it
         self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -82,9 +80,9 @@ class LoopbackNode:
             raise
         self._contents = [0] * len(self._slots)  # which picture each buffer holds
         self._streamers = 0 if self._usage else 1
-        self._poll = select.epoll()
+        self._poll = self._readable = select.epoll()
         self._poll.register(self._fd, select.EPOLLPRI)
-        self._pool = BufferPool(LEASES, self._format.nbytes)
+        self._lender = BufferPool(LEASES, self._format.nbytes)
 
     @property
     def path(self) -> str:
@@ -107,7 +105,7 @@ class LoopbackNode:
         return (self._format,)
 
     def state(self) -> NodeState:
-        self._read_usage()
+        self._read_events()
         return NodeState(
             format=self._format,
             locked=self._usage and self._streamers > 0,
@@ -117,27 +115,10 @@ class LoopbackNode:
             generation=self._generation,
         )
 
-    async def events(self) -> AsyncIterator[NodeEvent]:
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self._poll, self._read_usage)
-        try:
-            async for event in self._events.stream():
-                yield event
-        finally:
-            if not self._poll.closed:
-                loop.remove_reader(self._poll)
-
-    @property
-    def generation(self) -> int:
-        return self._generation
-
     def adopt(self) -> int:
         with self._lock:
             self._generation += 1
             return self._generation
-
-    def lease(self, nbytes: int) -> Lease | None:
-        return self._pool.lease(nbytes)
 
     def submit(self, frame: Frame) -> bool:
         try:
@@ -186,20 +167,16 @@ class LoopbackNode:
         """The device stays, for the next daemon. Without a reader it turns back into an output, which apps do not
         list; under one it stays a camera."""
         with self._lock:
-            if self._fd < 0:
+            if self._closed:
                 return
-            self._read_usage()
+            self._read_events()
             loopback_control.keep_format(self._fd, self._streamers > 0)
             v4l2.stream(self._fd, v4l2.BUF_TYPE_VIDEO_OUTPUT, False)
+            self._closed = True
             self._unmap()
             self._poll.close()
             os.close(self._fd)
-            self._fd = -1
         self._events.close()
-
-    def _check_open(self) -> None:
-        if self._fd < 0:
-            raise Gone("the node was closed")
 
     def _set_format(self, mode: Mode) -> Mode:
         """The format that apps will get: ``mode``, unless a reader holds the device in another."""
@@ -262,10 +239,10 @@ class LoopbackNode:
         self._buffer.flags = 0
         self._buffer.type, self._buffer.memory = v4l2.BUF_TYPE_VIDEO_OUTPUT, v4l2.MEMORY_MMAP
 
-    def _read_usage(self) -> None:
+    def _read_events(self) -> None:
         """Take over what v4l2loopback says of readers: it counts none or one."""
         seen = None
-        while self._usage and self._fd >= 0:
+        while self._usage and not self._closed:
             usage = loopback_control.next_usage(self._fd)
             if usage is None:
                 break

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from maglens_driver.control import ControlInfo
 from maglens_driver.errors import Gone, WrongState
-from maglens_driver.frame import Frame, Lease
+from maglens_driver.frame import Frame
 from maglens_driver.mode import Mode
+from maglens_v4l2.loan import Loan, own
 from maglens_v4l2.node import (
     ControlChange,
     ControlSet,
@@ -21,12 +22,11 @@ from maglens_v4l2.node import (
     InputChosen,
     InputInfo,
     NodeCaps,
-    NodeEvent,
     NodeState,
     UsageChanged,
 )
-from maglens_v4l2.node_events import PendingEvents
-from maglens_v4l2.pool import BufferPool, PooledLease
+from maglens_v4l2.node_base import NodeBase
+from maglens_v4l2.pool import BufferPool
 
 SLOTS = 8  # pictures in the node's ring
 READER_BUFFERS = 4  # as most apps ask for
@@ -142,25 +142,23 @@ class MemoryReader:
             self._ready.notify()
 
 
-class MemoryNode:
+class MemoryNode(NodeBase):
     """A :class:`maglens_v4l2.node.Node` in this process's memory."""
 
     path = "memory"
 
     def __init__(self, formats: Sequence[Mode], controls: Sequence[ControlInfo] = ()) -> None:
+        super().__init__()
         self._lock = threading.Lock()
         self._formats = tuple(formats)
         self._format = self._formats[0]
-        self._pool = BufferPool(SLOTS, max(mode.nbytes for mode in self._formats))
-        self._last: tuple[PooledLease, int, Mode] | None = None
+        self._lender = BufferPool(SLOTS, max(mode.nbytes for mode in self._formats))
+        self._last: tuple[Loan, int, Mode] | None = None
         self._readers: list[MemoryReader] = []
-        self._events = PendingEvents()
         self._values = {info.id: info.default for info in controls}
         self._inputs: tuple[InputInfo, ...] = (InputInfo("Automatic", True),)
         self._input = 0
-        self._generation = 0
         self._sequence = 0
-        self._closed = False
         self.placeholder_image = b""
 
     @property
@@ -195,30 +193,20 @@ class MemoryNode:
                 values=dict(self._values),
             )
 
-    def events(self) -> AsyncIterator[NodeEvent]:
-        return self._events.stream()
-
-    @property
-    def generation(self) -> int:
-        return self._generation
-
     def adopt(self) -> int:
         with self._lock:
             self._generation += 1
             return self._generation
 
-    def lease(self, nbytes: int) -> Lease | None:
-        return self._pool.lease(nbytes)
-
     def submit(self, frame: Frame) -> bool:
         with self._lock:
             if self._closed:
                 frame.lease.release()
-                raise Gone("the node was closed")
+            self._check_open()
             if frame.generation != self._generation or frame.mode != self._format:
                 frame.lease.release()
                 return False
-            slot = self._own(frame)
+            slot = own(frame, self._lender)
             if slot is None:
                 return False
             if self._last is not None:
@@ -233,8 +221,7 @@ class MemoryNode:
 
     def repeat(self, exposure_ns: int, generation: int) -> bool:
         with self._lock:
-            if self._closed:
-                raise Gone("the node was closed")
+            self._check_open()
             if generation != self._generation or self._last is None or self._last[2] != self._format:
                 return False
             self._show(exposure_ns)
@@ -309,19 +296,6 @@ class MemoryNode:
 
     def _streamers(self) -> int:
         return sum(reader.streaming for reader in self._readers)
-
-    def _own(self, frame: Frame) -> PooledLease | None:
-        """The frame in a slot of ours: as it is, or copied from a lease that is not."""
-        lease = frame.lease
-        if isinstance(lease, PooledLease) and lease.belongs_to(self._pool):
-            return lease
-        slot = self._pool.lease(frame.nbytes)
-        if slot is not None:
-            np.copyto(
-                np.frombuffer(slot.view, np.uint8, frame.nbytes), np.frombuffer(lease.view, np.uint8, frame.nbytes)
-            )
-        lease.release()
-        return slot
 
     def _show(self, exposure_ns: int) -> None:
         assert self._last is not None

@@ -6,29 +6,7 @@ from __future__ import annotations
 import mmap
 import threading
 
-
-class PooledLease:
-    """One loan. A new object for each, so that a late second ``release`` cannot free another owner's buffer."""
-
-    __slots__ = ("_pool", "_view", "index")
-
-    def __init__(self, pool: BufferPool, index: int, view: memoryview) -> None:
-        self._pool: BufferPool | None = pool
-        self._view = view
-        self.index = index
-
-    @property
-    def view(self) -> memoryview:
-        return self._view
-
-    def release(self) -> None:
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.take_back(self.index)
-
-    def belongs_to(self, pool: BufferPool) -> bool:
-        """Whether it is still out on loan from ``pool``."""
-        return self._pool is pool
+from maglens_v4l2.loan import Loan
 
 
 class BufferPool:
@@ -41,7 +19,7 @@ class BufferPool:
         self._views: list[memoryview] = []
         self._free: list[int] = []
 
-    def lease(self, nbytes: int) -> PooledLease | None:
+    def lease(self, nbytes: int) -> Loan | None:
         """A buffer of at least ``nbytes``; None when it is larger than the pool's, or all are lent."""
         if nbytes > self.nbytes:
             return None
@@ -53,10 +31,10 @@ class BufferPool:
                 self._views.append(memoryview(mmap.mmap(-1, self.nbytes)))
             else:
                 return None
-            return PooledLease(self, index, self._views[index])
+            return Loan(self, index, self._views[index])
 
     def take_back(self, index: int) -> None:
-        """A lease has ended."""
+        """A loan has ended."""
         with self._lock:
             self._free.append(index)
 
