@@ -110,7 +110,7 @@ def test_cache_builds_once_and_leaves_nothing_half_made(tmp_path: Path, monkeypa
 
 
 def test_extra_packages_make_another_image() -> None:
-    assert set(packages([])) < set(packages(["desktop"]))
+    assert set(packages([])) < set(packages(["obs"]))
     with pytest.raises(LabError, match="no extra package set 'nonsense'") as caught:
         packages(["nonsense"])
     assert all(name in caught.value.hint for name in EXTRA)

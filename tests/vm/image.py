@@ -80,11 +80,15 @@ BASE = [
 ]
 
 EXTRA: dict[str, list[str]] = {
-    "desktop": ["obs-studio", "chromium", "xvfb", "openbox", "dbus-x11", "xdotool", "imagemagick"],
+    "chromium": ["chromium"],
+    "obs": ["obs-studio", "xvfb", "openbox", "dbus", "xdotool", "x11-apps", "imagemagick", "libgl1-mesa-dri"],
     "reference": ["python3-opencv", "python3-tifffile", "libraw-bin", "exiftool"],
     "pipewire": ["pipewire", "pipewire-v4l2", "wireplumber", "gstreamer1.0-pipewire"],
 }
 """Optional package sets (`--extra NAME`); each combination is an image of its own."""
+
+SOFTWARE_RENDERING = frozenset(("chromium", "obs"))
+"""Sets whose programs draw with llvmpipe."""
 
 
 @dataclass(frozen=True, slots=True)

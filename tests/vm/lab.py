@@ -22,7 +22,7 @@ from tests.vm import cache, channel, foreign, host, layer
 from tests.vm import machine as machines
 from tests.vm.accel import acceleration
 from tests.vm.guest.kernel_log import trouble
-from tests.vm.image import image
+from tests.vm.image import SOFTWARE_RENDERING, image
 from tests.vm.machine import Machine, OwnKernel, guarded
 from tests.vm.progress import LabError, elapsed, say, step
 
@@ -70,9 +70,8 @@ def up(wish: Wish, name: str, *, outlive: bool) -> Machine:
         if wish.kernel is not None and wish.modules is not None:
             modules = foreign.modules_directory(wish.modules)
             own = OwnKernel(wish.kernel, modules, foreign.modules_disk(base, modules, Path(scratch)))
-        machine = machines.boot(
-            base, name, acceleration(base), own=own, plain="desktop" in wish.extra, outlive=outlive
-        )
+        plain = not SOFTWARE_RENDERING.isdisjoint(wish.extra)
+        machine = machines.boot(base, name, acceleration(base), own=own, plain=plain, outlive=outlive)
     with guarded(machine):
         layer.push(machine, archives, start=wish.start)
     return machine
