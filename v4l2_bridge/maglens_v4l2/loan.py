@@ -23,8 +23,8 @@ class Lender(Protocol):
 
 
 class Loan:
-    """A :class:`maglens_driver.frame.Lease`. A new object for each loan, so that a late second ``release`` cannot free
-    another owner's buffer."""
+    """A :class:`maglens_driver.frame.Lease`. A new object for each loan: a late second ``release`` must not free
+    another's buffer."""
 
     __slots__ = ("_lender", "_view", "index")
 
