@@ -40,8 +40,7 @@ def test_exactly_one_frame(code: int, size: tuple[int, int]) -> None:
 def test_bt601_limited_in_both_layouts(rgb: tuple[int, int, int], yuv: tuple[int, int, int]) -> None:
     """Through JPEG's full range, so within one step of the exact value."""
     image = Image.new("RGB", (8, 4), rgb)
-    nv12 = pack(image, make_mode(NV12, 8, 4, RATE))
-    yuyv = pack(image, make_mode(YUYV, 8, 4, RATE))
+    nv12, yuyv = (np.frombuffer(pack(image, make_mode(code, 8, 4, RATE)), np.uint8) for code in (NV12, YUYV))
     planes = ((nv12[:32], nv12[32::2], nv12[33::2]), (yuyv[::2], yuyv[1::4], yuyv[3::4]))
     for layout in planes:
         for plane, value in zip(layout, yuv, strict=True):

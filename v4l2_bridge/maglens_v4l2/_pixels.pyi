@@ -27,6 +27,9 @@ def fill(
 ) -> None:
     """One colour over the whole picture; padding bytes of each row stay as they were."""
 
+def copy(src: Bytes, dst: Bytes, nbytes: int, /) -> None:
+    """The first `nbytes` bytes of `src` to the start of `dst`."""
+
 def unpack(
     fourcc: Fourcc, width: int, height: int, stride: int, src: Bytes, bits: Literal[8, 16], dst: Bytes, /
 ) -> None:

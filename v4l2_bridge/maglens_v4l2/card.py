@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import functools
 import io
+import math
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from maglens_driver.errors import Refused
 from maglens_driver.mode import MJPG, NV12, YUYV, Mode
 
-Pixels = npt.NDArray[np.uint8]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 BACKGROUND = (17, 20, 26)
@@ -64,7 +62,7 @@ def _encode(image: Image.Image, mode: Mode) -> bytes:
         return out.getvalue()
     if mode.fourcc not in (NV12, YUYV):
         raise Refused("mode", f"no card in {mode.describe()}")
-    return pack(image, mode).tobytes()
+    return pack(image, mode)
 
 
 def draw(card: Card, width: int, height: int) -> Image.Image:
@@ -90,24 +88,17 @@ def draw(card: Card, width: int, height: int) -> Image.Image:
     return image
 
 
-def pack(image: Image.Image, mode: Mode) -> Pixels:
-    """RGB to ``mode`` (NV12 or YUYV): BT.601, limited range, chroma averaged, padding 0. All but the interleaving is
-    Pillow's C, since a slow board draws cards while it streams."""
+def pack(image: Image.Image, mode: Mode) -> bytes:
+    """RGB to ``mode`` (NV12 or YUYV): BT.601, limited range, chroma averaged, padding 0. All of it is Pillow's C,
+    since a slow board draws cards while it streams: interleaving is an image of two or four bands, read as bytes."""
     luma, blue, red = image.convert("YCbCr").split()  # JPEG's: full range
-    width, height = image.size
     nv12 = mode.fourcc == NV12
-    rows = np.zeros((height * 3 // 2 if nv12 else height, mode.stride), np.uint8)
-    y = np.asarray(luma.point(LUMA))
-    u, v = (np.asarray(plane.reduce((2, 2 if nv12 else 1)).point(CHROMA)) for plane in (blue, red))
+    y = luma.point(LUMA)
+    u, v = (plane.reduce((2, 2 if nv12 else 1)).point(CHROMA) for plane in (blue, red))
     if nv12:
-        rows[:height, :width] = y
-        rows[height:, 0:width:2] = u
-        rows[height:, 1:width:2] = v
-    else:
-        rows[:, 0 : 2 * width : 2] = y
-        rows[:, 1 : 2 * width : 4] = u
-        rows[:, 3 : 2 * width : 4] = v
-    return rows.reshape(-1)
+        return y.tobytes("raw", "L", mode.stride) + Image.merge("LA", (u, v)).tobytes("raw", "LA", mode.stride)
+    left, right = Image.frombytes("LA", u.size, y.tobytes()).split()
+    return Image.merge("RGBA", (left, u, right, v)).tobytes("raw", "RGBA", mode.stride)
 
 
 def _ring(pen: ImageDraw.ImageDraw, width: int, height: int, unit: float) -> None:
@@ -118,8 +109,8 @@ def _ring(pen: ImageDraw.ImageDraw, width: int, height: int, unit: float) -> Non
         pen.ellipse((x - r, y - r, x + r, y + r), outline=colour, width=max(1, round(unit * line)))
     dot = unit * 0.11
     for step in range(5):
-        angle = np.pi + 0.06 + step * 0.09
-        cx, cy = x + radius * 0.925 * np.cos(angle), y + radius * 0.925 * np.sin(angle)
+        angle = math.pi + 0.06 + step * 0.09
+        cx, cy = x + radius * 0.925 * math.cos(angle), y + radius * 0.925 * math.sin(angle)
         pen.ellipse((cx - dot, cy - dot, cx + dot, cy + dot), fill=RING)
 
 

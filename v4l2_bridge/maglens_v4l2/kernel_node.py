@@ -97,6 +97,7 @@ class KernelNode(NodeBase):
         self._generation = state.generation
         held = state.held_slot if state.held_slot < state.n_slots else None
         self._lender = self._ring = KernelRing(fd, state.ring_size, state.slot_size, held)
+        self._ring.rest(state.streamers == 0)
         self._choice = (self._mode_at(state.format_index, state.interval), state.format_serial)
         # Which choice of format the held slot was submitted for, and its length.
         self._last: tuple[int, int] | None = None
@@ -238,6 +239,7 @@ class KernelNode(NodeBase):
 
     def _handle(self, event: abi.Event) -> None:
         if event.type == abi.EVENT_USAGE:
+            self._ring.rest(event.streamers == 0)
             self._events.post(UsageChanged(event.generation, event.streamers, event.openers))
         elif event.type == abi.EVENT_FORMAT:
             self._choice = (self._mode_at(event.format_index, event.interval), event.format_serial)

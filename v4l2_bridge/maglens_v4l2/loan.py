@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import numpy as np
-
 from maglens_driver.frame import Frame
+from maglens_v4l2._pixels import copy
 
 
 class Lender(Protocol):
@@ -59,6 +58,6 @@ def own(frame: Frame, lender: Lender) -> Loan | None:
         return lease
     loan = lender.lease(frame.nbytes)
     if loan is not None:
-        np.copyto(np.frombuffer(loan.view, np.uint8, frame.nbytes), np.frombuffer(lease.view, np.uint8, frame.nbytes))
+        copy(lease.view, loan.view, frame.nbytes)
     lease.release()
     return loan

@@ -25,14 +25,12 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import count
 
-import numpy as np
-import numpy.typing as npt
-
 from maglens_driver.errors import WrongState
 from maglens_driver.frame import Frame
 from maglens_driver.mode import Mode
 from maglens_driver.names import NODE_CARD_NAME
 from maglens_v4l2 import loopback_control, v4l2
+from maglens_v4l2._pixels import copy
 from maglens_v4l2.node import ControlChange, InputInfo, NodeCaps, NodeState, UsageChanged
 from maglens_v4l2.node_base import NodeBase
 from maglens_v4l2.pool import BufferPool
@@ -67,7 +65,6 @@ class LoopbackNode(NodeBase):
         self._last: tuple[int, int] | None = None  # the buffer shown last, and bytes in it
         self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._maps: list[mmap.mmap] = []
-        self._slots: list[npt.NDArray[np.uint8]] = []
         try:
             self._format = self._set_format(mode)
             self._map_buffers()
@@ -78,7 +75,7 @@ class LoopbackNode(NodeBase):
             self._unmap()
             os.close(self._fd)
             raise
-        self._contents = [0] * len(self._slots)  # which picture each buffer holds
+        self._contents = [0] * len(self._maps)  # which picture each buffer holds
         self._streamers = 0 if self._usage else 1
         self._poll = self._readable = select.epoll()
         self._poll.register(self._fd, select.EPOLLPRI)
@@ -127,7 +124,7 @@ class LoopbackNode(NodeBase):
                 if frame.generation != self._generation or frame.mode != self._format:
                     return False
                 index = self._next_buffer()
-                np.copyto(self._slots[index][: frame.nbytes], np.frombuffer(frame.lease.view, np.uint8, frame.nbytes))
+                copy(frame.lease.view, self._maps[index], frame.nbytes)
                 self._contents[index] = next(self._tokens)
                 self._last = (index, frame.nbytes)
                 self._queue(index, frame.nbytes, frame.exposure_ns)
@@ -148,7 +145,7 @@ class LoopbackNode(NodeBase):
             last, nbytes = self._last
             index = self._next_buffer()
             if self._contents[index] != self._contents[last]:
-                np.copyto(self._slots[index][:nbytes], self._slots[last][:nbytes])
+                copy(self._maps[last], self._maps[index], nbytes)
                 self._contents[index] = self._contents[last]
             self._last = (index, nbytes)
             self._queue(index, nbytes, exposure_ns)
@@ -212,13 +209,10 @@ class LoopbackNode(NodeBase):
         for index in range(request.count):
             buffer = v4l2.Buffer(index=index, type=v4l2.BUF_TYPE_VIDEO_OUTPUT, memory=v4l2.MEMORY_MMAP)
             v4l2.call(self._fd, v4l2.VIDIOC_QUERYBUF, buffer)
-            mapped = mmap.mmap(self._fd, buffer.length, offset=buffer.m.offset)
-            self._maps.append(mapped)
-            self._slots.append(np.frombuffer(mapped, np.uint8))
+            self._maps.append(mmap.mmap(self._fd, buffer.length, offset=buffer.m.offset))
         self._buffer = v4l2.Buffer()
 
     def _unmap(self) -> None:
-        self._slots.clear()
         for mapped in self._maps:
             mapped.close()
         self._maps.clear()

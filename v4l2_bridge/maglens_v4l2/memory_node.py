@@ -8,12 +8,11 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from maglens_driver.control import ControlInfo
 from maglens_driver.errors import Gone, WrongState
 from maglens_driver.frame import Frame
 from maglens_driver.mode import Mode
+from maglens_v4l2._pixels import copy
 from maglens_v4l2.loan import Loan, own
 from maglens_v4l2.node import (
     ControlChange,
@@ -128,10 +127,7 @@ class MemoryReader:
                 self.missed += 1
                 return
             index = self._free.pop()
-            np.copyto(
-                np.frombuffer(self._buffers[index], np.uint8, shown.nbytes),
-                np.frombuffer(picture, np.uint8, shown.nbytes),
-            )
+            copy(picture, self._buffers[index], shown.nbytes)
             self._filled.append(replace(shown, index=index))
             self._ready.notify()
 

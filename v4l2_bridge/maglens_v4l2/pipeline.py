@@ -21,11 +21,10 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
-
 from maglens_driver.errors import Gone, MaglensError, Refused
 from maglens_driver.frame import Frame, Lease
 from maglens_driver.mode import Mode
+from maglens_v4l2._pixels import copy
 from maglens_v4l2.card import Card, black, render
 from maglens_v4l2.convert import Converter, make_converter, same_layout
 from maglens_v4l2.developing import Measured, RecipeBook
@@ -486,5 +485,5 @@ class Pipeline:
         lease = self._node.lease(len(job.card))
         if lease is None:
             return False
-        np.copyto(np.frombuffer(lease.view, np.uint8, len(job.card)), np.frombuffer(job.card, np.uint8))
+        copy(job.card, lease.view, len(job.card))
         return self._node.submit(Frame(lease, len(job.card), job.format, 0, stamp, job.node_generation))

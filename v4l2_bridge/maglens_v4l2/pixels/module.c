@@ -44,6 +44,33 @@ static PyObject *fill(PyObject *module, PyObject *args)
 	Py_RETURN_NONE;
 }
 
+static PyObject *copy(PyObject *module, PyObject *args)
+{
+	Py_buffer src, dst;
+	PyObject *source, *to;
+	Py_ssize_t nbytes;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "OOn:copy", &source, &to, &nbytes))
+		return NULL;
+	if (nbytes < 0)
+		return PyErr_Format(PyExc_ValueError, "nbytes is a length, not %zd", nbytes);
+	if (!ml_buffer_get(source, "src", false, (size_t)nbytes, &src))
+		return NULL;
+	if (!ml_buffer_get(to, "dst", true, (size_t)nbytes, &dst)) {
+		PyBuffer_Release(&src);
+		return NULL;
+	}
+	if (!ml_buffers_apart(&src, &dst))
+		return NULL;
+	Py_BEGIN_ALLOW_THREADS
+	memcpy(dst.buf, src.buf, (size_t)nbytes);
+	Py_END_ALLOW_THREADS
+	PyBuffer_Release(&src);
+	PyBuffer_Release(&dst);
+	Py_RETURN_NONE;
+}
+
 static PyObject *unpack(PyObject *module, PyObject *args)
 {
 	struct ml_bayer from;
@@ -158,6 +185,7 @@ static PyMethodDef functions[] = {
 	{ "image_bytes", image_bytes, METH_VARARGS,
 	  "image_bytes(fourcc, width, height, stride=0) -> bytes that a buffer of this picture must have." },
 	{ "fill", fill, METH_VARARGS, "fill(fourcc, width, height, stride, dst, y, u=128, v=128): one colour." },
+	{ "copy", copy, METH_VARARGS, "copy(src, dst, nbytes): the first bytes of one buffer to the start of another." },
 	{ "unpack", unpack, METH_VARARGS,
 	  "unpack(fourcc, width, height, stride, src, bits, dst): packed samples one by one, tight rows." },
 	{ "crc32c", (PyCFunction)(void (*)(void))crc32c, METH_VARARGS | METH_KEYWORDS,
