@@ -218,7 +218,7 @@ class Director:
                 raise Refused("ADJUSTED", f"the module answered CONFIGURE with what it may not have: {against}")
             generation = self._house.next_generation()
             pipeline.begin(generation, mode)
-            playing = stage.playing = Playing(session, generation, mode)
+            stage.playing = Playing(session, generation, mode)
             if previous is not None:
                 self._stop_in_background(previous)
             await session.start(pipeline, generation)
@@ -232,7 +232,6 @@ class Director:
                 log.exception("%s: unexpected error", session.label, extra=session.log_fields())
                 session.fail(why)
             return
-        stage.attach_controls(playing)
         log.info("%s plays %s", session.label, mode.describe(), extra=session.log_fields())
 
     def _stream_failed(self, session: Session, why: Exception) -> None:

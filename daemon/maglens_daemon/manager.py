@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,7 @@ from maglens_daemon.stage import OpenNode, Stage
 from maglens_driver import names
 from maglens_driver.control import Origin
 from maglens_driver.source import Identity
+from maglens_v4l2.controls import factory_values
 from maglens_v4l2.store import Store
 
 log = logging.getLogger(__name__)
@@ -214,6 +215,20 @@ class Manager:
         for control, value in clamped.items():
             self.control_changed(session, control, value)
         return clamped
+
+    async def reset_controls(self, session: Session, only: Collection[int]) -> Mapping[int, int]:
+        """Forget what people chose for a module and write its factory values: of these controls, or all. What they
+        are then."""
+        source, stage = session.playable(), self.stage_of(session)
+        if stage is not None and stage.controls is not None:
+            values = await stage.controls.reset(only)
+        else:
+            self.store.forget(source.identity.key, only)
+            await asyncio.to_thread(self.store.save)
+            values = await source.set(factory_values(source.controls, only))
+        for control, value in values.items():
+            self.control_changed(session, control, value)
+        return values
 
     def apply(self, config: Config) -> None:
         """Use another configuration from now on. Nodes keep their formats until the service is restarted."""

@@ -60,7 +60,7 @@ class ModuleObject:
     """org.maglens1.Module"""
 
     interface: Final = names.BUS_INTERFACE_MODULE
-    changing: Final = frozenset(("SetControls",))
+    changing: Final = frozenset(("SetControls", "ResetControls"))
 
     def __init__(self, manager: Manager, session: Session) -> None:
         self._manager = manager
@@ -96,7 +96,12 @@ class ModuleObject:
 
     def methods(self) -> Mapping[str, Handler]:
         """Coroutine functions by name."""
-        return {"ListControls": self._list, "GetControls": self._get, "SetControls": self._set}
+        return {
+            "ListControls": self._list,
+            "GetControls": self._get,
+            "SetControls": self._set,
+            "ResetControls": self._reset,
+        }
 
     async def _list(self) -> list[Any]:
         source = self.session.source
@@ -114,6 +119,9 @@ class ModuleObject:
 
     async def _set(self, values: dict[int, int]) -> list[Any]:
         return [dict(await self._manager.set_controls(self.session, values))]
+
+    async def _reset(self, controls: list[int]) -> list[Any]:
+        return [dict(await self._manager.reset_controls(self.session, controls))]
 
 
 class NodeObject:

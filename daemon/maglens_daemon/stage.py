@@ -26,7 +26,6 @@ from maglens_v4l2.store import Store
 log = logging.getLogger(__name__)
 
 NODE_SETTLE_S: Final = 5.0
-CONTROLS_AFTER_S: Final = 0.2  # a slow module answers for its controls only once its first frames are on their way
 
 OpenNode = Callable[[NodeConfig], Awaitable[Node]]
 
@@ -136,6 +135,7 @@ class Stage:
             on_lost=self._on_lost,
             on_control=self._on_control,
             on_event=self._on_event,
+            on_first=self._on_first,
             on_failed=self._on_failed,
             card=self._crew.card(),
         )
@@ -177,6 +177,13 @@ class Stage:
             self.leave()
             self._crew.lost(playing, why)
 
+    def _on_first(self, generation: int) -> None:
+        """What people chose for this source is written to it, and apps see its controls: not before its first frame,
+        which a slow module would send that much later."""
+        playing = self.playing
+        if playing is not None and playing.generation == generation:
+            self.background.begin(self._attach_controls(playing), f"controls-{playing.session.port.path}")
+
     def _on_control(self, generation: int, control: int, value: int) -> None:
         playing = self.playing
         if playing is not None and playing.generation == generation:
@@ -194,16 +201,10 @@ class Stage:
         if self.pipeline is not None:
             self.pipeline.end(self._crew.card())
 
-    def attach_controls(self, playing: Playing) -> None:
-        """What people chose for this source is written to it, and apps see its controls."""
-        self.background.begin(self._attach_controls(playing), f"controls-{playing.session.port.path}")
-
     async def _attach_controls(self, playing: Playing) -> None:
-        """After its first frame has been asked for, which must not wait for that."""
         controls, session = self.controls, playing.session
         if controls is None:
             return
-        await asyncio.sleep(CONTROLS_AFTER_S)
         try:
             source = session.playable()
             values = await source.get()

@@ -269,6 +269,28 @@ def test_reset_restores_what_left_the_factory(tmp_path: Path) -> None:
     play(tmp_path, act)
 
 
+def test_reset_of_one_leaves_the_others(tmp_path: Path) -> None:
+    async def act(stage: Stage) -> None:
+        await stage.controls.write(EXPOSURE.id, 20, Origin.APP)
+        await stage.controls.write(IRIS.id, 100, Origin.APP)
+        assert await stage.controls.reset([EXPOSURE.id]) == {EXPOSURE.id: EXPOSURE.default}
+        assert stage.store.get("maker/35mm/1") == {IRIS.id: 100}
+        assert stage.shown(IRIS.id) == 100
+
+    play(tmp_path, act)
+
+
+def test_reset_brings_an_automatic_back_and_leaves_it_what_it_drives(tmp_path: Path) -> None:
+    async def act(stage: Stage) -> None:
+        await stage.controls.write(FOCUS.id, 300, Origin.APP)
+        assert stage.module.values[AUTO_FOCUS.id] == 0
+        await stage.controls.reset()
+        assert stage.module.values[AUTO_FOCUS.id] == 1
+        assert stage.shown(AUTO_FOCUS.id) == 1
+
+    play(tmp_path, act)
+
+
 def test_a_control_the_module_lacks_is_refused_and_greyed_out(tmp_path: Path) -> None:
     async def act(stage: Stage) -> None:
         reader = stage.node.open()

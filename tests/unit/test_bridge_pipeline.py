@@ -42,6 +42,7 @@ class Stage:
     controls: list[tuple[int, int, int]] = field(default_factory=list)
     events: list[NodeEvent] = field(default_factory=list)
     failed: list[Exception] = field(default_factory=list)
+    first: list[int] = field(default_factory=list)
 
     async def see(self, wanted: Callable[[bytes], bool], limit: float = WAIT_S) -> bytes:
         """Read until a picture is as wanted."""
@@ -64,16 +65,18 @@ def play(act: Callable[[Stage], Awaitable[None]], formats: tuple[Mode, ...] = (N
         stage: Stage
         events: list[NodeEvent] = []
         failed: list[Exception] = []
+        first: list[int] = []
         pipeline = Pipeline(
             node,
             loop=asyncio.get_running_loop(),
             on_lost=lambda generation, why: stage.lost.append((generation, why)),
             on_control=lambda generation, control, value: stage.controls.append((generation, control, value)),
             on_event=events.append,
+            on_first=first.append,
             on_failed=failed.append,
             card=CARD,
         )
-        stage = Stage(node, pipeline, node.open(), events=events, failed=failed)
+        stage = Stage(node, pipeline, node.open(), events=events, failed=failed, first=first)
         if watch:
             stage.reader.start()
         await stage.until(lambda: pipeline.watched == watch and bool(stage.events))
@@ -315,6 +318,19 @@ def test_deliver_never_waits_for_a_slow_node(monkeypatch: pytest.MonkeyPatch) ->
             stage.pipeline.deliver(frame(stage.pipeline, NODE, 1))
         assert time.monotonic() - start < 0.5
         go_on.set()
+
+    play(act)
+
+
+def test_the_first_frame_of_each_generation_is_told_once() -> None:
+    async def act(stage: Stage) -> None:
+        for generation in (1, 2):
+            stage.pipeline.begin(generation, NODE)
+            assert stage.first == list(range(1, generation)), "none was shown yet"
+            for luma in (90, 120):
+                stage.pipeline.deliver(frame(stage.pipeline, NODE, generation, luma))
+                await stage.see(flat(NODE, luma))
+            await stage.until(lambda generation=generation: stage.first == list(range(1, generation + 1)))  # type: ignore[misc]
 
     play(act)
 

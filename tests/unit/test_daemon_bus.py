@@ -203,6 +203,7 @@ def test_controls(address: str) -> None:
         assert clamped == {FOCUS.id: 400}
         with pytest.raises(MaglensError, match="no other control"):
             await client.module("1-1", "SetControls", "a{ui}", {1: 2})
+        assert (await client.module("1-1", "ResetControls", "au", []))[0] == {FOCUS.id: 50}
 
     on_the_bus(address, play)
 
@@ -278,6 +279,7 @@ def test_who_may(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
             client.manager("Use", "s", "auto"),
             client.manager("Reload"),
             client.module("1-1", "SetControls", "a{ui}", {FOCUS.id: 1}),
+            client.module("1-1", "ResetControls", "au", []),
         ):
             with pytest.raises(Denied, match="may not control"):
                 await work

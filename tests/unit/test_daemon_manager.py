@@ -17,7 +17,7 @@ from maglens_daemon.config import Config, NodeConfig, PolicyConfig, PortConfig, 
 from maglens_daemon.contract import Contract
 from maglens_daemon.director import STREAM_TRIES
 from maglens_daemon.errors import NotFound
-from maglens_daemon.fake import MODE, FakeVisitor
+from maglens_daemon.fake import FOCUS, MODE, FakeVisitor
 from maglens_daemon.in_process import VirtualVisitor
 from maglens_daemon.manager import Manager
 from maglens_daemon.session import Session, SessionState
@@ -115,6 +115,24 @@ def test_streams_only_while_somebody_watches() -> None:
             await t.until_playing(None)
             await t.until(lambda: session.state is SessionState.READY)
             assert visitor.source.sink is None
+
+    asyncio.run(play())
+
+
+def test_controls_are_written_once_a_frame_was_seen_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        async with theatre() as t:
+            visitor = FakeVisitor("stored")
+            t.manager.store.put("fake/camera/stored", FOCUS.id, 300)
+            session = t.arrive(visitor)
+            t.watch()
+            await t.until_playing(session)
+            assert visitor.steps.passed["set"] == 0, "no frame came yet"
+            assert visitor.source.frame(200)
+            await visitor.steps.reached("set")
+            async with asyncio.timeout(WAIT_S):
+                while visitor.source.values != {FOCUS.id: 300}:  # noqa: ASYNC110 the step is reached before its effect
+                    await asyncio.sleep(0)
 
     asyncio.run(play())
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 from maglens_driver.control import ControlFlag, ControlInfo, ControlType, Origin
 from maglens_driver.errors import MaglensError, Refused
@@ -110,19 +110,17 @@ class Controls:
             for info in self._infos.values():  # so that a reset at the next app's start changes nothing
                 self._push(info.id, ControlChange(range=self._range(info)))
 
-    async def reset(self) -> None:
-        """Forget what is stored for the present module and write its factory values."""
+    async def reset(self, only: Collection[int] = ()) -> Mapping[int, int]:
+        """Forget what is stored for the present module and write its factory values: of these controls, or all. What
+        they are then; what an automatic drives is left to it."""
         async with self._turn:
-            self._store.forget(self._identity)
+            self._store.forget(self._identity, only)
             self._save_soon()
-            defaults = {
-                info.id: info.default
-                for info in self._infos.values()
-                if not info.flags & ControlFlag.READ_ONLY and info.type is not ControlType.BUTTON
-            }
-            await self._replay(defaults)
-            for info in self._infos.values():
-                self._push_all(info)
+            wanted = factory_values(self._infos.values(), only)
+            await self._replay(wanted)
+            for control in wanted:
+                self._push_all(self._infos[control])
+            return {control: self._values[control] for control in wanted}
 
     async def close(self) -> None:
         """End; what is not saved yet is saved now."""
@@ -291,6 +289,18 @@ class Controls:
 
     def _to_module(self, control: int, value: int) -> int | None:
         return _translated(_menu(_CANONICAL.get(control)), _menu(self._infos.get(control)), value)
+
+
+def factory_values(infos: Iterable[ControlInfo], only: Collection[int] = ()) -> dict[int, int]:
+    """Of all controls that can be written, or of those among ``only``; switches of automatics first."""
+    writable = [
+        info
+        for info in infos
+        if not info.flags & ControlFlag.READ_ONLY
+        and info.type is not ControlType.BUTTON
+        and (not only or info.id in only)
+    ]
+    return {info.id: info.default for info in sorted(writable, key=lambda info: info.id not in SWITCHES)}
 
 
 _CANONICAL = {info.id: info for info in CONTROLS}

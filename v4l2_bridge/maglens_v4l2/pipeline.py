@@ -91,9 +91,10 @@ class Pipeline:
     sink's own calls, which come from any thread and never block.
 
     Callbacks run in the loop: ``on_lost(generation, why)`` once per generation; ``on_control(generation, id,
-    value)``; ``on_event(event)`` for every event of the node, after the pipeline has acted on it; ``on_failed(why)``
-    once, when the node itself is gone and nothing can be shown any more. ``measured(statistics)`` runs in the
-    pipeline's thread, after each raw frame: it must be quick.
+    value)``; ``on_event(event)`` for every event of the node, after the pipeline has acted on it;
+    ``on_first(generation)`` once per generation, when a frame of it has been shown; ``on_failed(why)`` once, when the
+    node itself is gone and nothing can be shown any more. ``measured(statistics)`` runs in the pipeline's thread,
+    after each raw frame: it must be quick.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Pipeline:
         on_lost: Callable[[int, Exception], None],
         on_control: Callable[[int, int, int], None],
         on_event: Callable[[NodeEvent], None] = lambda event: None,
+        on_first: Callable[[int], None] = lambda generation: None,
         on_failed: Callable[[Exception], None] = lambda why: None,
         measured: Measured | None = None,
         card: Card = Card("maglens"),  # noqa: B008 frozen
@@ -113,6 +115,7 @@ class Pipeline:
         self._book = RecipeBook()
         self._loop = loop
         self._on_lost, self._on_control, self._on_event, self._on_failed = on_lost, on_control, on_event, on_failed
+        self._on_first = on_first
         state = node.state()
         self._idle_fill = node.caps.idle_fill
 
@@ -437,6 +440,7 @@ class Pipeline:
             self._last_frame_ns = now
             if self._first_frame_ns == 0 and frame.generation == self._generation:
                 self._first_frame_ns = now
+                self._call(self._on_first, frame.generation)
             self._pacer.shown(now, True, self._filled_since())
 
     def _convert(self, frame: Frame, converter: Converter, nbytes: int) -> tuple[Lease | None, str | None]:

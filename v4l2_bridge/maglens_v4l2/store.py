@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 FILE_NAME = "controls.json"
@@ -36,9 +36,11 @@ class Store:
         while len(self._values) > MAX_IDENTITIES:
             del self._values[next(iter(self._values))]
 
-    def forget(self, identity: str) -> None:
-        """Back to factory values."""
-        self._values.pop(identity, None)
+    def forget(self, identity: str, only: Collection[int] = ()) -> None:
+        """Back to factory values: of these controls, or all."""
+        values = self._values.pop(identity, {})
+        if kept := {control: value for control, value in values.items() if only and control not in only}:
+            self._values[identity] = kept
 
     def save(self) -> None:
         """Write the file whole or not at all. Raises ``OSError``. May block: not for the event loop's thread."""

@@ -130,10 +130,9 @@ async def run(args: argparse.Namespace) -> int:
         if args.action == "set":
             pairs = [parse_assignment(text) for text in args.name]
             wanted = {find_control(controls, name).id: value for name, value in pairs}
+            (clamped,) = await client.module(module["port"], "SetControls", "a{ui}", wanted)
         else:
-            chosen = [find_control(controls, name) for name in args.name] if args.name else controls
-            writable = [c for c in chosen if not c.flags & ControlFlag.READ_ONLY and c.type != ControlType.BUTTON]
-            wanted = {c.id: c.default for c in writable}
-        (clamped,) = await client.module(module["port"], "SetControls", "a{ui}", wanted)
+            only = [find_control(controls, name).id for name in args.name]
+            (clamped,) = await client.module(module["port"], "ResetControls", "au", only)
         _print(args, [(c, clamped[c.id]) for c in controls if c.id in clamped])
     return Exit.OK
