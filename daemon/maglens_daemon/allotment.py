@@ -8,7 +8,7 @@ from collections.abc import Callable
 from maglens_daemon import budget
 from maglens_daemon.config import PowerConfig
 from maglens_daemon.port import SUPPLY_MV, UNCONFIGURED_MA
-from maglens_daemon.session import Session
+from maglens_daemon.session import Session, SessionState
 
 
 class Allotment:
@@ -22,6 +22,10 @@ class Allotment:
     def granted_mw(self) -> int:
         """Power promised to all modules together, mW."""
         return budget.granted(self._reserved.values())
+
+    def promised_mw(self, session: Session) -> int:
+        """What one session was offered or holds, mW; 0 before."""
+        return self._reserved.get(session, 0)
 
     def reserve(self, session: Session) -> int:
         """See :class:`session.Host`."""
@@ -44,7 +48,7 @@ class Allotment:
         """Its state changed: what stands is its contract, and nothing after its end."""
         if session.contract is not None:
             self._reserved[session] = session.contract.mw
-        elif session.state.is_end:
+        elif session.state.is_end or session.state is SessionState.ATTACH:
             self.forget(session)
 
     def forget(self, session: Session) -> None:

@@ -10,7 +10,7 @@ from maglens_daemon.session import Session, SessionState
 from maglens_v4l2.card import Card
 
 NOTHING: Final = Card("No camera", ("Snap on a camera module.",))
-_UNDER_WAY: Final = (SessionState.DETECTED, SessionState.IDENTIFY, SessionState.CONTRACT)
+_UNDER_WAY: Final = (SessionState.DETECTED, SessionState.ATTACH, SessionState.IDENTIFY, SessionState.CONTRACT)
 
 
 def card_for(sessions: Sequence[Session], obstacles: dict[int, str]) -> Card:

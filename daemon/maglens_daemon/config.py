@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -20,6 +21,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
+from maglens_daemon.board.failures import Code
+from maglens_daemon.board.hall import SWITCHES
 from maglens_daemon.errors import ConfigError
 from maglens_daemon.toml_lines import KeyPath, Lines
 from maglens_driver import names
@@ -33,9 +36,12 @@ Table = dict[str, Any]
 NODE_FORMATS: Final = {"NV12": NV12, "YUYV": YUYV}
 NODE_KINDS: Final = tuple(kind.value for kind in NodeKind)
 SOURCE_KINDS: Final = ("module", "v4l2", "libcamera")
+RETRY_CODES: Final = tuple(code.value for code in Code)
 RULE_ACTIONS: Final = ("prefer", "never")
 MAX_CARD_NAME: Final = 31  # bytes of struct v4l2_capability's card, without the final zero
 MAX_DWELL_MS: Final = 10_000
+LEVELS: Final = ("high", "low")
+_USB_PATH: Final = re.compile(r"\d+-\d+(\.\d+)*")
 
 
 class _Unfit(ValueError):
@@ -110,6 +116,18 @@ def _paths(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _device(value: Any) -> str:
+    if not isinstance(value, str) or not value.startswith("/") or ".." in value.split("/"):
+        raise _Unfit("an absolute path")
+    return value
+
+
+def _usb_paths(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(v, str) and _USB_PATH.fullmatch(v) for v in value):
+        raise _Unfit('a list of USB paths, as ["2-1", "2-1.3"]')
+    return tuple(value)
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise _Unfit("true or false")
@@ -164,6 +182,45 @@ class PortConfig:
     )
     priority: int = _key(_number(-100, 100), 0, "who is served first when power is short; larger first")
     enabled: bool = _key(_flag, True, "false: what snaps on here is left alone")
+    usb: tuple[str, ...] = _key(
+        _usb_paths, tuple[str, ...](), "other kernel names of the same place, as that of its USB 2 side"
+    )
+    detect: str | None = _key(
+        _optional(_text(64)), None, "GPIO line that says that a module is seated: CHIP:LINE or a line's name"
+    )
+    detect_active: str = _key(_choice(LEVELS), "low", "its level then")
+    hall: str | None = _key(
+        _optional(_device), None, "input device of a Hall sensor, as /dev/input/by-path/...; with detect: both count"
+    )
+    hall_switch: str = _key(_choice(tuple(SWITCHES)), "SW_MACHINE_COVER", "which switch of that device")
+    hall_inverted: bool = _key(_flag, False, "true: the switch is off while a module is seated")
+    power: str | None = _key(_optional(_text(64)), None, "GPIO line of the power switch")
+    power_active: str = _key(_choice(LEVELS), "high", "its level for on")
+    fault: str | None = _key(_optional(_text(64)), None, "GPIO line on which the power switch reports over-current")
+    fault_active: str = _key(_choice(LEVELS), "low", "its level then")
+    meter: str | None = _key(
+        _optional(_device), None, "current meter (hwmon) by its device, as /sys/bus/i2c/devices/1-0040"
+    )
+    meter_tolerance: float = _key(
+        _share, 0.05, "the meter's error as a share; so much over the contract is no offence"
+    )
+    attach_ms: int = _key(_number(1, 10_000), 100, "ms the detect line rests before a module counts as seated")
+    removal_ms: int = _key(_number(1, 10_000), 50, "ms it rests before the module counts as lifted off")
+    bounce_ms: int = _key(_number(100, 60_000), 5000, "ms without such a rest that are a failure")
+    short_test_ms: int = _key(
+        _number(0, 1000), 10, "ms of power for the short test, longer than the switch's fault filter; 0: no test"
+    )
+    settle_ms: int = _key(_number(1, 1000), 20, "ms after switching on in which the detect line is not believed")
+    enumerate_ms: int = _key(_number(100, 60_000), 5000, "ms from power to USB")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryConfig:
+    """``[retry.CODE]``: how often one kind of failure is tried again; the codes are those of ``board.failures``."""
+
+    tries: int | None = _key(_optional(_number(1, 100)), None, "failures after which the port stays off")
+    window_s: int | None = _key(_optional(_number(1, 86_400)), None, "seconds in which they count")
+    pause_ms: int | None = _key(_optional(_number(0, 60_000)), None, "ms of rest before another try")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +262,7 @@ class Config:
     cameras: CamerasConfig = field(default_factory=CamerasConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     port: Mapping[str, PortConfig] = field(default_factory=dict)
+    retry: Mapping[str, RetryConfig] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
 
     @property
@@ -214,7 +272,11 @@ class Config:
 
     def port_config(self, path: str) -> PortConfig:
         """What is configured for a port, or the defaults."""
-        return self.port.get(path, PortConfig())
+        return self.port.get(self.port_of(path), PortConfig())
+
+    def port_of(self, usb_path: str) -> str:
+        """The port that a USB path belongs to: the one that names it, else itself."""
+        return next((port for port, settings in self.port.items() if usb_path in settings.usb), usb_path)
 
 
 SECTIONS: Final[Mapping[str, type[Any]]] = {
@@ -228,7 +290,12 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
 
 def schema() -> Iterator[tuple[str, str, Any, str]]:
     """Every key as section, name, default and meaning: for the manual and its test."""
-    tables: dict[str, type[Any]] = {**SECTIONS, 'port."PATH"': PortConfig, "policy.rule": Rule}
+    tables: dict[str, type[Any]] = {
+        **SECTIONS,
+        'port."PATH"': PortConfig,
+        "retry.CODE": RetryConfig,
+        "policy.rule": Rule,
+    }
     for section, kind in tables.items():
         for f in fields(kind):
             if "doc" in f.metadata:
@@ -298,10 +365,15 @@ def _read(path: Path) -> Table:
         if name == "port":
             for port, settings in file.table(value, ("port",)).items():
                 file.check(PortConfig, settings, ("port", port))
+        elif name == "retry":
+            for code, rule in file.table(value, ("retry",)).items():
+                if code not in RETRY_CODES:
+                    raise file.unknown(("retry", code), RETRY_CODES)
+                file.check(RetryConfig, rule, ("retry", code))
         elif name in SECTIONS:
             file.check(SECTIONS[name], value, (name,))
         else:
-            raise file.unknown((name,), (*SECTIONS, "port"))
+            raise file.unknown((name,), (*SECTIONS, "port", "retry"))
     return top
 
 
@@ -341,5 +413,6 @@ def load(files: Sequence[Path] | None = None) -> Config:
     for path in files:
         merged = _merge(merged, _read(path))
     ports = {path: _build(PortConfig, table) for path, table in merged.get("port", {}).items()}
+    retry = {code: _build(RetryConfig, table) for code, table in merged.get("retry", {}).items()}
     sections = {name: _build(kind, merged.get(name, {})) for name, kind in SECTIONS.items()}
-    return Config(**sections, port=ports, files=tuple(files))
+    return Config(**sections, port=ports, retry=retry, files=tuple(files))

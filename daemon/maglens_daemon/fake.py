@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Final
 
 from maglens_daemon.contract import Contract
-from maglens_daemon.session import Session
+from maglens_daemon.session import Seat, Session
 from maglens_driver.control import Cid, ControlInfo, ControlType
 from maglens_driver.errors import Gone, MaglensError, Refused
 from maglens_driver.frame import Frame
@@ -121,11 +121,32 @@ class FakeSource:
         sink.lost(self.generation, why)
 
 
+class FakeSeat:
+    """A board's seat. Step: ``taken``. ``goes_on``: whether a stay goes on after a failure."""
+
+    def __init__(self, steps: Steps) -> None:
+        self.goes_on = False
+        self.failures: list[Exception] = []
+        self.refusals = 0
+        self._steps = steps
+
+    async def taken(self) -> None:
+        await self._steps.step("taken")
+
+    def again(self, why: Exception) -> bool:
+        self.failures.append(why)
+        return self.goes_on
+
+    def refused(self) -> None:
+        self.refusals += 1
+
+
 class FakeVisitor:
     """Steps: ``admit`` (errors only), ``open``, ``agree``, ``attend``, ``standby`` and those of the source."""
 
     kind = "module"
     needs_power = True
+    seat: Seat | None = None
     patience = 1
 
     def __init__(self, serial: str = "1", modes: Sequence[Mode] = (MODE,), contract: Contract | None = None) -> None:

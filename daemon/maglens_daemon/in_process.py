@@ -43,6 +43,7 @@ class VirtualVisitor:
 
     kind = "module"
     needs_power = True
+    seat = None
     patience = 1
 
     def __init__(self, source: VirtualSource) -> None:

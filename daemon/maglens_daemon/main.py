@@ -14,6 +14,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 from maglens_daemon import config, instance, journal
+from maglens_daemon.board.boards import Boards
 from maglens_daemon.bus import Bus
 from maglens_daemon.config import Config, NodeConfig
 from maglens_daemon.errors import AlreadyRunning, ConfigError, NoPermission
@@ -55,6 +56,7 @@ class Service:
         self._notifier = notifier
         self._manager = Manager(settings, self._open_node)
         self._cameras = Cameras(self._manager)
+        self._boards = Boards(self._manager)
         self._kept = stored()
         self._stop = asyncio.Event()
 
@@ -90,6 +92,7 @@ class Service:
         finally:
             self._notifier.ready()
         self._manager.apply(fresh)
+        self._boards.reconfigure()
         self._cameras.look()
         log.info("configuration read: %s", ", ".join(map(str, fresh.files)) or "defaults")
 
@@ -115,9 +118,11 @@ class Service:
             tasks.append(asyncio.create_task(work, name=name))
 
         async with Discovery() as discovery:
+            await self._boards.apply()
             begin(self._stop.wait(), "stop")
             begin(manager.run(), "manager")
-            begin(watch_modules(manager, discovery, ModuleVisitor), "modules")
+            begin(self._boards.run(), "boards")
+            begin(watch_modules(self._boards, discovery, ModuleVisitor), "modules")
             begin(watch_devices(self._appeared), "devices")
             begin(self._serve_bus(bus), "bus")
             begin(beat(manager, self._notifier), "heartbeat")
@@ -130,6 +135,7 @@ class Service:
             finally:
                 self._notifier.stopping()
                 await manager.close()
+                await self._boards.close()
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)

@@ -16,6 +16,7 @@ from typing import Final
 
 from maglens_daemon import policy
 from maglens_daemon.allotment import Allotment
+from maglens_daemon.board.report import Report
 from maglens_daemon.config import Config, NodeConfig
 from maglens_daemon.director import Director
 from maglens_daemon.errors import NotFound
@@ -44,6 +45,7 @@ class Manager:
         self.store = store if store is not None else Store(Path(names.STATE_DIR))
         self.allotment = Allotment(lambda: self.config.power)
         self.directors = [Director(name, self, open_node, self.store) for name in config.nodes]
+        self.reports: Callable[[], Sequence[Report]] = tuple  # of ports that a board watches
         self._first_settings = config.nodes
         self._tasks: dict[Session, asyncio.Task[None]] = {}
         self._ids = itertools.count(1)

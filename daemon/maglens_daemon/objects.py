@@ -82,6 +82,7 @@ class ModuleObject:
             "Port": s["port"],
             "State": s["state"],
             "Reason": s["reason"],
+            "Cause": s["cause"],
             "Maker": s["maker"],
             "Model": s["model"],
             "Serial": s["serial"],

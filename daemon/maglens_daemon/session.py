@@ -4,6 +4,12 @@
 ::
 
     detected -> identify -> contract -> ready <-> streaming
+    detected -> attach -> identify
+    identify -> attach
+    contract -> attach
+    ready -> attach
+    streaming -> attach
+    standby -> attach
     ready <-> standby
     standby -> streaming
     * -> quarantined
@@ -12,6 +18,10 @@
 ``*`` is every state but the end states ``quarantined`` and ``gone``; a quarantined visitor may still go::
 
     quarantined -> gone
+
+``attach`` is for ports that a board watches (``maglens_daemon.board``): detect, short test, power and USB come first,
+and a module that has reset or was cut off goes back there in the same stay. On any other port USB's connect is the
+detect, and there is no such state.
 
 Removal is legal in every state, and its own event: a source that reports ``Gone`` before the port does is not played
 any more, and ends here when the port says so. A step that fails is tried again only where trying can help (no answer
@@ -27,6 +37,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
+from maglens_daemon.board.failures import AttachFailed
 from maglens_daemon.contract import Contract
 from maglens_daemon.journal import about
 from maglens_daemon.port import Port, offers
@@ -52,6 +63,7 @@ class SessionState(enum.Enum):
     """Where a session is."""
 
     DETECTED = "detected"  # something is on the port; nothing was said to it yet
+    ATTACH = "attach"  # the board lets it in: short test, power, USB
     IDENTIFY = "identify"  # opened; its descriptor is being read
     CONTRACT = "contract"  # agreeing on power
     READY = "ready"  # could play
@@ -73,15 +85,33 @@ class SessionState(enum.Enum):
 
 _S = SessionState
 TRANSITIONS: Final[Mapping[SessionState, frozenset[SessionState]]] = {
-    _S.DETECTED: frozenset((_S.IDENTIFY, _S.QUARANTINED, _S.GONE)),
-    _S.IDENTIFY: frozenset((_S.CONTRACT, _S.QUARANTINED, _S.GONE)),
-    _S.CONTRACT: frozenset((_S.READY, _S.QUARANTINED, _S.GONE)),
-    _S.READY: frozenset((_S.STREAMING, _S.STANDBY, _S.QUARANTINED, _S.GONE)),
-    _S.STREAMING: frozenset((_S.READY, _S.QUARANTINED, _S.GONE)),
-    _S.STANDBY: frozenset((_S.READY, _S.STREAMING, _S.QUARANTINED, _S.GONE)),
+    _S.DETECTED: frozenset((_S.ATTACH, _S.IDENTIFY, _S.QUARANTINED, _S.GONE)),
+    _S.ATTACH: frozenset((_S.IDENTIFY, _S.QUARANTINED, _S.GONE)),
+    _S.IDENTIFY: frozenset((_S.ATTACH, _S.CONTRACT, _S.QUARANTINED, _S.GONE)),
+    _S.CONTRACT: frozenset((_S.ATTACH, _S.READY, _S.QUARANTINED, _S.GONE)),
+    _S.READY: frozenset((_S.ATTACH, _S.STREAMING, _S.STANDBY, _S.QUARANTINED, _S.GONE)),
+    _S.STREAMING: frozenset((_S.ATTACH, _S.READY, _S.QUARANTINED, _S.GONE)),
+    _S.STANDBY: frozenset((_S.ATTACH, _S.READY, _S.STREAMING, _S.QUARANTINED, _S.GONE)),
     _S.QUARANTINED: frozenset((_S.GONE,)),
     _S.GONE: frozenset(),
 }
+
+
+class Seat(Protocol):
+    """The board's part in a stay (``maglens_daemon.board``)."""
+
+    async def taken(self) -> None:
+        """Returns when the visitor is on USB and may be opened, once for each time that it comes there. Raises
+        ``AttachFailed`` when it will not be let in any more."""
+        ...
+
+    def again(self, why: Exception) -> bool:
+        """A step failed: whether the stay goes on with :meth:`taken`."""
+        ...
+
+    def refused(self) -> None:
+        """It is in quarantine."""
+        ...
 
 
 class Visitor(Protocol):
@@ -100,6 +130,11 @@ class Visitor(Protocol):
     @property
     def needs_power(self) -> bool:
         """Whether a contract has to be made: False for what the port feeds anyway."""
+        ...
+
+    @property
+    def seat(self) -> Seat | None:
+        """None where USB's connect is the detect, and nobody but USB feeds it."""
         ...
 
     @property
@@ -164,6 +199,7 @@ class Session:
         self._host = host
         self._removed = asyncio.Event()
         self._failed = asyncio.Event()
+        self._cut = asyncio.Event()  # the board took power or USB away
         self._operation = asyncio.Lock()  # configure, start, stop and standby never overlap
 
     # What others ask.
@@ -220,6 +256,8 @@ class Session:
 
     def fail(self, why: Exception) -> None:
         """Its stream ended by itself and is not worth another try; ``Gone`` waits for the port to say so."""
+        if self.state is SessionState.ATTACH:
+            return  # the echo of a stream that ended before
         if isinstance(why, Gone):
             self.unplugged = True
         else:
@@ -227,20 +265,27 @@ class Session:
         self._failed.set()
         self._host.changed(self)
 
+    def interrupted(self) -> None:
+        """The board says that it has lost power or USB, and is still seated."""
+        self.unplugged = True
+        self._cut.set()
+        self._host.changed(self)
+
     async def _stay(self) -> None:
+        while await self._attempt():
+            log.info("%s: begins anew", self.label, extra=self.log_fields())
+
+    async def _attempt(self) -> bool:
+        """From detect to removal or failure; True where the board begins anew in the same stay."""
         try:
-            self.visitor.admit()
-            self._enter(SessionState.IDENTIFY)
-            await self._identify()
-            self._enter(SessionState.CONTRACT)
-            await self._agree()
-            self.ready_at = asyncio.get_running_loop().time()
-            self._enter(SessionState.READY)
-            log.info("%s: ready", self.label, extra=self.log_fields())
-            await self._attend()
+            await (self._steps() if self.visitor.seat is None else self._seated(self.visitor.seat))
         except Gone as gone:
+            if await self._begins_anew(gone):
+                return True
             await self._wait_for_removal(gone)
         except (MaglensError, OSError) as why:
+            if await self._begins_anew(why):
+                return True
             self._quarantine(why)
             await self._close()
         except Exception as why:
@@ -248,6 +293,47 @@ class Session:
             log.exception("%s: unexpected error", self.label, extra=self.log_fields())
             self._quarantine(why)
             await self._close()
+        return False
+
+    async def _seated(self, seat: Seat) -> None:
+        """All steps on a board's port, which may take the module away in each of them."""
+        self._enter(SessionState.ATTACH)
+        await seat.taken()
+        steps = asyncio.create_task(self._steps(), name=f"steps-{self.port.path}")
+        cut = asyncio.create_task(self._cut.wait(), name=f"cut-{self.port.path}")
+        try:
+            await asyncio.wait((steps, cut), return_when=asyncio.FIRST_COMPLETED)
+            if not steps.done():
+                raise Gone(f"{self.label} has lost its power or its link")
+            steps.result()
+        finally:
+            for task in (steps, cut):
+                task.cancel()
+            await asyncio.gather(steps, cut, return_exceptions=True)
+
+    async def _begins_anew(self, why: Exception) -> bool:
+        seat = self.visitor.seat
+        if seat is None or self.state.is_end or not seat.again(why):
+            return False
+        self.unplugged = True
+        self._enter(SessionState.ATTACH)
+        await self._close()
+        self.source = None
+        self.unplugged = False
+        self._failed.clear()
+        self._cut.clear()
+        return True
+
+    async def _steps(self) -> None:
+        self.visitor.admit()
+        self._enter(SessionState.IDENTIFY)
+        await self._identify()
+        self._enter(SessionState.CONTRACT)
+        await self._agree()
+        self.ready_at = asyncio.get_running_loop().time()
+        self._enter(SessionState.READY)
+        log.info("%s: ready", self.label, extra=self.log_fields())
+        await self._attend()
 
     async def _identify(self) -> None:
         for left in reversed(range(IDENTIFY_TRIES)):
@@ -324,9 +410,11 @@ class Session:
         if self.state.is_end:
             return  # the first cause stays
         self.reason = str(why) or type(why).__name__
-        self.cause = why.cause if isinstance(why, BadModule) else type(why).__name__.lower()
+        self.cause = why.cause if isinstance(why, BadModule | AttachFailed) else type(why).__name__.lower()
         self.hint = why.hint if isinstance(why, MaglensError) else ""
         self._enter(SessionState.QUARANTINED)
+        if self.visitor.seat is not None:
+            self.visitor.seat.refused()
 
     def _enter(self, state: SessionState) -> None:
         if state is self.state:
@@ -340,7 +428,7 @@ class Session:
             log.info("%s: removed", self.label, extra=self.log_fields())
         else:
             log.debug("%s: %s", self.label, state.value, extra=self.log_fields())
-        if state.is_end:
+        if state.is_end or state is SessionState.ATTACH:
             self.contract = None
             self.mode = None
         self._host.changed(self)

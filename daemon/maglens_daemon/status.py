@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from maglens_daemon.board.failures import FAILURES
+from maglens_daemon.board.report import Report
 from maglens_daemon.contract import Contract
 from maglens_daemon.manager import Manager
 from maglens_daemon.session import Session
@@ -45,6 +47,7 @@ class ModuleStatus(TypedDict):
     kind: str
     state: str
     reason: str
+    cause: str
     hint: str
     identity: str
     maker: str
@@ -85,6 +88,32 @@ class PowerStatus(TypedDict):
     granted_mw: int
 
 
+class DrawStatus(TypedDict):
+    """What a module draws: mV, mA, mW."""
+
+    mv: int
+    ma: int
+    mw: int
+
+
+class PortStatus(TypedDict):
+    """A port that a board watches. ``cause`` and ``message``: its last failure since the module was seated;
+    ``seated`` null without a detect line, ``draw`` null while nothing is metered, ``limit_mw`` what may be
+    drawn now."""
+
+    port: str
+    port_name: str
+    state: str
+    cause: str
+    message: str
+    failures: int
+    seated: bool | None
+    powered: bool
+    limit_mw: int
+    draw: DrawStatus | None
+    counters: dict[str, int]
+
+
 class Status(TypedDict):
     """Everything."""
 
@@ -94,6 +123,7 @@ class Status(TypedDict):
     choice: str
     power: PowerStatus
     node: NodeStatus
+    ports: list[PortStatus]
     modules: list[ModuleStatus]
 
 
@@ -130,6 +160,7 @@ def module_status(manager: Manager, session: Session) -> ModuleStatus:
         kind=session.visitor.kind,
         state=session.state.value,
         reason=session.reason,
+        cause=session.cause,
         hint=session.hint,
         identity=who.key if who else "",
         maker=who.maker if who else "",
@@ -146,6 +177,24 @@ def module_status(manager: Manager, session: Session) -> ModuleStatus:
         obstacle=manager.obstacle(session),
         counters=dict(getattr(source, "counters", {})),
         attach_to_frame_ms=manager.attach_to_frame_ms(session),
+    )
+
+
+def port_status(report: Report) -> PortStatus:
+    """A board's port as data."""
+    code, draw = report.code, report.draw
+    return PortStatus(
+        port=report.path,
+        port_name=report.name,
+        state=report.state.value,
+        cause=code.value if code else "",
+        message=FAILURES[code].message if code else "",
+        failures=report.failures,
+        seated=report.seated,
+        powered=report.powered,
+        limit_mw=report.limit_mw,
+        draw=DrawStatus(mv=draw.mv, ma=draw.ma, mw=draw.mw) if draw else None,
+        counters=report.counters,
     )
 
 
@@ -204,5 +253,6 @@ def status(manager: Manager) -> Status:
         choice=manager.pinned,
         power=PowerStatus(budget_mw=manager.config.power.budget_mw, granted_mw=manager.allotment.granted_mw),
         node=node_status(manager.stage),
+        ports=[port_status(report) for report in manager.reports()],
         modules=[module_status(manager, session) for session in manager.sessions],
     )

@@ -8,13 +8,13 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import cast
+from typing import Protocol, cast
 
 from maglens_daemon.contract import TRANSFERS, Contract, negotiate
 from maglens_daemon.journal import about
 from maglens_daemon.manager import Manager
 from maglens_daemon.port import UNCONFIGURED_MA
-from maglens_daemon.session import Session
+from maglens_daemon.session import Session, Visitor
 from maglens_driver.errors import BadModule, Gone
 from maglens_driver.link import wire
 from maglens_driver.link.pd import FixedPdo
@@ -32,6 +32,7 @@ class ModuleVisitor:
 
     kind = "module"
     needs_power = True
+    seat = None
     patience = 1
 
     def __init__(
@@ -80,6 +81,7 @@ class CameraVisitor:
 
     kind = "v4l2"
     needs_power = False
+    seat = None
     patience = 5  # drivers may take seconds for any call
 
     def __init__(self, path: str) -> None:
@@ -150,14 +152,24 @@ def _tell(event: wire.Event, session: Session) -> None:
         log.info("%s: button %d: %d", session.label, event.id, event.value, extra=session.log_fields())
 
 
-async def watch_modules(manager: Manager, discovery: Discovery, visit: Callable[[UsbDevice], ModuleVisitor]) -> None:
-    """Tell the manager of every module that is there, comes and goes; runs until cancelled."""
+class Arrivals(Protocol):
+    """Who is told of what USB has: the manager, or ``board.boards.Boards`` before it."""
+
+    def arrive(self, path: str, speed_mbit_s: int, visitor: Visitor) -> object: ...
+
+    def depart(self, path: str) -> None: ...
+
+
+async def watch_modules(
+    arrivals: Arrivals, discovery: Discovery, visit: Callable[[UsbDevice], ModuleVisitor]
+) -> None:
+    """Tell of every module that is there, comes and goes; runs until cancelled."""
     for device in discovery.present():
-        manager.arrive(device.port, device.speed_mbit, visit(device))
+        arrivals.arrive(device.port, device.speed_mbit, visit(device))
     async for event in discovery.events():
         if event.kind is DeviceEventKind.REFUSED:
             log.info("port %s: left alone: %s", event.port, event.reason, extra=about(port=event.port))
         elif event.kind is DeviceEventKind.REMOVED:
-            manager.depart(event.port)
+            arrivals.depart(event.port)
         elif event.device is not None:
-            manager.arrive(event.port, event.device.speed_mbit, visit(event.device))
+            arrivals.arrive(event.port, event.device.speed_mbit, visit(event.device))

@@ -29,6 +29,8 @@ EXAMPLE_HEAD = """\
 SECTION_HEADS = {
     'port."PATH"': "# One table per place where a module can snap on, by the kernel's name for it"
     ' (maglens status shows it).\n#[port."1-2"]',
+    "retry.CODE": "# How often a board's port tries again; the codes and their own rules are in docs/operations.md."
+    "\n#[retry.short]",
     "policy.rule": "# The first rule that matches a source decides; patterns may hold * and ?.\n#[[policy.rule]]",
 }
 MANUAL_HEAD = r""".\" SPDX-License-Identifier: GPL-2.0-or-later

@@ -22,7 +22,16 @@ from maglens_daemon.config import NodeConfig
 from maglens_daemon.errors import NotFound
 from maglens_daemon.fake import FakeVisitor
 from maglens_daemon.session import SessionState
-from maglens_daemon.status import ContractStatus, ModeStatus, ModuleStatus, NodeStatus, PowerStatus, Status
+from maglens_daemon.status import (
+    ContractStatus,
+    DrawStatus,
+    ModeStatus,
+    ModuleStatus,
+    NodeStatus,
+    PortStatus,
+    PowerStatus,
+    Status,
+)
 from maglens_driver.errors import BadModule, MaglensError, MissingDependency
 from maglens_driver.gadget.faults import Fault
 from maglens_driver.virtual.lens import lens_names
@@ -40,6 +49,7 @@ def module(**changes: Any) -> ModuleStatus:
         kind="module",
         state="streaming",
         reason="",
+        cause="",
         hint="",
         identity="maglens/Virtual 35mm F1.4/SIM-35mm",
         maker="maglens",
@@ -82,8 +92,31 @@ def everything(*modules: ModuleStatus, **node: Any) -> Status:
         choice="auto",
         power=PowerStatus(budget_mw=6000, granted_mw=4200),
         node=made,
+        ports=[],
         modules=list(modules),
     )
+
+
+def test_status_of_a_port_with_pins() -> None:
+    port = PortStatus(
+        port="1-2",
+        port_name="back",
+        state="present",
+        cause="brown_out",
+        message="it resets",
+        failures=1,
+        seated=True,
+        powered=True,
+        limit_mw=4200,
+        draw=DrawStatus(mv=5000, ma=610, mw=3050),
+        counters={},
+    )
+    assert output.port_lines(port) == [
+        "port      back (1-2): present, at most 4.2 W, draws 3.05 W",
+        "          brown_out, 1 times: it resets",
+    ]
+    port["powered"], port["draw"], port["message"] = False, None, ""
+    assert output.port_lines(port) == ["port      back (1-2): present, power off"]
 
 
 def test_status_of_a_playing_module() -> None:

@@ -115,6 +115,8 @@ def test_status_keys_are_documented() -> None:
     for kind in (
         status.Status,
         status.PowerStatus,
+        status.PortStatus,
+        status.DrawStatus,
         status.NodeStatus,
         status.ModuleStatus,
         status.ContractStatus,

@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from maglens_daemon import session as session_module
+from maglens_daemon.board.failures import AttachFailed, Code
 from maglens_daemon.config import Config
-from maglens_daemon.fake import MODE, FakeVisitor
+from maglens_daemon.fake import MODE, FakeSeat, FakeVisitor
 from maglens_daemon.port import make_port
 from maglens_daemon.session import (
     CLOSE_S,
@@ -203,6 +204,11 @@ def held_doing(step: str) -> Reach:
     return reach
 
 
+async def in_attach(stage: Stage) -> None:
+    stage.visitor.seat = FakeSeat(stage.visitor.steps)
+    await held_at("taken")(stage)
+
+
 async def in_standby(stage: Stage) -> None:
     await stage.to_ready()
     await stage.session.standby()
@@ -217,6 +223,7 @@ async def in_quarantine(stage: Stage) -> None:
 
 PLACES: dict[str, tuple[Reach, SessionState]] = {
     "detected": (in_detected, S.DETECTED),
+    "attach": (in_attach, S.ATTACH),
     "identify": (held_at("open"), S.IDENTIFY),
     "contract": (held_at("agree"), S.CONTRACT),
     "ready": (Stage.to_ready, S.READY),
@@ -438,6 +445,74 @@ def test_the_offer_is_what_the_host_reserved() -> None:
         stage.host.power_mw = 1500
         await stage.to_ready()
         assert [(o.mv, o.ma) for o in stage.visitor.offered] == [(5000, 300)]
+        await stage.end()
+
+    fake_clock.run(play())
+
+
+# --- on a board's port -----------------------------------------------------------------------------------------
+
+
+def test_a_board_takes_the_module_away_and_lets_it_in_again() -> None:
+    """In whatever step, in one stay, and with a contract of its own."""
+
+    async def play(step: str) -> None:
+        stage = Stage()
+        seat = stage.visitor.seat = FakeSeat(stage.visitor.steps)
+        seat.goes_on = True
+        steps = stage.visitor.steps
+        steps.hold(step)
+        stage.begin()
+        await steps.reached(step)
+        steps.hold("taken")
+        stage.session.interrupted()
+        assert not stage.session.is_playable
+        await stage.until(S.ATTACH)
+        assert stage.session.contract is None
+        assert isinstance(seat.failures[0], Gone)
+        steps.free(step)
+        steps.free("taken")
+        await stage.until(S.READY)
+        assert steps.passed["taken"] == 2
+        stage.session.playable()
+        await stage.end()
+        assert seat.refusals == 0
+
+    for step in ("open", "agree", "attend"):
+        fake_clock.run(play(step))
+
+
+def test_a_stream_that_is_cut_off() -> None:
+    async def play() -> None:
+        stage = Stage()
+        seat = stage.visitor.seat = FakeSeat(stage.visitor.steps)
+        seat.goes_on = True
+        await stage.to_streaming()
+        stage.visitor.steps.hold("taken")
+        stage.session.interrupted()
+        stage.session.fail(Gone("the echo"))  # the director, of the stream that has ended
+        await stage.until(S.ATTACH)
+        stage.session.fail(Deadline("a later echo"))
+        stage.visitor.steps.free("taken")
+        await stage.until(S.READY)
+        assert stage.visitor.steps.passed["close"] == 1
+        await stage.session.start(NullSink(), 2)
+        await stage.until(S.STREAMING)
+        await stage.end()
+
+    fake_clock.run(play())
+
+
+def test_what_the_board_does_not_try_again_is_refused() -> None:
+    async def play() -> None:
+        stage = Stage()
+        seat = stage.visitor.seat = FakeSeat(stage.visitor.steps)
+        stage.visitor.steps.fail("taken", AttachFailed(Code.SHORT, "8 times"))
+        stage.begin()
+        await stage.until(S.QUARANTINED)
+        assert "contacts are shorted" in stage.session.reason
+        assert stage.session.hint.startswith("lift it off")
+        assert seat.refusals == 1
         await stage.end()
 
     fake_clock.run(play())

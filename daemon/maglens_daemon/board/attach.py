@@ -128,6 +128,11 @@ class Attach:
         return min((at for at in (self._until_s, self._removal_s, self._look_s) if at is not None), default=None)
 
     @property
+    def is_supplied(self) -> bool:
+        """Whether a module is seated and has power, so that there is something to meter."""
+        return self.begun and self._powered and self.state is not AttachState.QUARANTINED
+
+    @property
     def failures(self) -> int:
         """Failures that count against the last code's rule."""
         return len(self._failures[self.code]) if self.code is not None else 0

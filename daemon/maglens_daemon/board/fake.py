@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from maglens_daemon.board.hardware import Draw, Fittings, Pin, PinEvent
 
@@ -47,8 +48,10 @@ class FakePort:
     async def measure(self) -> Draw | None:
         if self.broken is not None:
             raise self.broken
+        if not self._fittings.meter:
+            return None
         self.measured += 1
-        return self.draw if self._fittings.meter else None
+        return replace(self.draw, alarm=self._levels[Pin.ALARM])
 
     async def events(self) -> AsyncIterator[PinEvent]:
         while (event := await self._events.get()) is not None:

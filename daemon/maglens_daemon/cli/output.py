@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from maglens_daemon.status import ContractStatus, ModuleStatus, Status
+    from maglens_daemon.status import ContractStatus, ModuleStatus, PortStatus, Status
 
 
 def emit(document: Any) -> None:
@@ -40,6 +40,17 @@ def contract_text(contract: ContractStatus | None) -> str:
     volt, ampere = contract["mv"] / 1000, contract["operating_ma"] / 1000
     wants_more = ", wants more" if contract["capability_mismatch"] else ""
     return f"{volt:.1f} V {ampere:.2f} A ({volt * ampere:.1f} W{wants_more})"
+
+
+def port_lines(port: PortStatus) -> list[str]:
+    """A port that a board watches, in a line or two."""
+    name = port["port"] if port["port_name"] == port["port"] else f"{port['port_name']} ({port['port']})"
+    draw = "" if port["draw"] is None else f", draws {port['draw']['mw'] / 1000:.2f} W"
+    power = f"at most {port['limit_mw'] / 1000:.1f} W{draw}" if port["powered"] else "power off"
+    lines = [f"port      {name}: {port['state']}, {power}"]
+    if port["message"]:
+        lines.append(f"          {port['cause']}, {port['failures']} times: {port['message']}")
+    return lines
 
 
 def module_lines(module: ModuleStatus) -> list[str]:
@@ -82,6 +93,7 @@ def status_text(status: Status) -> str:
             lines.append(f"          try: {node['hint']}")
     budget = "" if power["budget_mw"] is None else f" of {power['budget_mw'] / 1000:.1f} W"
     lines.append(f"power     {power['granted_mw'] / 1000:.1f} W{budget} promised")
+    lines += [line for port in status["ports"] for line in port_lines(port)]
     chosen = "by the rules" if status["choice"] == "auto" else f"by choice: {status['choice']}"
     lines.append(f"plays     {status['playing'] or 'nothing'}, {chosen}")
     lines.append("modules" if status["modules"] else "modules   none")

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Boards: the keepers of all ports that have pins, between USB's discovery and the manager.
+
+A port without pins goes past them: there the USB connect is the detect, as it is without any board.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from maglens_daemon.board import fit
+from maglens_daemon.board.attach import Attach
+from maglens_daemon.board.hardware import PortHardware
+from maglens_daemon.board.keeper import Keeper
+from maglens_daemon.board.report import Report
+from maglens_daemon.board.visitor import BoardVisitor
+from maglens_daemon.config import PortConfig
+from maglens_daemon.journal import about
+from maglens_daemon.manager import Manager
+from maglens_daemon.port import Port, make_port
+from maglens_daemon.session import Session, Visitor
+from maglens_driver.errors import MaglensError
+
+log = logging.getLogger(__name__)
+
+OpenPort = Callable[[str, PortConfig], PortHardware]
+
+
+@dataclass(frozen=True, slots=True)
+class _OnUsb:
+    speed_mbit_s: int
+    module: Visitor
+
+
+class Boards:
+    """One per daemon. ``open_port`` takes a port's pins; it may raise ``MaglensError`` or ``OSError``."""
+
+    def __init__(self, manager: Manager, root: Path = fit.ROOT, open_port: OpenPort | None = None) -> None:
+        self._manager = manager
+        self._open_port = open_port or (lambda path, settings: fit.open_port(path, settings, root))
+        self._keepers: dict[str, Keeper] = {}  # by the port's path
+        self._settings: dict[str, tuple[PortConfig, object]] = {}  # of those keepers
+        self._on_usb: dict[str, _OnUsb] = {}  # by USB path
+        self._changing = asyncio.Lock()
+        self._changed = asyncio.Event()
+        manager.reports = self.reports
+
+    # USB's discovery tells these; its paths may be either side of a port.
+
+    def arrive(self, path: str, speed_mbit_s: int, visitor: Visitor) -> None:
+        """A module is on USB at ``path``."""
+        self._on_usb[path] = _OnUsb(speed_mbit_s, visitor)
+        keeper = self._keepers.get(self._manager.config.port_of(path))
+        if keeper is None:
+            self._manager.arrive(path, speed_mbit_s, visitor)
+        else:
+            keeper.arrive(speed_mbit_s, visitor)
+
+    def depart(self, path: str) -> None:
+        """It has gone from USB."""
+        self._on_usb.pop(path, None)
+        keeper = self._keepers.get(self._manager.config.port_of(path))
+        if keeper is None:
+            self._manager.depart(path)
+        elif not self._modules_at(keeper.path):
+            keeper.depart()
+
+    def _modules_at(self, port: str) -> Mapping[str, _OnUsb]:
+        return {path: it for path, it in self._on_usb.items() if self._manager.config.port_of(path) == port}
+
+    def reports(self) -> Sequence[Report]:
+        """Every kept port as it is."""
+        return [keeper.report() for keeper in self._keepers.values()]
+
+    # The configuration.
+
+    def reconfigure(self) -> None:
+        """The configuration was read again."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Follow the configuration; runs until cancelled."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            await self.apply()
+
+    async def apply(self) -> None:
+        """Keep the ports that the manager's configuration names, and leave those as they are that did not change."""
+        async with self._changing:
+            config = self._manager.config
+            wanted = {p: (s, config.retry) for p, s in config.port.items() if s.enabled and fit.is_fitted(s)}
+            for path in [*self._keepers]:
+                if self._settings[path] != wanted.get(path):
+                    await self._let_go(path)
+            for path, settings in wanted.items():
+                if path not in self._keepers:
+                    self._keep(path, *settings)
+
+    async def _let_go(self, path: str) -> None:
+        keeper = self._keepers.pop(path)
+        del self._settings[path]
+        self._manager.depart(path)
+        await keeper.close()
+        for usb, it in self._modules_at(path).items():
+            self._manager.arrive(usb, it.speed_mbit_s, it.module)
+
+    def _keep(self, path: str, settings: PortConfig, retry: object) -> None:
+        try:
+            hardware = self._open_port(path, settings)
+        except (MaglensError, OSError) as error:
+            text = error.explain() if isinstance(error, MaglensError) else str(error)
+            fields = about(port=path, cause="board_error")
+            log.error("port %s: its pins cannot be used, USB alone has to do: %s", path, text, extra=fields)
+            return
+        here = self._modules_at(path)
+        for usb in here:
+            self._manager.depart(usb)
+        attach = Attach(hardware.fittings, fit.times(settings), fit.retry_rules(self._manager.config))
+        self._settings[path] = (settings, retry)
+        keeper = self._keepers[path] = Keeper(
+            path,
+            hardware,
+            attach,
+            self,
+            port_at=lambda speed: self._port_at(path, speed),
+            visit=BoardVisitor,
+            tolerance=settings.meter_tolerance,
+        )
+        log.info("port %s: kept by the board's pins", keeper.label, extra=about(port=path))
+        for it in here.values():
+            keeper.arrive(it.speed_mbit_s, it.module)
+
+    def _port_at(self, path: str, speed_mbit_s: int) -> Port:
+        return make_port(path, speed_mbit_s, self._manager.config)
+
+    # For the keepers (keeper.House).
+
+    def admit(self, path: str, speed_mbit_s: int, visitor: Visitor) -> Session | None:
+        """See :class:`keeper.House`."""
+        return self._manager.arrive(path, speed_mbit_s, visitor)
+
+    def dismiss(self, path: str) -> None:
+        """See :class:`keeper.House`."""
+        self._manager.depart(path)
+
+    def promised_mw(self, session: Session) -> int:
+        """See :class:`keeper.House`."""
+        return self._manager.allotment.promised_mw(session)
+
+    def reconsider(self) -> None:
+        """See :class:`keeper.House`."""
+        self._manager.reconsider()
+
+    async def close(self) -> None:
+        """Give all pins back; power stays as it is."""
+        async with self._changing:
+            keepers = [*self._keepers.values()]
+            self._keepers.clear()
+            for keeper in keepers:
+                await keeper.close()

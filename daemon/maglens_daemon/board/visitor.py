@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""BoardVisitor: a module on a port that a keeper watches: it can reset, lose its power and come back in one stay."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
+
+from maglens_daemon.contract import Contract
+from maglens_driver.errors import WrongState
+from maglens_driver.link.pd import FixedPdo
+from maglens_driver.source import Source
+
+if TYPE_CHECKING:
+    from maglens_daemon.board.keeper import Keeper
+    from maglens_daemon.session import Session, Visitor
+
+
+class BoardVisitor:
+    """Hands on to the visitor that USB has made, once there is one."""
+
+    kind = "module"
+    needs_power = True
+    patience = 1
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self._module: Visitor | None = None
+        self._added_ns = time.monotonic_ns()
+
+    @property
+    def added_ns(self) -> int:
+        """When it was seated, or was last seen on USB."""
+        return self._module.added_ns if self._module is not None else self._added_ns
+
+    @property
+    def module(self) -> Visitor:
+        """What is on USB; ``WrongState`` before :meth:`taken`."""
+        if self._module is None:
+            raise WrongState(f"nothing was on USB at port {self._keeper.label} yet")
+        return self._module
+
+    @property
+    def seat(self) -> Self:
+        """It is its own."""
+        return self
+
+    async def taken(self) -> None:
+        """Power, USB, and all that may go wrong meanwhile."""
+        self._module = await self._keeper.seat()
+
+    def again(self, why: Exception) -> bool:
+        """The board decides."""
+        return self._keeper.again(why)
+
+    def refused(self) -> None:
+        """Power goes."""
+        self._keeper.refused()
+
+    def admit(self) -> None:
+        """See :class:`maglens_daemon.session.Visitor`."""
+        self.module.admit()
+
+    async def open(self) -> Source:
+        """See :class:`maglens_daemon.session.Visitor`."""
+        return await self.module.open()
+
+    async def agree(self, source: Source, offered: Sequence[FixedPdo]) -> Contract | None:
+        """See :class:`maglens_daemon.session.Visitor`."""
+        return await self.module.agree(source, offered)
+
+    async def attend(self, source: Source, session: Session) -> None:
+        """See :class:`maglens_daemon.session.Visitor`."""
+        await self.module.attend(source, session)
+
+    async def standby(self, source: Source) -> bool:
+        """See :class:`maglens_daemon.session.Visitor`."""
+        return await self.module.standby(source)
