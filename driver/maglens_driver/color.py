@@ -20,13 +20,13 @@ DAYLIGHT_K: Final = 5500  # where nobody knows the light
 MIN_K: Final = 1800
 MAX_K: Final = 15_000
 _DAYLIGHT_FROM_K = 4000  # the CIE's daylight locus begins here; below it, black bodies
-_XYZ_OF_SRGB: Final = np.array(
+XYZ_OF_SRGB: Final = np.array(
     [[0.4123908, 0.3575843, 0.1804808], [0.2126390, 0.7151687, 0.0721923], [0.0193308, 0.1191948, 0.9505322]]
 )
 _CONES: Final = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
 )  # Bradford
-_D65: Final = _XYZ_OF_SRGB.sum(axis=1)
+_D65: Final = XYZ_OF_SRGB.sum(axis=1)
 
 
 def white_xyz(kelvin: float) -> F64:
@@ -45,12 +45,17 @@ def white_xyz(kelvin: float) -> F64:
     return np.array([x_ / y_, 1.0, (1 - x_ - y_) / y_])
 
 
+def adapted(kelvin: float) -> F64:
+    """Turns XYZ as seen under D65 into XYZ as seen under a light of ``kelvin``."""
+    return np.asarray(np.linalg.inv(_CONES) @ np.diag((_CONES @ white_xyz(kelvin)) / (_CONES @ _D65)) @ _CONES)
+
+
 def camera_to_xyz(facts: RawFacts, kelvin: float) -> F64:
     """Camera RGB to XYZ under a light: between the two measured ones in proportion to 1 / kelvin, else the nearer;
     sRGB's own where nothing was measured."""
     lights = [(light.kelvin, np.array(light.to_xyz).reshape(3, 3)) for light in facts.illuminants]
     if not lights:
-        return _XYZ_OF_SRGB
+        return XYZ_OF_SRGB
     (warm, first), (cool, last) = lights[0], lights[-1]
     if warm == cool:
         return first
@@ -73,8 +78,8 @@ def neutral(facts: RawFacts, kelvin: float) -> F64:
 
 def to_srgb(facts: RawFacts, kelvin: float) -> F64:
     """White-balanced camera RGB to linear sRGB; white stays white, so each row adds up to 1."""
-    adapted = np.linalg.inv(_CONES) @ np.diag((_CONES @ _D65) / (_CONES @ white_xyz(kelvin))) @ _CONES
-    matrix = np.linalg.inv(_XYZ_OF_SRGB) @ adapted @ camera_to_xyz(facts, kelvin) @ np.diag(neutral(facts, kelvin))
+    there = adapted(kelvin) @ XYZ_OF_SRGB
+    matrix = np.linalg.solve(there, camera_to_xyz(facts, kelvin) @ np.diag(neutral(facts, kelvin)))
     return np.asarray(matrix / matrix.sum(axis=1, keepdims=True))
 
 

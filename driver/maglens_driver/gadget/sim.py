@@ -26,6 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from maglens_driver.color import MAX_K, MIN_K
 from maglens_driver.control import Cid
 from maglens_driver.errors import MaglensError, WrongState
 from maglens_driver.gadget import configfs, functionfs, writer
@@ -35,6 +36,7 @@ from maglens_driver.gadget.functionfs import FunctionFs
 from maglens_driver.gadget.module import Link, Module
 from maglens_driver.gadget.stay import MAX_STAYS, Stay
 from maglens_driver.link.wire import CapabilityLevel, CapabilityReason, EventKind
+from maglens_driver.mode import RAW, fourcc_text
 from maglens_driver.names import SIM_RUNTIME_DIR
 from maglens_driver.virtual.lens import load_lens
 from maglens_driver.virtual.source import VirtualSource
@@ -45,8 +47,15 @@ Request = dict[str, Any]
 Reply = dict[str, Any]
 
 MAX_LINE_BYTES: Final = 64 * 1024
+MAX_LIGHT: Final = 1000.0
 _STRANGER_NAME: Final = "other"
 _RINGS: Final = {"focus": Cid.FOCUS_ABSOLUTE, "iris": Cid.IRIS_ABSOLUTE, "zoom": Cid.ZOOM_ABSOLUTE}
+
+
+def _stack() -> Path | None:
+    """Where light once drawn is kept: what the service manager gave us for that, if anything."""
+    given = os.environ.get("STATE_DIRECTORY", "")
+    return Path(given) / "light" if given else None
 
 
 def gadget_name(name: str) -> str:
@@ -62,7 +71,7 @@ class Simulator:
         lens, _, _label = name.partition(":")
         self.serial = f"SIM-{name}"
         self._lens = load_lens(lens)
-        self.source = VirtualSource(self._lens, self.serial)
+        self.source = VirtualSource(self._lens, self.serial, _stack())
         self.faults = Faults()
         self.stays: deque[Stay] = deque(maxlen=MAX_STAYS)
         self._runtime = runtime
@@ -197,7 +206,7 @@ class Simulator:
             await self.source.close()
             if self._module is not None:
                 await self._module.end()
-            self.source = VirtualSource(self._lens, serial)
+            self.source = VirtualSource(self._lens, serial, _stack())
             await self.source.prepare()
             await asyncio.to_thread(self._close_gadget)
             await asyncio.to_thread(self._open_gadget)
@@ -215,6 +224,21 @@ class Simulator:
         if self._module is not None and self._udc is not None:
             self._module.events.push(EventKind.CONTROL, control.id, clamped)
         return {"control": control.id, "value": clamped, "ns": time.monotonic_ns()}
+
+    def shine(self, kelvin: int, level: float) -> Reply:
+        """Change the light on the scene."""
+        if not MIN_K <= kelvin <= MAX_K or not 0 < level <= MAX_LIGHT:
+            raise MaglensError(f"no such light; {MIN_K} to {MAX_K} K, strength above 0, at most {MAX_LIGHT:g}")
+        self.source.camera.shine(kelvin, level)
+        return {"ns": time.monotonic_ns()}
+
+    async def rehearse(self, text: str, width: int, height: int) -> Reply:
+        """Draw a raw mode's light for every position of focus, so that it is there at once when it is wanted."""
+        modes = [m for m in self.source.modes if (fourcc_text(m.fourcc), m.width, m.height) == (text, width, height)]
+        if not modes or modes[0].fourcc not in RAW:
+            raise MaglensError(f"{self.name} has no raw mode {text} {width}x{height}")
+        mode = self.source.descriptor.with_facts(modes[0])
+        return {"positions": await asyncio.to_thread(self.source.camera.rehearse, mode)}
 
     def event(self, kind: EventKind, number: int, value: int) -> Reply:
         """Send any event."""
@@ -260,6 +284,10 @@ class Simulator:
                 return await self.rename(serial)
             case {"op": "ring", "ring": str(ring), "value": int(value)}:
                 return self.ring(ring, value)
+            case {"op": "light", "kelvin": int(kelvin), "level": float(level)}:
+                return self.shine(kelvin, level)
+            case {"op": "rehearse", "fourcc": str(text), "width": int(width), "height": int(height)}:
+                return await self.rehearse(text, width, height)
             case {"op": "button", "number": int(number), "pressed": bool(pressed)}:
                 return self.event(EventKind.BUTTON, number, int(pressed))
             case {"op": "capability", "reason": str(reason), "level": str(level)}:

@@ -10,40 +10,74 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
-from typing import Final
+from pathlib import Path
+from typing import Final, Protocol
 
 from maglens_driver.control import Cid
 from maglens_driver.errors import Refused
 from maglens_driver.frame import Meta
 from maglens_driver.link.descriptor import Descriptor
-from maglens_driver.mode import Mode
+from maglens_driver.mode import RAW, Mode
 from maglens_driver.virtual.canvas import Abandoned, GiveUp
 from maglens_driver.virtual.lens import LensData
 from maglens_driver.virtual.mark import Mark
-from maglens_driver.virtual.optics import FINE_PER_COARSE, Optics
+from maglens_driver.virtual.optics import FINE_PER_COARSE, SCENE_KELVIN, Optics
 from maglens_driver.virtual.picture import Composer, Rendered
+from maglens_driver.virtual.raw_picture import COARSE, Exposed, RawComposer, RawRenderer, flat
 from maglens_driver.virtual.render import Renderer, scaled
+from maglens_driver.virtual.stack import Stack
 
-Size = tuple[int, int]
+Kind = tuple[int, int, int]  # width, height, and the format where it is raw: all that a picture is rendered for
 PREPARE_S: Final = 2.0  # a fast machine renders every size in it
+MAX_COARSE: Final = 1 << 24  # pixels; a larger raw frame is grey at first
 _PROVISIONAL: Final = -1  # version of a picture that was scaled from another size
 
 
-class VirtualCamera:
-    """One lens with its sensor. Methods may be called from any thread, :meth:`compose` from one at a time."""
+class Player(Protocol):
+    """Makes frames of one picture in one mode."""
 
-    def __init__(self, lens: LensData) -> None:
+    @property
+    def mode(self) -> Mode: ...
+
+    @property
+    def rendered(self) -> Rendered | Exposed: ...
+
+    def compose(self, view: memoryview, seconds: float, mark: Mark) -> int:
+        """Write the frame of time ``seconds`` with ``mark``; its length in bytes."""
+        ...
+
+
+def kind_of(mode: Mode) -> Kind:
+    """What distinguishes pictures: NV12, YUYV and JPEG are made of the same."""
+    return mode.width, mode.height, mode.fourcc if mode.fourcc in RAW else 0
+
+
+def player(picture: Rendered | Exposed, mode: Mode) -> Player:
+    """For the kind of picture."""
+    return Composer(picture, mode) if isinstance(picture, Rendered) else RawComposer(picture, mode)
+
+
+class VirtualCamera:
+    """One lens with its sensor. Methods may be called from any thread, :meth:`compose` from one at a time.
+
+    ``stack``: where light that was drawn for raw modes is kept.
+    """
+
+    def __init__(self, lens: LensData, stack: Path | None = None) -> None:
         self.lens = lens
+        self._stack = None if stack is None else Stack(stack)
+        self._light = (SCENE_KELVIN, 1.0)
         self._controls = {c.id: c for c in lens.descriptor.controls}
         self._values = {c.id: c.default for c in lens.descriptor.controls}
         self._born = time.monotonic()
         self._changed = threading.Condition()
         self._version = 0
-        self._rendered: dict[Size, tuple[int, Rendered]] = {}
-        self._renderer: tuple[Size, Renderer] | None = None
-        self._size: Size | None = None  # of the mode that was selected last
-        self._composer: Composer | None = None
+        self._rendered: dict[Kind, tuple[int, Rendered | Exposed]] = {}
+        self._renderer: tuple[Kind, Renderer | RawRenderer] | None = None
+        self._kind: Kind | None = None  # of the mode that was selected last
+        self._composer: Player | None = None
         self._rendering = threading.Lock()
         self._open = True
         self._thread: threading.Thread | None = None
@@ -92,28 +126,46 @@ class VirtualCamera:
         """Put every control at its default, as losing power does."""
         self.set({c.id: c.default for c in self._controls.values()})
 
+    def shine(self, kelvin: int, level: float) -> None:
+        """Change the light on the scene: its temperature, and its strength as a multiple of what is usual."""
+        with self._changed:
+            self._light = kelvin, level
+            self._version += 1
+            self._changed.notify_all()
+
     def prepare(self, budget_s: float = PREPARE_S) -> None:
-        """Render sizes at the present settings, the smallest first; others until ``budget_s`` seconds have passed."""
+        """Render pictures at the present settings, the smallest first; others until ``budget_s`` seconds have
+        passed."""
         until = time.monotonic() + budget_s
-        for size in sorted({(m.width, m.height) for m in self.descriptor.modes}):
-            self._render(size, self._is_closed)
+        kinds = {kind_of(mode): self.descriptor.with_facts(mode) for mode in self.descriptor.modes}
+        for kind in sorted(kinds, key=lambda k: (k[0] * k[1], k[2])):
+            self._render(kinds[kind], self._is_closed)
             if time.monotonic() > until:
                 return
+
+    def rehearse(self, mode: Mode) -> int:
+        """Draw a raw mode's light for every focus position at the present settings and keep it; how many."""
+        assert self.descriptor.sensor is not None
+        renderer = RawRenderer(self.descriptor.sensor, mode, self._stack)
+        positions = renderer.positions(self._optics())
+        for position in positions:
+            renderer.light(position, self._is_closed)
+        return len(positions)
 
     def select(self, mode: Mode) -> None:
         """Choose the mode of the frames to come.
 
-        Takes no longer than a copy where the size has been rendered before; else, where any has, than to scale that:
-        frames are then coarse until the thread has rendered the size.
+        Takes no longer than a copy where the picture has been rendered before; else, where any has, than to scale
+        that: frames are then coarse until the thread has rendered it.
         """
-        size = mode.width, mode.height
+        kind = kind_of(mode)
         with self._changed:
-            self._size = size
-            missing = size not in self._rendered
+            self._kind = kind
+            missing = kind not in self._rendered
         if missing:
-            self._provide(size)
+            self._provide(mode)
         with self._changed:
-            self._composer = Composer(self._rendered[size][1], mode)
+            self._composer = player(self._rendered[kind][1], mode)
             if self._thread is None and self._open:
                 self._thread = threading.Thread(target=self._keep_rendering, name="render", daemon=True)
                 self._thread.start()
@@ -140,39 +192,63 @@ class VirtualCamera:
         if thread is not None:
             thread.join()
 
-    def _provide(self, size: Size) -> None:
-        """Some picture of a size, without waiting for a rendering that is under way."""
+    def _optics(self) -> Optics:
+        """Settings and light as they are now."""
         with self._changed:
-            others = [rendered for _, rendered in self._rendered.values()]
-        if not others:
-            self._render(size, self._is_closed)
-            return
-        picture = scaled(max(others, key=lambda r: r.luma.size), *size)
-        with self._changed:
-            self._rendered.setdefault(size, (_PROVISIONAL, picture))
+            optics = Optics.of(self.descriptor, self._values)
+            return replace(optics, light_kelvin=self._light[0], light_level=self._light[1])
 
-    def _render(self, size: Size, give_up: GiveUp) -> None:
+    def _provide(self, mode: Mode) -> None:
+        """Some picture, without waiting for a rendering that is under way."""
+        if mode.fourcc in RAW:
+            picture: Rendered | Exposed = self._coarse(mode)
+        else:
+            with self._changed:
+                others = [picture for _, picture in self._rendered.values() if isinstance(picture, Rendered)]
+            if not others:
+                self._render(mode, self._is_closed)
+                return
+            picture = scaled(max(others, key=lambda r: r.luma.size), mode.width, mode.height)
+        with self._changed:
+            self._rendered.setdefault(kind_of(mode), (_PROVISIONAL, picture))
+
+    def _coarse(self, mode: Mode) -> Exposed:
+        optics = self._optics()
+        if mode.width * mode.height > MAX_COARSE:
+            return flat(mode, optics)
+        assert self.descriptor.sensor is not None
+        return RawRenderer(self.descriptor.sensor, mode, shrink=COARSE).render(optics, self._is_closed)
+
+    def _make_renderer(self, mode: Mode) -> Renderer | RawRenderer:
+        if mode.fourcc not in RAW:
+            return Renderer(mode.width, mode.height, self.descriptor.lens.name)
+        assert self.descriptor.sensor is not None
+        return RawRenderer(self.descriptor.sensor, mode, self._stack)
+
+    def _render(self, mode: Mode, give_up: GiveUp) -> None:
+        kind = kind_of(mode)
         with self._rendering:
             with self._changed:
-                version, values = self._version, dict(self._values)
-            if self._renderer is None or self._renderer[0] != size:
-                self._renderer = size, Renderer(*size, self.descriptor.lens.name)
-            picture = self._renderer[1].render(Optics.of(self.descriptor, values), give_up)
+                version = self._version
+            optics = self._optics()
+            if self._renderer is None or self._renderer[0] != kind:
+                self._renderer = kind, self._make_renderer(mode)
+            picture = self._renderer[1].render(optics, give_up)
             with self._changed:
-                self._rendered[size] = version, picture
+                self._rendered[kind] = version, picture
 
     def _is_closed(self) -> bool:
         return not self._open
 
-    def _is_unwanted(self, size: Size) -> bool:
-        return not self._open or self._size != size
+    def _is_unwanted(self, kind: Kind) -> bool:
+        return not self._open or self._kind != kind
 
     def _stale(self) -> bool:
         composer = self._composer
         if composer is None:
             return False
-        size = composer.mode.width, composer.mode.height
-        return size == self._size and self._rendered[size][0] != self._version  # else another is being selected
+        kind = kind_of(composer.mode)
+        return kind == self._kind and self._rendered[kind][0] != self._version  # else another is being selected
 
     def _keep_rendering(self) -> None:
         while True:
@@ -181,13 +257,13 @@ class VirtualCamera:
                 composer = self._composer
             if not self._open or composer is None:
                 return
-            size = composer.mode.width, composer.mode.height
+            kind = kind_of(composer.mode)
             try:
-                self._render(size, partial(self._is_unwanted, size))
+                self._render(composer.mode, partial(self._is_unwanted, kind))
             except Abandoned:
                 continue
             with self._changed:
                 current = self._composer
-                if current is not None and (current.mode.width, current.mode.height) == size:
-                    self._composer = Composer(self._rendered[size][1], current.mode)
+                if current is not None and kind_of(current.mode) == kind:
+                    self._composer = player(self._rendered[kind][1], current.mode)
                 self._changed.notify_all()

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from maglens_driver.control import Cid, ControlFlag, ControlInfo, ControlType
 from maglens_driver.errors import BadModule, MaglensError
-from maglens_driver.link.descriptor import ColorMatrix, Descriptor, Lens, PowerNeeds, Sensor
+from maglens_driver.link.descriptor import Calibration, ColorMatrix, Descriptor, Lens, PowerNeeds, Sensor
 from maglens_driver.link.wire import Leader, Trailer
 from maglens_driver.mode import MJPG, Mode, fourcc, make_mode
 from maglens_driver.names import ENV_LENS_PATH
@@ -113,10 +113,15 @@ def _lens(name: str, top: Mapping[str, Any]) -> LensData:
         tuple(mode for entry in top["modes"] for mode in _modes(entry)),
         tuple(_controls(lens, top["controls"])),
         PowerNeeds(**top["power"]),
+        _calibration(top.get("calibration", {})),
     )
     if not 0 <= top["mark"] <= 0xFF:
         raise ValueError(f"mark is {top['mark']}, not 0 to 255")
     return LensData(name, top["mark"], top["link_mbit_s"], Descriptor.unpack(descriptor.pack()))
+
+
+def _calibration(table: Mapping[str, Any]) -> Calibration:
+    return Calibration(**{key: tuple(round(value * 1_000_000) for value in table[key]) for key in table})
 
 
 def link_mbit(nbytes: int, interval: Fraction) -> int:

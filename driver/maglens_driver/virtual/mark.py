@@ -89,6 +89,16 @@ def strip_height(height: int) -> int:
     return max(2, 2 * round(height / STRIPS_PER_HEIGHT / 2))
 
 
+def cells(mark: Mark) -> tuple[Luma, Luma]:
+    """The 64 cells of the upper and of the lower strip: 1 for white, 0 for black."""
+    data = np.unpackbits(np.frombuffer(mark.pack(), np.uint8))
+    strips = []
+    for sync, bits in ((_TOP_SYNC, data), (_BOTTOM_SYNC, 1 - data)):
+        ends = np.unpackbits(np.array(sync, np.uint8))
+        strips.append(np.concatenate((ends[:_SYNC_CELLS], bits, ends[_SYNC_CELLS:])))
+    return strips[0], strips[1]
+
+
 class Painter:
     """Draws marks into luma planes of one width and height. Nothing is allocated per frame but 64 cells."""
 
@@ -101,14 +111,8 @@ class Painter:
 
     def draw(self, luma: npt.NDArray[np.uint8], mark: Mark) -> None:
         """Write both strips into ``luma``, shape (height, width), of any strides."""
-        data = np.unpackbits(np.frombuffer(mark.pack(), np.uint8))
-        for sync, bits, rows in (
-            (_TOP_SYNC, data, luma[: self.rows]),
-            (_BOTTOM_SYNC, 1 - data, luma[-self.rows :]),
-        ):
-            ends = np.unpackbits(np.array(sync, np.uint8))
-            cells = np.concatenate((ends[:_SYNC_CELLS], bits, ends[_SYNC_CELLS:]))
-            np.take(cells * np.uint8(_WHITE - _BLACK) + np.uint8(_BLACK), self._cell_of_x, out=self._row)
+        for strip, rows in zip(cells(mark), (luma[: self.rows], luma[-self.rows :]), strict=True):
+            np.take(strip * np.uint8(_WHITE - _BLACK) + np.uint8(_BLACK), self._cell_of_x, out=self._row)
             rows[:] = self._row
 
 

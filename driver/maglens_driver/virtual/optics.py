@@ -19,7 +19,8 @@ _REFERENCE = 0.008 / 2.8**2
 @dataclass(frozen=True, slots=True)
 class Optics:
     """Settings in force: focal length and sensor width in mm, f-number, focus in dioptres (0 is infinity), exposure
-    in seconds, gain as a factor, white balance in kelvin."""
+    in seconds, gain as a factor, white balance in kelvin; and the light: its temperature in kelvin, and its strength
+    as a multiple of what the scene is drawn for. ``nearest_dpt``: how near the lens can be focused."""
 
     focal_mm: float
     sensor_mm: float
@@ -28,6 +29,9 @@ class Optics:
     exposure_s: float
     gain: float
     kelvin: int
+    light_kelvin: int = SCENE_KELVIN
+    light_level: float = 1.0
+    nearest_dpt: float = 0.0
 
     @classmethod
     def of(cls, module: Descriptor, values: Mapping[int, int]) -> Optics:
@@ -44,6 +48,7 @@ class Optics:
             values.get(Cid.EXPOSURE_ABSOLUTE, 80) / 10_000,
             values.get(Cid.GAIN, 1000) / 1000,
             values.get(Cid.WHITE_BALANCE_TEMPERATURE, SCENE_KELVIN),
+            nearest_dpt=1000 / max(1, lens.near_mm),
         )
 
     def blur_pixels(self, distance_m: float, width: int) -> float:
@@ -59,11 +64,11 @@ class Optics:
 
     def brightness(self) -> float:
         """Linear exposure, 1.0 where the scene is rightly exposed."""
-        return self.exposure_s * self.gain / self.fnumber**2 / _REFERENCE
+        return self.light_level * self.exposure_s * self.gain / self.fnumber**2 / _REFERENCE
 
     def color_gains(self) -> tuple[float, float, float]:
         """Linear gains of red, green, blue: telling the camera a warmer light than there is makes it bluer."""
-        ratio = self.kelvin / SCENE_KELVIN
+        ratio = self.kelvin / self.light_kelvin
         return ratio**0.7, 1.0, ratio**-0.9
 
     def meta(self) -> Meta:

@@ -20,6 +20,7 @@ _KNEE: Final = 0.7  # linear light above which highlights are rolled off
 _MAX_BLUR: Final = 1 / 6  # of the picture's height: beyond that a layer is a veil anyway
 _SPRITE_LIMIT: Final = 0.75  # of the picture's height: a balloon blurred wider than that is left out
 _BLUR_STEP: Final = 0.25  # pixels; a smaller change of blur is not seen
+_LEAST_SIGMA: Final = 0.06  # pixels; below the first step of blur
 _FONT: Final = "DejaVuSans-Bold.ttf"
 
 Bytes = npt.NDArray[np.uint8]
@@ -28,7 +29,7 @@ Bytes = npt.NDArray[np.uint8]
 def _blurred(layer: Image.Image, diameter: float) -> Image.Image:
     """Blur as a disc of ``diameter`` pixels does: a Gaussian of the same variance. Wide ones at less detail."""
     sigma = diameter / 4
-    if sigma < 0.3:
+    if sigma < _LEAST_SIGMA:
         return layer
     shrink = 1
     while sigma / shrink > 4:
@@ -90,13 +91,27 @@ class Renderer:
 
     def render(self, optics: Optics, give_up: GiveUp) -> Rendered:
         """The picture at these settings. :class:`Abandoned` soon after ``give_up()`` has become true."""
-        width = self._size[0]
-        scale = width * optics.focal_mm / optics.sensor_mm
+        picture, clear = self.scene(optics, give_up)
+        scale, table = self._scale, _tone(optics)
+        toned = picture.point(table)
+        self._caption(toned, optics)
+        luma, chroma = _planes(toned)
+        gap = np.asarray(clear)
+        return Rendered(
+            luma, chroma, _share(gap), _halved(gap), self._sprites(optics, scale, table), scale, optics.meta()
+        )
+
+    def blurs(self, optics: Optics) -> tuple[float, ...]:
+        """Diameters of the circles of confusion of the layers: all that focus and iris do to the picture."""
+        return tuple(self._blur(layer.distance_m, optics) for layer in LAYERS)
+
+    def scene(self, optics: Optics, give_up: GiveUp) -> tuple[Image.Image, Image.Image]:
+        """The layers through the lens, as drawn, and how much of the farthest each pixel shows (0 to 255)."""
+        scale = self._size[0] * optics.focal_mm / optics.sensor_mm
         if scale != self._scale:
             self._sharp.clear()
             self._soft.clear()
             self._scale = scale
-        table = _tone(optics)
         picture: Image.Image | None = None
         clear: Image.Image | None = None
         for index in range(len(LAYERS)):
@@ -114,13 +129,7 @@ class Renderer:
             picture = _over(color, through, picture)
             clear = Image.composite(clear, Image.new("L", self._size), through)
         assert picture is not None and clear is not None
-        toned = picture.point(table)
-        self._caption(toned, optics)
-        luma, chroma = _planes(toned)
-        gap = np.asarray(clear)
-        return Rendered(
-            luma, chroma, _share(gap), _halved(gap), self._sprites(optics, scale, table), scale, optics.meta()
-        )
+        return picture, clear
 
     def _blur(self, distance_m: float, optics: Optics) -> float:
         blur = min(optics.blur_pixels(distance_m, self._size[0]), self._size[1] * _MAX_BLUR * 4)

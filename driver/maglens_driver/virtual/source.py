@@ -7,6 +7,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from maglens_driver.control import ControlInfo
 from maglens_driver.errors import Gone, WrongState
@@ -34,11 +35,12 @@ def nearest_mode(modes: Sequence[Mode], want: Mode) -> Mode:
 
 
 class VirtualSource:
-    """A virtual module. ``seq`` of its frames is the number in their mark, and rises over stop and start."""
+    """A virtual module. ``seq`` of its frames is the number in their mark, and rises over stop and start.
+    ``stack``: a directory for light once drawn, for raw modes."""
 
-    def __init__(self, lens: str | LensData, serial: str = "virtual") -> None:
+    def __init__(self, lens: str | LensData, serial: str = "virtual", stack: Path | None = None) -> None:
         data = load_lens(lens) if isinstance(lens, str) else lens
-        self.camera = VirtualCamera(data.with_serial(serial))
+        self.camera = VirtualCamera(data.with_serial(serial), stack)
         self._mode: Mode | None = None
         self._seq = 0
         self._sink: FrameSink | None = None
