@@ -59,7 +59,7 @@ class Steps:
 
 
 class FakeSource:
-    """A source that delivers a frame when told to."""
+    """A source that delivers one frame at its start, unless ``plays`` is False, and others when told to."""
 
     def __init__(self, steps: Steps, serial: str, modes: Sequence[Mode] = (MODE,)) -> None:
         self.identity = Identity("fake", "camera", serial)
@@ -69,6 +69,7 @@ class FakeSource:
         self.sink: FrameSink | None = None
         self.generation = 0
         self.closed = False
+        self.plays = True
         self._steps = steps
         self._mode = modes[0] if modes else MODE
         self._seq = 0
@@ -82,6 +83,8 @@ class FakeSource:
     async def start(self, sink: FrameSink, generation: int) -> None:
         await self._steps.step("start")
         self.sink, self.generation = sink, generation
+        if self.plays:
+            self.frame()
 
     async def stop(self) -> None:
         await self._steps.step("stop")

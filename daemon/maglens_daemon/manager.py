@@ -245,10 +245,16 @@ class Manager:
     # The whole of it.
 
     async def run(self) -> None:
-        """Keep the nodes and direct; runs until cancelled."""
-        await asyncio.gather(
-            *(stage.keep_node() for stage in self.stages), *(director.direct() for director in self.directors)
-        )
+        """Keep the nodes and direct; runs until cancelled, and returns when all is put away."""
+        tasks = [asyncio.create_task(stage.keep_node(), name=f"node-{stage.name}") for stage in self.stages]
+        tasks += [asyncio.create_task(d.direct(), name=f"director-{d.name}") for d in self.directors]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                if not task.cancelling():  # a second time would disturb it while it puts away
+                    task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def settled(self) -> None:
         """Returns once every node is there, or it is known why it is not."""
