@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Auto focus against the optics model: sharp in few positions from anywhere, at once a person's, again when the scene
+changes. `make bench` runs fifty seeds of the first."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from maglens_driver.control import Cid
+from maglens_v4l2 import auto_focus
+from maglens_v4l2.auto_focus import PATIENCE, RETRY, TRANSITIONS, AutoFocus, FocusState, Status
+from maglens_v4l2.focus_search import MAX_POSITIONS, FocusScale, FocusSearch
+from tests.bench.auto_focus_bench import LENSES, STOPS, Attempt, attempt
+from tests.bench.auto_rig import CONFUSION, LATENCY, Rig
+from tests.unit.state_diagram import drawn, listed
+
+SEEDS = 2
+S = FocusState
+
+
+def test_the_diagram_is_the_table() -> None:
+    assert drawn(auto_focus.__doc__, FocusState) == listed(TRANSITIONS)
+    assert set(TRANSITIONS) == set(FocusState)
+
+
+@pytest.mark.parametrize("lens", LENSES)
+@pytest.mark.parametrize("stop", STOPS)
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_sharp_in_few_positions_from_anywhere(lens: str, stop: float | None, seed: int) -> None:
+    found = attempt(lens, stop, seed)
+    assert found.sharp, found
+    assert found.positions <= MAX_POSITIONS
+
+
+def test_an_attempt_that_misses_is_told() -> None:
+    """The measure itself can fail: a position two depths of field away is not sharp."""
+    assert not Attempt(circles=1.01, positions=3, held=True).sharp
+    assert not Attempt(circles=0.1, positions=3, held=False).sharp
+    assert not Attempt(circles=0.1, positions=MAX_POSITIONS + 1, held=True).sharp
+
+
+class Follow:
+    """Rig and controller in a loop, frame by frame."""
+
+    def __init__(self, lens: str, seed: int, udpt: int) -> None:
+        self.rig = Rig(lens, seed)
+        self.rig.at_udpt = udpt
+        self.rig.light = 1 / self.rig.optics().brightness()
+        fine = self.rig.controls[Cid.FOCUS_FINE]
+        self.it = AutoFocus(fine, self.rig.diagonal_m * CONFUSION, self.rig.pixel_m)
+        self.writes: list[int] = []
+
+    def run(self, frames: int, until: FocusState | None = None) -> None:
+        for _ in range(frames):
+            wanted = self.it.observe(self.rig.frame())
+            if wanted is not None:
+                self.writes.append(wanted)
+                self.it.wrote(self.rig.write({Cid.FOCUS_FINE: wanted})[Cid.FOCUS_FINE])
+            if self.it.state is until:
+                return
+        assert until is None, self.it.state
+
+    @property
+    def blur(self) -> float:
+        return self.rig.blur_circles(self.rig.optics())
+
+
+def test_continuous_focus_follows_the_scene_and_holds_still_between() -> None:
+    loop = Follow("73mm", 1, 700_000)
+    loop.it.start(continuous=True)
+    assert loop.it.status is Status.BUSY
+    loop.run(80, until=S.HELD)
+    assert (loop.blur < 1, loop.it.status) == (True, Status.REACHED)
+    writes = len(loop.writes)
+    loop.run(40)
+    assert len(loop.writes) == writes
+    for distance, most in ((760_000, 8), (60_000, MAX_POSITIONS)):  # nearby, and far away
+        loop.rig.at_udpt = distance
+        loop.run(PATIENCE + 3, until=S.SEARCH)
+        loop.run(80, until=S.HELD)
+        assert loop.blur < 1
+        assert loop.it.positions <= most
+
+
+def test_one_search_is_one_search() -> None:
+    loop = Follow("35mm", 2, 2_000_000)
+    loop.it.start(continuous=False)
+    loop.run(80, until=S.HELD)
+    loop.rig.at_udpt = 100_000
+    writes = len(loop.writes)
+    loop.run(20)
+    assert (loop.it.state, len(loop.writes)) == (S.HELD, writes)
+
+
+def test_a_person_wins_at_once_wherever_the_search_stands() -> None:
+    loop = Follow("35mm", 3, 1_000_000)
+    loop.it.start(continuous=True)
+    loop.run(2 * LATENCY + 2)
+    assert loop.it.state is S.SEARCH
+    loop.it.stop()
+    assert loop.it.status is Status.IDLE
+    loop.rig.write({Cid.FOCUS_FINE: 123_000})
+    writes = len(loop.writes)
+    loop.run(30)
+    assert len(loop.writes) == writes
+    assert loop.rig.values[Cid.FOCUS_FINE] == 123_000
+
+
+def test_nothing_to_focus_on_fails_and_something_later_does_not() -> None:
+    loop = Follow("35mm", 4, 1_000_000)
+    waves = loop.rig._waves.copy()
+    loop.rig._waves[...] = 0
+    loop.rig._waves[0, 0] = waves[0, 0]
+    loop.it.start(continuous=True)
+    loop.run(80, until=S.FAILED)
+    assert loop.it.status is Status.FAILED
+    loop.run(4)
+    assert loop.rig.values[Cid.FOCUS_FINE] == loop.rig.controls[Cid.FOCUS_FINE].default  # where it had begun
+    loop.rig._waves[...] = waves
+    loop.run(RETRY + 80, until=S.HELD)
+    assert loop.blur < 1
+
+
+def test_scale_is_the_thin_lens() -> None:
+    """Circles between two positions are the blur of a thing at one when focused at the other."""
+    rig = Rig("234mm", 0, (256, 192))
+    optics = rig.optics()
+    scale = FocusScale(optics.focal_mm / 1000, optics.fnumber, rig.diagonal_m * CONFUSION)
+    here = round(optics.focus_dpt * 1e6)
+    rig.at_udpt = here + 40_000
+    apart = abs(scale.circles(rig.at_udpt) - scale.circles(here))
+    assert apart == pytest.approx(rig.blur_circles(optics), rel=0.05)
+    assert scale.udpt(scale.circles(345_678)) == pytest.approx(345_678)
+
+
+@pytest.mark.parametrize("peak", [0.0, 3.0, 140.0, 377.0, 400.0])
+@pytest.mark.parametrize("near", [False, True])
+def test_search_finds_the_top_of_a_hill_in_bounds(peak: float, near: bool) -> None:
+    search = FocusSearch(0.0, 400.0, 130.0, 1.5, 0.03, near)
+    while (z := search.next()) is not None:
+        assert 0 <= z <= 400
+        search.add(z, 1 / (4 + (z - peak) ** 2) + 1e-5)
+    assert search.best is not None
+    assert abs(search.best - peak) < 1
+    assert search.positions <= MAX_POSITIONS
+
+
+def test_search_ends_on_noise_alone() -> None:
+    search = FocusSearch(0.0, 400.0, 0.0, 1.5, 0.03)
+    rng = np.random.default_rng(1)
+    while (z := search.next()) is not None:
+        search.add(z, 1 + 0.01 * float(rng.random()))
+    assert search.best is None
+    assert math.isclose(search.positions, 8, abs_tol=2)

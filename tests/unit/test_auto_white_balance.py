@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Auto white balance on coloured scenes that average neutral, under lights from tungsten to shade."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from maglens_v4l2 import auto_white_balance
+from maglens_v4l2.auto_white_balance import LIMITS_K, TRANSITIONS, AutoWhiteBalance, BalanceState
+from maglens_v4l2.recipe import recipe_for
+from tests.bench.auto_rig import Rig
+from tests.unit.state_diagram import drawn, listed
+
+SMALL = (256, 192)
+S = BalanceState
+
+
+def follow(rig: Rig, it: AutoWhiteBalance, frames: int) -> list[float]:
+    """Temperatures written, the recipe being used from the next frame on, as the pipeline does it."""
+    written = []
+    for _ in range(frames):
+        kelvin = it.observe(rig.frame())
+        if kelvin is not None:
+            written.append(kelvin)
+            rig.book.tune(recipe_for(rig.facts, kelvin))
+    return written
+
+
+def test_the_diagram_is_the_table() -> None:
+    assert drawn(auto_white_balance.__doc__, BalanceState) == listed(TRANSITIONS)
+    assert set(TRANSITIONS) == set(BalanceState)
+
+
+@pytest.mark.parametrize("kelvin", [2700, 3200, 4000, 5600, 7500])
+@pytest.mark.parametrize("seed", range(2))
+def test_within_200_kelvin_on_scenes_that_average_neutral(kelvin: int, seed: int) -> None:
+    rig = Rig("35mm", seed, coloured=True)  # large enough that sampling its rows leaves the average neutral
+    rig.kelvin, rig.light = kelvin, 0.3
+    it = AutoWhiteBalance(rig.facts, 5600)
+    it.start()
+    follow(rig, it, 25)
+    assert abs(it.kelvin - kelvin) < 200, it.kelvin
+    assert it.state is S.STEADY
+
+
+def test_steady_light_is_not_followed_and_a_new_one_is() -> None:
+    rig = Rig("35mm", 4, SMALL, coloured=True)
+    it = AutoWhiteBalance(rig.facts, 5600)
+    it.start()
+    follow(rig, it, 40)
+    assert follow(rig, it, 60) == []
+    rig.kelvin = 3000
+    assert follow(rig, it, 60)
+    assert abs(it.kelvin - 3000) < 200
+
+
+def test_what_no_light_is_coloured_like_stops_at_the_limits() -> None:
+    rig = Rig("35mm", 5, SMALL, coloured=True)
+    rig._scene[:, :, 0] *= 8  # a red wall
+    rig.light = 0.1
+    it = AutoWhiteBalance(rig.facts, 5600)
+    it.start()
+    follow(rig, it, 60)
+    assert it.kelvin == pytest.approx(LIMITS_K[0], rel=0.01)
+
+
+def test_the_dark_and_the_blown_out_say_nothing() -> None:
+    rig = Rig("35mm", 6, SMALL)
+    it = AutoWhiteBalance(rig.facts, 5000)
+    it.start()
+    for light in (0.0, 1000.0):
+        rig.light = light
+        assert follow(rig, it, 3) == []
+    it.stop(4321)
+    rig.light = 1.0
+    assert follow(rig, it, 5) == []
+    assert it.kelvin == pytest.approx(4321)
+    with pytest.raises(AssertionError, match="no way from off to steady"):
+        it._enter(S.STEADY)
+
+
+def test_matrices_that_make_no_sense_are_refused() -> None:
+    from dataclasses import replace
+
+    rig = Rig("35mm", 7, SMALL)
+    lights = tuple(replace(light, to_xyz=tuple(np.eye(3)[::-1].ravel())) for light in rig.facts.illuminants)
+    with pytest.raises(ValueError, match="warm light"):
+        AutoWhiteBalance(replace(rig.facts, illuminants=lights), 5000)

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Auto focus: one search when asked, or one whenever the scene has changed.
+
+::
+
+    manual -> search -> settle -> held -> search
+              search -> failed -> search
+    * -> manual
+
+A hand on the ring or an app's write is :meth:`AutoFocus.stop`: manual at once, wherever the search stands.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping
+from typing import Final
+
+from maglens_driver.control import ControlInfo
+from maglens_v4l2.focus_search import FocusScale, FocusSearch
+from maglens_v4l2.measurement import Measurement
+
+LATENCY: Final = 2  # frames from a setting to the first that shows it, where frames do not tell
+LATE: Final = 8  # so many frames after a setting it is no longer waited for
+REFERENCE: Final = 4  # frames whose contrast is remembered as that of a sharp picture
+RETRY: Final = 60  # frames after a failure until a continuous search is tried again
+NOISE: Final = 3.0  # variance of a mean of squared noise, neighbours not being independent, times their number
+CHANGED: Final = 0.3  # a share by which contrast differs once the scene has changed ...
+PATIENCE: Final = 6  # ... for so many frames
+
+
+class FocusState(enum.Enum):
+    """Where it is."""
+
+    MANUAL = "manual"  # a person has it
+    SEARCH = "search"  # looking for the best position
+    SETTLE = "settle"  # found, on the way there
+    HELD = "held"  # sharp
+    FAILED = "failed"  # nothing there to focus on
+
+
+_S = FocusState
+TRANSITIONS: Final[Mapping[FocusState, frozenset[FocusState]]] = {
+    _S.MANUAL: frozenset((_S.SEARCH,)),
+    _S.SEARCH: frozenset((_S.SETTLE, _S.FAILED, _S.MANUAL)),
+    _S.SETTLE: frozenset((_S.HELD, _S.MANUAL)),
+    _S.HELD: frozenset((_S.SEARCH, _S.MANUAL)),
+    _S.FAILED: frozenset((_S.SEARCH, _S.MANUAL)),
+}
+
+
+class Status(enum.IntFlag):
+    """AUTO_FOCUS_STATUS, from linux/v4l2-controls.h."""
+
+    IDLE = 0
+    BUSY = 1
+    REACHED = 2
+    FAILED = 4
+
+
+STATUS_OF: Final[Mapping[FocusState, Status]] = {
+    _S.MANUAL: Status.IDLE,
+    _S.SEARCH: Status.BUSY,
+    _S.SETTLE: Status.BUSY,
+    _S.HELD: Status.REACHED,
+    _S.FAILED: Status.FAILED,
+}
+
+
+class AutoFocus:
+    """Pure: measurements in, positions of FOCUS_FINE out. ``fine`` is its range; ``confusion_m`` the sensor's circle
+    of confusion, metres; ``pixel_m`` a pixel of the frames measured."""
+
+    def __init__(self, fine: ControlInfo, confusion_m: float, pixel_m: float) -> None:
+        self._fine = fine
+        self._confusion_m = confusion_m
+        self._pixel = pixel_m / confusion_m
+        self.state = FocusState.MANUAL
+        self.continuous = False
+        self.positions = 0  # evaluated by the last search
+        self._scale: FocusScale | None = None
+        self._search: FocusSearch | None = None
+        self._asked = self._began = 0
+        self._frames = 0  # since it was asked for
+        self._reference: list[float] = []
+        self._changed = 0  # frames in a row unlike the reference
+
+    @property
+    def status(self) -> Status:
+        """For AUTO_FOCUS_STATUS."""
+        return STATUS_OF[self.state]
+
+    def start(self, continuous: bool) -> None:
+        """Search at the next frame, and, when ``continuous``, again when the scene has changed."""
+        self.continuous = continuous
+        self._search, self._scale = None, None
+        if self.state is FocusState.SETTLE:
+            self._enter(FocusState.MANUAL)
+        self._enter(FocusState.SEARCH)
+
+    def stop(self) -> None:
+        """A person has it from now on; focus stays where it is."""
+        self.continuous = False
+        self._enter(FocusState.MANUAL)
+
+    def hold(self) -> None:
+        """No further search when the scene changes; one under way goes on."""
+        self.continuous = False
+
+    def wrote(self, udpt: int) -> None:
+        """The position asked for, as the module has clamped it."""
+        self._asked = udpt
+
+    def observe(self, seen: Measurement) -> int | None:
+        """A frame came. The answer is the position to write, if any."""
+        if self.state is FocusState.MANUAL:
+            return None
+        if self._search is None and self.state is FocusState.SEARCH:
+            return self._begin(seen, near=False)
+        self._frames += 1
+        if not self._shows(seen):
+            return None
+        if self.state is FocusState.SEARCH:
+            assert self._scale is not None and self._search is not None
+            self._search.add(self._scale.circles(self._asked), seen.contrast)
+            return self._go_on()
+        if self.state is FocusState.SETTLE:
+            self._reference.append(seen.contrast)
+            if len(self._reference) >= REFERENCE:
+                self._enter(FocusState.HELD)
+            return None
+        return self._watch(seen)
+
+    def _begin(self, seen: Measurement, near: bool) -> int | None:
+        meta = seen.meta
+        if not meta.focal_um or not meta.fnumber_milli:
+            self._enter(FocusState.FAILED)
+            self._reference = [seen.contrast]
+            return None
+        self._scale = FocusScale(meta.focal_um / 1e6, meta.fnumber_milli / 1000, self._confusion_m)
+        low, high = (self._scale.circles(end) for end in (self._fine.minimum, self._fine.maximum))
+        here = self._scale.circles(seen.focus_udpt)
+        self._asked = self._began = seen.focus_udpt
+        doubt = math.sqrt(NOISE / seen.samples)
+        self._search = FocusSearch(low, high, here, self._pixel, doubt, near)
+        return self._go_on()
+
+    def _go_on(self) -> int | None:
+        assert self._scale is not None and self._search is not None
+        z = self._search.next()
+        self.positions = self._search.positions
+        if z is None:
+            best, self._search = self._search.best, None
+            self._reference, self._changed = [], 0
+            if best is None:
+                self._enter(FocusState.FAILED)
+                self._asked, self._frames = self._began, 0
+                return self._began
+            self._enter(FocusState.SETTLE)
+            z = best
+        return self._go_to(z)
+
+    def _go_to(self, z: float) -> int:
+        assert self._scale is not None
+        self._asked = self._fine.clamp(round(self._scale.udpt(z)))
+        self._frames = 0
+        return self._asked
+
+    def _watch(self, seen: Measurement) -> int | None:
+        """Held or failed: has the scene changed for good?"""
+        if not self._reference:
+            self._reference = [seen.contrast]
+        reference = sum(self._reference) / len(self._reference)
+        low, high = reference * (1 - CHANGED), reference / (1 - CHANGED)
+        self._changed = 0 if low < seen.contrast < high else self._changed + 1
+        near = self.state is FocusState.HELD
+        due = self._changed >= PATIENCE or (not near and self._frames >= RETRY)
+        if not self.continuous or not due:
+            return None
+        self._enter(FocusState.SEARCH)
+        return self._begin(seen, near)
+
+    def _shows(self, seen: Measurement) -> bool:
+        """Whether a frame was taken at the position asked for last."""
+        if self._frames >= LATE:
+            return True
+        if not seen.focus_udpt:
+            return self._frames > LATENCY
+        return abs(seen.focus_udpt - self._asked) <= self._fine.step
+
+    def _enter(self, state: FocusState) -> None:
+        if state is self.state:
+            return
+        if state not in TRANSITIONS[self.state]:
+            raise AssertionError(f"auto focus: no way from {self.state.value} to {state.value}")
+        self.state = state

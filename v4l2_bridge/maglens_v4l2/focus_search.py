@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Focus search: where contrast peaks, found in few positions, coarse to fine.
+
+Positions are in circles of confusion: a thin lens focused ``z`` away from a thing draws its points ``|z|`` circles
+wide, whichever the lens (:class:`FocusScale`). Blur of width ``b`` leaves of a scene's contrast about
+1 / (1 + (b / b0)^2), since pictures of the world have as much contrast in one octave of detail as in the next. So
+the inverse of contrast, above what noise alone gives, is a parabola around the best focus, and three positions
+anywhere on its flanks tell where that is. Each guess is tried and the parabola drawn anew through the best positions,
+until it is narrow.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+CONFUSION_PER_DIAGONAL: Final = 1 / 1500  # the usual circle of confusion
+MAX_POSITIONS: Final = 15  # evaluated, from anywhere
+COARSE_PIXELS: Final = 40.0  # steps of the first sweep, as blur
+MAX_COARSE: Final = 7
+NEAR_PIXELS: Final = 40.0  # of the two positions tried first where focus should not be far
+NARROW_PIXELS: Final = 3.0  # a parabola this wide on either side is trusted ...
+NARROW_CIRCLES: Final = 3.0  # ... or this, where pixels are coarser than the circle
+DOUBT: Final = 4.0  # how many standard deviations the best position's contrast must lie above the worst's
+
+
+@dataclass(frozen=True, slots=True)
+class FocusScale:
+    """From FOCUS_FINE's millionths of a dioptre to circles of confusion and back.
+
+    ``focal_m`` focal length and ``confusion_m`` circle of confusion in metres; ``fnumber`` the aperture in force.
+    """
+
+    focal_m: float
+    fnumber: float
+    confusion_m: float
+
+    @property
+    def _circles_per_dioptre(self) -> float:
+        return self.focal_m**2 / (self.fnumber * self.confusion_m)
+
+    def circles(self, udpt: float) -> float:
+        """The lens's extension, which blur is proportional to, in circles."""
+        dioptres = udpt / 1e6
+        return self._circles_per_dioptre * dioptres / (1 - self.focal_m * dioptres)
+
+    def udpt(self, circles: float) -> float:
+        """The inverse."""
+        extension = circles / self._circles_per_dioptre
+        return 1e6 * extension / (1 + self.focal_m * extension)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Contrast (any positive unit) at position ``z``."""
+
+    z: float
+    contrast: float
+
+
+class FocusSearch:
+    """One search in ``low`` to ``high`` circles. ``pixel`` is the picture's pixel in circles; ``start``: where focus
+    is now, and ``near`` that the best focus should not be far; ``doubt``: standard deviation of contrast from noise
+    alone, as a share of it. Ask :meth:`next` where to go, tell :meth:`add` what was seen there, until it says None.
+    """
+
+    def __init__(self, low: float, high: float, start: float, pixel: float, doubt: float, near: bool = False) -> None:
+        self._clear = 1 + DOUBT * doubt
+        self._low, self._high = low, high
+        self._narrow = max(NARROW_PIXELS * pixel, NARROW_CIRCLES)
+        steps = min(max(math.ceil((high - low) / (COARSE_PIXELS * pixel)), 2), MAX_COARSE - 1)
+        sweep = [low + (high - low) * k / steps for k in range(steps + 1)]
+        self._sweep = sweep if start - low <= high - start else sweep[::-1]
+        self._local = near
+        around = (start, max(low, start - NEAR_PIXELS * pixel), min(high, start + NEAR_PIXELS * pixel))
+        self._plan = list(dict.fromkeys(around)) if near else self._sweep
+        self._samples: list[Sample] = []
+        self.best: float | None = None  # once :meth:`next` has answered None: the peak, None where there is none
+
+    @property
+    def positions(self) -> int:
+        """How many were evaluated."""
+        return len(self._samples)
+
+    def add(self, z: float, contrast: float) -> None:
+        """What was seen at ``z``."""
+        self._samples.append(Sample(z, max(contrast, 1e-12)))
+        self._samples.sort(key=lambda sample: sample.z)
+
+    def next(self) -> float | None:
+        """The next position to evaluate; None at the end."""
+        if not self._plan and self._local:
+            self._local = False
+            self._plan = self._widened()
+        if self._plan:
+            return self._plan.pop(0)
+        if max(s.contrast for s in self._samples) < self._clear * min(s.contrast for s in self._samples):
+            return None
+        left, middle, right = self._triple()
+        peak = self._vertex(left, middle, right)
+        self.best = peak
+        if self.positions >= MAX_POSITIONS:
+            return None
+        if left is middle and middle.z > self._low:  # the slope goes on beyond what was seen
+            return max(self._low, middle.z - (right.z - middle.z))
+        if right is middle and middle.z < self._high:
+            return min(self._high, middle.z + (middle.z - left.z))
+        gap_left, gap_right = middle.z - left.z, right.z - middle.z
+        at_end = middle.z in (self._low, self._high)
+        wide_left = gap_left > 1.5 * self._narrow
+        wide_right = gap_right > 1.5 * self._narrow
+        if not (wide_left or wide_right):
+            return None
+        if abs(peak - middle.z) > self._narrow:
+            return peak
+        # The peak is near the best position: close in on it from the wider side.
+        if at_end:
+            return middle.z + (self._narrow if middle.z == self._low else -self._narrow)
+        side = middle.z - self._narrow if gap_left > gap_right else middle.z + self._narrow
+        return min(max(side, self._low), self._high)
+
+    def _widened(self) -> list[float]:
+        """What is left of the whole sweep; nothing where the peak lies among the positions nearby."""
+        left, middle, right = self._triple()
+        inside = left is not middle is not right or middle.z in (self._low, self._high)
+        if inside and middle.contrast > self._clear * min(left.contrast, right.contrast):
+            return []
+        apart = abs(self._sweep[1] - self._sweep[0]) / 3
+        return [z for z in self._sweep if all(abs(z - s.z) > apart for s in self._samples)]
+
+    def _floor(self) -> float:
+        """What noise contributes: no more than the least that was seen."""
+        return 0.97 * min(s.contrast for s in self._samples)
+
+    def _triple(self) -> tuple[Sample, Sample, Sample]:
+        """The best sample and its neighbours; at an end, itself in place of the one that lacks."""
+        k = max(range(len(self._samples)), key=lambda k: self._samples[k].contrast)
+        s = self._samples
+        return s[max(k - 1, 0)], s[k], s[min(k + 1, len(s) - 1)]
+
+    def _vertex(self, left: Sample, middle: Sample, right: Sample) -> float:
+        """Where the parabola through three inverse contrasts is lowest, inside them."""
+        if left is middle or right is middle:
+            near = right if left is middle else left
+            return middle.z if abs(near.z - middle.z) <= self._narrow * 1.5 else middle.z + (near.z - middle.z) * 0.2
+        floor = self._floor()
+        y = [1 / max(s.contrast - floor, 1e-3 * middle.contrast) for s in (left, middle, right)]
+        a, b = middle.z - left.z, middle.z - right.z
+        top = a * a * (y[1] - y[2]) - b * b * (y[1] - y[0])
+        bottom = a * (y[1] - y[2]) - b * (y[1] - y[0])
+        if bottom == 0:
+            return middle.z
+        z = middle.z - top / bottom / 2
+        margin = 0.15
+        return min(max(z, left.z + margin * a), right.z + margin * b)
