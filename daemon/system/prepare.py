@@ -10,6 +10,7 @@ Standard library only: it runs before anything is there.
 from __future__ import annotations
 
 import argparse
+import configparser
 import ctypes.util
 import fcntl
 import hashlib
@@ -24,7 +25,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-DECLARATIONS = ("setup.cfg", "pyproject.toml", "setup.py")
+DECLARATIONS = (  # of setup.cfg: what decides what is in the venv; the packages themselves are used where they lie
+    ("options", "package_dir"),
+    ("options", "install_requires"),
+    ("options.extras_require", "v4l2"),
+    ("options.extras_require", "test"),
+    ("options.entry_points", "console_scripts"),
+)
 PIXELS = ROOT / "v4l2_bridge" / "maglens_v4l2" / "pixels"
 
 
@@ -107,10 +114,12 @@ def cache() -> Path:
 
 
 def venv() -> Path:
-    """Where the venv of this tree, these declarations and this Python is."""
+    """Where the venv of this tree, these requirements and this Python is."""
     digest = hashlib.sha256(f"{ROOT}\0{sys.version}\0{sys.base_prefix}".encode())
-    for name in DECLARATIONS:
-        digest.update((ROOT / name).read_bytes())
+    declared = configparser.ConfigParser()
+    declared.read(ROOT / "setup.cfg")
+    for section, option in DECLARATIONS:
+        digest.update(f"{section}\0{option}\0{declared[section][option]}\0".encode())
     return cache() / f"venv-{digest.hexdigest()[:16]}"
 
 

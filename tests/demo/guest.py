@@ -24,7 +24,7 @@ from maglens_driver.gadget.client import SimClient, start
 from maglens_driver.names import CONFIG_DROPIN_DIR, SERVICE_UNIT, VIRTUAL_USB_VENDOR
 from tests.demo.story import CYCLES, RECORDING, STORY, Event, Story
 from tests.vm.guest.devices import succeed
-from tests.vm.guest.recorder import Recording
+from tests.vm.guest.recorder import RecorderError, Recording
 
 CYCLE_COUNT = 10
 HOLD = 60  # frames of a scene
@@ -142,7 +142,7 @@ def story(film: Film, node: dict[str, Any], sims: dict[str, SimClient]) -> None:
         film.note("detach", "the 73 mm module is pulled off in the middle of a frame", off["stay"]["detach_ns"])
         hold(app, 2 * HOLD)
         film.note("end", "the app stops recording")
-    film.story.app_errors = app.errors()
+    film.story.app_errors += app.errors()
 
 
 def mode_index(node: dict[str, Any]) -> int:
@@ -222,7 +222,15 @@ def main() -> int:
         film.story.interval_ns = round(1e9 / node["format"]["fps"])
         film.story.node = f"{node['name']} {node['format']['text']}"
         sims = {lens: SimClient(lens) for lens in LENSES}
-        story(film, node, sims)
+        try:
+            story(film, node, sims)
+        except RecorderError as error:  # the app did not live through it: what the demo is about, so it is told
+            film.story.app_restarts += 1
+            film.story.app_errors.append(str(error))
+            film.note("end", "the app has ended by itself")
+            for sim in sims.values():
+                if sim.status()["attached"]:
+                    sim.detach()
         mode = cycles(film, node, sims["35mm"])
         film.story.stays = {lens: sim.status()["stays"] for lens, sim in sims.items()}
         film.story.marks = {lens: int(sim.status()["mark"]) for lens, sim in sims.items()}

@@ -26,10 +26,10 @@ def attach_to_frame_ms(story: Story, cycles: Recording) -> list[float]:
 def swap_gap_ms(story: Story, film: Recording) -> float | None:
     """From the moment the first lens was pulled to the first frame of the second; None if it never came."""
     first, second = (story.marks[lens] for lens in ("35mm", "73mm"))
-    pulled = next(e.time_ns for e in story.events if e.kind == "detach")
-    shot = judge.first_after(film.shots, pulled, second)
+    pulled = next((e.time_ns for e in story.events if e.kind == "detach"), None)
+    shot = judge.first_after(film.shots, pulled, second) if pulled is not None else None
     assert first != second
-    return (shot.time_ns - pulled) / MS if shot else None
+    return (shot.time_ns - pulled) / MS if shot is not None and pulled is not None else None
 
 
 def sent_within(story: Story, stay: judge.Stay) -> int:

@@ -187,3 +187,15 @@ def test_a_debt_to_the_node_costs_no_frame_of_a_source() -> None:
         pacer.arrived(now)
         assert pacer.next_ns(True) <= now
         pacer.shown(now, True)
+
+
+def test_while_nobody_watches_pictures_are_as_far_apart_as_an_app_may_see() -> None:
+    pacer = Pacer(T)
+    pacer.restart(0)
+    times = [pacer.idle_ns()]
+    for _ in range(50):
+        pacer.shown(times[-1], False)
+        times.append(pacer.idle_ns())
+    steps = [b - a for a, b in itertools.pairwise(times)]
+    assert min(steps) >= 1.5 * T
+    assert max(steps) <= 2 * T

@@ -58,6 +58,11 @@ class Pacer:
         filler = self._filler_ns()
         return min(filler, self._due - self._lead_ns()) if fresh else filler
 
+    def idle_ns(self) -> int:
+        """When to show something while nobody watches: as seldom as lets an app that begins find a picture that is
+        not too old."""
+        return self._due if self._last is None else self._last + round(GAP_MAX * self.interval_ns)
+
     def shown(self, now: int, fresh: bool, filled: int = 0) -> None:
         """A picture went out; before it the node has shown ``filled`` by itself."""
         interval = self.interval_ns

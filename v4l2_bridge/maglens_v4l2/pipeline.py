@@ -402,7 +402,7 @@ class Pipeline:
                     self._wake.wait()
                     continue
                 now = time.monotonic_ns()
-                due = self._pacer.next_ns(self._mailbox is not None)
+                due = self._pacer.next_ns(self._mailbox is not None) if self._watched else self._pacer.idle_ns()
                 if now < due:
                     self._wake.wait((due - now) / 1e9)
                     continue
