@@ -2,8 +2,9 @@
 """Director: decides who plays on one stage, and sees to it.
 
 Whatever changes (a module comes, goes or fails, an app starts or ends watching, a person chooses) only calls
-:meth:`Director.reconsider`; one task, :meth:`Director.direct`, then brings what is into line with what should be. So
-no two changes ever race, and one that comes while another is made is seen right after.
+:meth:`Director.wake`; one task, :meth:`Director.direct`, then brings what is into line with what should be, and waits
+for nobody: a source that is to play is *on its way* until its first frame takes the stage. Until then the one before
+goes on; and where the stage is empty, or nobody better plays, the next best is brought beside one that is late.
 """
 
 from __future__ import annotations
@@ -18,12 +19,11 @@ from typing import Final, Protocol
 from maglens_daemon import policy
 from maglens_daemon.cards import card_for
 from maglens_daemon.config import NodeConfig
-from maglens_daemon.link_health import LinkRules
-from maglens_daemon.link_watch import LinkWatch
-from maglens_daemon.mode_choice import Choice, choose_mode, obstacle
+from maglens_daemon.mode_choice import Choice, Means, choose_mode, obstacle
 from maglens_daemon.session import Session, SessionState
 from maglens_daemon.stage import OpenNode, Playing, Stage
 from maglens_driver.errors import Gone, MaglensError, Refused, WrongState
+from maglens_driver.mode import Mode
 from maglens_v4l2.card import Card
 from maglens_v4l2.pipeline import Pipeline
 from maglens_v4l2.store import Store
@@ -34,6 +34,7 @@ RETRY_S: Final = (0.0, 0.25, 0.5, 1.0)  # pauses before a stream that failed is 
 STREAM_TRIES: Final = len(RETRY_S) + 1  # ... and one that fails so often within ...
 STREAM_WINDOW_S: Final = 60.0  # ... so many seconds is not tried again
 LINGER_S: Final = 0.5  # an app that only reconfigures stops and starts within this
+START_S: Final = 0.3  # what a source that has never played is expected to take to its first frame
 STANDBY_AFTER_S: Final = 10.0  # a module that nobody has watched for so long is told to rest
 
 
@@ -45,9 +46,21 @@ class _Record:
     failures: deque[float] = field(default_factory=deque)  # loop times of stream failures
     retry_at: float = 0.0  # not to be started before
     idle_since: float = 0.0
+    start_s: float = START_S  # what it took last from being brought to its first frame
     watched: bool = False  # somebody was watching when it came
     attach_to_frame_ms: float | None = None
-    link: LinkWatch | None = None  # once it has played
+
+
+@dataclass(slots=True)
+class _Coming:
+    """A session on its way to the stage. ``mode`` None until it is configured; ``began`` in loop time."""
+
+    session: Session
+    pipeline: Pipeline
+    generation: int
+    began: float
+    mode: Mode | None = None
+    task: asyncio.Task[None] | None = None
 
 
 class House(Protocol):
@@ -63,10 +76,6 @@ class House(Protocol):
 
     def settings(self, name: str) -> NodeConfig:
         """The configuration of the stage ``name``."""
-        ...
-
-    def link_rules(self) -> LinkRules:
-        """For :class:`link_health.LinkHealth`."""
         ...
 
     def next_generation(self) -> int:
@@ -91,6 +100,7 @@ class Director:
         self.obstacles: dict[int, str] = {}  # by session id: why one that is ready cannot play
         self._house = house
         self._records: dict[int, _Record] = {}
+        self._coming: dict[int, _Coming] = {}  # by session id
         self._turn = asyncio.Event()
         self._again: asyncio.TimerHandle | None = None
 
@@ -102,6 +112,8 @@ class Director:
 
     def left(self, session: Session) -> None:
         """A stay has ended."""
+        if session.id in self._coming:
+            self._call_off(self._coming[session.id])
         del self._records[session.id]
         self.obstacles.pop(session.id, None)
 
@@ -134,9 +146,7 @@ class Director:
         pipeline = self.stage.pipeline
         if pipeline is None or session.source is None:
             return Choice(None, "there is no video device")
-        choice = choose_mode(session.source.modes, pipeline.format, session.means())
-        notes = session.restraint.notes(session.port, session.source.modes)
-        return choice if choice.mode is not None else Choice(None, "; ".join((choice.reason, *notes)))
+        return choose_mode(session.source.modes, pipeline.format, _means(session))
 
     # For the stage (stage.Crew).
 
@@ -148,9 +158,25 @@ class Director:
         """See :class:`stage.Crew`."""
         self._house.reconsider()
 
-    def lost(self, playing: Playing, why: Exception) -> None:
+    def taken(self, generation: int) -> None:
         """See :class:`stage.Crew`."""
-        self._stream_failed(playing.session, why)
+        coming = next((c for c in self._coming.values() if c.generation == generation), None)
+        if coming is None or coming.mode is None:
+            return  # seen to already, when it was called off
+        session, previous = coming.session, self.stage.playing
+        del self._coming[session.id]
+        self._records[session.id].start_s = asyncio.get_running_loop().time() - coming.began
+        self.stage.enter(Playing(session, generation, coming.mode))
+        if previous is not None:
+            self._stop_in_background(previous.session, previous.generation)
+        log.info("%s plays %s", session.label, coming.mode.describe(), extra=session.log_fields())
+        self.reconsider()
+
+    def lost(self, generation: int, why: Exception) -> None:
+        """See :class:`stage.Crew`."""
+        session = self._forget(generation)
+        if session is not None:
+            self._stream_failed(session, why)
 
     def control_changed(self, session: Session, control: int, value: int) -> None:
         """See :class:`stage.Crew`."""
@@ -163,7 +189,7 @@ class Director:
         while True:
             await self._turn.wait()
             self._turn.clear()
-            await self._settle()
+            self._settle()
 
     def _candidates(self, now: float) -> list[policy.SourceState]:
         """Sessions that could play; notes why others cannot."""
@@ -184,85 +210,133 @@ class Director:
             )
         return seen
 
-    async def _settle(self) -> None:
+    def _settle(self) -> None:
         stage, pipeline = self.stage, self.stage.pipeline
+        for coming in [c for c in self._coming.values() if c.pipeline is not pipeline]:
+            self._call_off(coming)
         if pipeline is None:
             return
         now = asyncio.get_running_loop().time()
-        playing = stage.playing
-        current = playing.session.id if playing is not None else None
-        choice = policy.choose(self._house.rules(self.name), self._candidates(now), current, now)
-        wanted = self._records[choice.source].session if choice.source is not None else None
+        candidates = self._candidates(now)
         due = [record.retry_at for record in self._records.values() if record.retry_at > now]
+        playing = stage.playing
+        if playing is not None and playing.session.id not in {seen.id for seen in candidates}:
+            self._clear()
+        current = stage.playing.session.id if stage.playing is not None else None
+        choice = policy.choose(self._house.rules(self.name), candidates, current, now)
         if choice.again_at is not None:
             due.append(choice.again_at)
-        if not pipeline.watched:
+        if current is not None and current not in choice.order:
+            self._clear()  # the rules say never
+        if pipeline.watched:
+            due += self._bring(choice.order, pipeline, now)
+        elif stage.playing is not None or self._coming:
             linger = (stage.unwatched_at if stage.unwatched_at is not None else now) + LINGER_S
-            if playing is None or now >= linger:
-                wanted = None
-            else:
-                wanted = playing.session if playing.session is wanted else None
+            if now < linger:
                 due.append(linger)
-        if playing is not None and (wanted is None or not playing.session.is_playable):
-            stage.leave()
-            self._stop_in_background(playing)
-        if wanted is not None and (stage.playing is None or not self._plays_best(stage.playing, wanted)):
-            await self._play(wanted, pipeline)
-        due += self._watch_link(now)
+            else:
+                self._clear()
+                for coming in list(self._coming.values()):
+                    self._call_off(coming)
         due += self._rest(now)
         self._wake_at(min(due, default=None))
-        if stage.pipeline is pipeline:
-            pipeline.show(self.card())
+        pipeline.show(self.card())
 
-    def _plays_best(self, playing: Playing, wanted: Session) -> bool:
-        """Whether ``wanted`` plays, in the mode that its link and power now carry best."""
-        if playing.session is not wanted:
-            return False
-        choice = self.mode_for(wanted).mode
-        return playing.means == wanted.means() or choice is None or choice == playing.mode
+    def _bring(self, order: Sequence[int], pipeline: Pipeline, now: float) -> list[float]:
+        """Have the best of ``order``, those before the one that plays, on its way; and the next best too where that
+        one is late. Returns when to look again."""
+        due, wanted = [], []
+        for source in order:
+            if self.stage.playing is not None and source == self.stage.playing.session.id:
+                break
+            wanted.append(source)
+            late_at = self._late_at(source, pipeline, now)
+            if now < late_at:
+                due.append(late_at)
+                break
+        for coming in [c for c in self._coming.values() if c.session.id not in wanted]:
+            self._call_off(coming)
+        for source in wanted:
+            if source not in self._coming:
+                self._start(self._records[source], pipeline, now)
+        self._prefer(order, pipeline)
+        return due
 
-    def _watch_link(self, now: float) -> list[float]:
-        """See whether the link of what plays carries it; when to look again."""
-        playing = self.stage.playing
-        record = self._records.get(playing.session.id) if playing is not None else None
-        if playing is None or record is None:
-            return []
-        if record.link is None:
-            record.link = LinkWatch(playing.session, self._house.link_rules())
-        moved, again = record.link.look(now, playing.generation, playing.mode)
-        if moved:
-            self.reconsider()
-        return [again]
+    def _late_at(self, source: int, pipeline: Pipeline, now: float) -> float:
+        """When a source, brought now if it is not on its way yet, is later than it should be, and another has to be
+        brought beside it: by more than a frame. One that has failed lately is late from the first."""
+        record, coming = self._records[source], self._coming.get(source)
+        if record.failures and record.failures[-1] > now - STREAM_WINDOW_S:
+            return now
+        began = coming.began if coming is not None else now
+        return began + record.start_s + float(pipeline.format.interval)
 
-    async def _play(self, session: Session, pipeline: Pipeline) -> None:
-        """Make ``session`` the one that plays; the one before plays until this one is about to start."""
-        stage, choice = self.stage, self.mode_for(session)
-        if choice.mode is None:
-            return
-        previous, means = stage.playing, session.means()
+    def _prefer(self, order: Sequence[int], pipeline: Pipeline) -> None:
+        """Tell the pipeline who may take the stage from whom."""
+        generations = {c.session.id: c.generation for c in self._coming.values()}
+        if self.stage.playing is not None:
+            generations[self.stage.playing.session.id] = self.stage.playing.generation
+        pipeline.prefer([generations[source] for source in order if source in generations])
+
+    def _start(self, record: _Record, pipeline: Pipeline, now: float) -> None:
+        """Let a session begin to stream; it plays from its first frame on."""
+        session = record.session
+        coming = _Coming(session, pipeline, self._house.next_generation(), now)
+        self._coming[session.id] = coming
+        coming.task = asyncio.create_task(self._lead_on(coming), name=f"start-{session.port.path}")
+
+    async def _lead_on(self, coming: _Coming) -> None:
+        session = coming.session
         try:
             if session.state is SessionState.STREAMING:  # its last stream was lost and not yet ended
                 await session.stop()
-            mode = await session.configure(choice.mode)
-            if against := obstacle(mode, means):
+            wanted = self.mode_for(session)
+            if wanted.mode is None:
+                raise Refused("mode", wanted.reason)
+            mode = await session.configure(wanted.mode)
+            if against := obstacle(mode, _means(session)):
                 raise Refused("ADJUSTED", f"the module answered CONFIGURE with what it may not have: {against}")
-            generation = self._house.next_generation()
-            pipeline.begin(generation, mode)
-            stage.playing = Playing(session, generation, mode, means)
-            if previous is not None and previous.session is not session:
-                self._stop_in_background(previous)
-            await session.start(pipeline, generation)
+            coming.mode = mode
+            await session.start(coming.pipeline.begin(coming.generation, mode), coming.generation)
         except Exception as why:
-            if stage.playing is not None and stage.playing.session is session:
-                stage.leave()
             if isinstance(why, MaglensError | OSError):
-                self._stream_failed(session, why)
+                self.lost(coming.generation, why)
             else:
                 # A defect of ours met by one module: it must not take the others with it.
                 log.exception("%s: unexpected error", session.label, extra=session.log_fields())
+                self._forget(coming.generation)
                 session.fail(why)
+
+    def _forget(self, generation: int) -> Session | None:
+        """A stream has ended by itself; the answer is whose it was."""
+        playing = self.stage.playing
+        if playing is not None and playing.generation == generation:
+            self.stage.leave()
+            return playing.session
+        for coming in self._coming.values():
+            if coming.generation == generation:
+                del self._coming[coming.session.id]
+                if not coming.pipeline.withdraw(generation):
+                    self._clear()  # it had its first frame a moment ago
+                return coming.session
+        return None
+
+    def _call_off(self, coming: _Coming) -> None:
+        """It is not to play after all."""
+        if not coming.pipeline.withdraw(coming.generation):
+            self.taken(coming.generation)  # too late
             return
-        log.info("%s plays %s", session.label, mode.describe(), extra=session.log_fields())
+        del self._coming[coming.session.id]
+        assert coming.task is not None
+        coming.task.cancel()
+        self._stop_in_background(coming.session, coming.generation)
+
+    def _clear(self) -> None:
+        """Take off the stage who is on it."""
+        playing = self.stage.playing
+        self.stage.leave()
+        if playing is not None:
+            self._stop_in_background(playing.session, playing.generation)
 
     def _stream_failed(self, session: Session, why: Exception) -> None:
         """Try again, unless it is gone or has failed too often."""
@@ -289,7 +363,7 @@ class Director:
         due = []
         for session in self._house.cast(self.name):
             record, playing = self._records[session.id], self.stage.playing
-            busy = playing is not None and playing.session is session
+            busy = session.id in self._coming or (playing is not None and playing.session is session)
             if session.state is not SessionState.READY or busy or not session.is_playable:
                 continue
             at = record.idle_since + STANDBY_AFTER_S
@@ -311,11 +385,21 @@ class Director:
             self._again.cancel()
         self._again = None if at is None else asyncio.get_running_loop().call_at(at, self._turn.set)
 
-    def _stop_in_background(self, playing: Playing) -> None:
+    def _stop_in_background(self, session: Session, generation: int) -> None:
         """Nothing waits for it; should the session start again first, that stream is left alone."""
-        work = playing.session.stop(playing.generation)
-        self.stage.background.begin(work, f"stop-{playing.session.port.path}")
+        self.stage.background.begin(session.stop(generation), f"stop-{session.port.path}")
 
     def close(self) -> None:
-        """No more turns by the clock."""
+        """No more turns by the clock, and nobody is on the way any more."""
         self._wake_at(None)
+        for coming in list(self._coming.values()):
+            self._call_off(coming)
+
+
+def _means(session: Session) -> Means:
+    """What link and contract give a session."""
+    contract = session.contract
+    return Means(
+        session.port.usable_mbit_s if session.port.speed_mbit_s else None,
+        contract.operating_mw if contract is not None else None,
+    )

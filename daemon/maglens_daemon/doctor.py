@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from maglens_daemon import config
+from maglens_daemon.board import checks
 from maglens_daemon.errors import ConfigError
 from maglens_driver import names
 
@@ -316,7 +317,20 @@ def configuration(machine: Machine) -> Iterator[Finding]:
         yield _ok("configuration", ", ".join(map(str, read.files)) or "defaults")
 
 
-CHECKS: Final = (kernel_module, camera, rules, service, users, usb, libraries, configuration)
+def boards(machine: Machine) -> Iterator[Finding]:
+    """What the configuration names of a board: lines, meters, Hall sensors."""
+    try:
+        read = config.load()
+    except ConfigError:
+        return  # told already
+    for one in checks.check(read, machine.path("/")):
+        if one.problem:
+            yield Finding(one.subject, Verdict.WRONG, one.problem, one.hint)
+        else:
+            yield _ok(one.subject, one.found)
+
+
+CHECKS: Final = (kernel_module, camera, rules, service, users, usb, libraries, configuration, boards)
 
 
 def examine(machine: Machine) -> list[Finding]:

@@ -11,22 +11,16 @@ from fractions import Fraction
 from typing import Final
 
 from maglens_daemon.contract import Contract
-from maglens_daemon.conversation import pausing
-from maglens_daemon.feed import Begin
-from maglens_daemon.in_process import SinkLink
 from maglens_daemon.session import Seat, Session
 from maglens_driver.control import Cid, ControlInfo, ControlType
 from maglens_driver.errors import Gone, MaglensError, Refused
 from maglens_driver.frame import Frame
-from maglens_driver.gadget.power import Sink
+from maglens_driver.link.pd import FixedPdo
 from maglens_driver.mode import NV12, Mode, make_mode
 from maglens_driver.source import FrameSink, Identity, Source
 
 MODE: Final = make_mode(NV12, 64, 48, Fraction(1, 30), mbit_s=2, mw=500)
 FOCUS: Final = ControlInfo(Cid.FOCUS_ABSOLUTE, "Focus", ControlType.INTEGER, 0, 400, 10, 50)
-
-
-EVERYTHING_MW: Final = 4500  # a module that takes all that a USB 3 port offers
 
 
 class Steps:
@@ -65,7 +59,7 @@ class Steps:
 
 
 class FakeSource:
-    """A source that delivers a frame when told to."""
+    """A source that delivers one frame at its start, unless ``plays`` is False, and others when told to."""
 
     def __init__(self, steps: Steps, serial: str, modes: Sequence[Mode] = (MODE,)) -> None:
         self.identity = Identity("fake", "camera", serial)
@@ -75,6 +69,7 @@ class FakeSource:
         self.sink: FrameSink | None = None
         self.generation = 0
         self.closed = False
+        self.plays = True
         self._steps = steps
         self._mode = modes[0] if modes else MODE
         self._seq = 0
@@ -88,6 +83,8 @@ class FakeSource:
     async def start(self, sink: FrameSink, generation: int) -> None:
         await self._steps.step("start")
         self.sink, self.generation = sink, generation
+        if self.plays:
+            self.frame()
 
     async def stop(self) -> None:
         await self._steps.step("stop")
@@ -155,13 +152,12 @@ class FakeVisitor:
     seat: Seat | None = None
     patience = 1
 
-    def __init__(
-        self, serial: str = "1", modes: Sequence[Mode] = (MODE,), want_mw: int = EVERYTHING_MW, least_mw: int = 500
-    ) -> None:
+    def __init__(self, serial: str = "1", modes: Sequence[Mode] = (MODE,), contract: Contract | None = None) -> None:
         self.steps = Steps()
         self.source = FakeSource(self.steps, serial, modes)
-        self.sink = Sink(want_mw, least_mw)
+        self.offered: Sequence[FixedPdo] = ()
         self.refusal: MaglensError | None = None
+        self._contract = contract
         self._added_ns = time.monotonic_ns()
         self._unplugged = asyncio.Event()
 
@@ -180,10 +176,13 @@ class FakeVisitor:
         await self.steps.step("open")
         return self.source
 
-    async def converse(self, source: Source, begin: Begin) -> Contract | None:
-        """Step ``agree``, then what both ends agree on."""
+    async def agree(self, source: Source, offered: Sequence[FixedPdo]) -> Contract | None:
+        """Step ``agree``; the contract it was made with, else all that is offered."""
+        self.offered = offered
         await self.steps.step("agree")
-        return await pausing(begin(SinkLink(self.sink), asyncio.get_running_loop().time))
+        if self._contract is not None or not offered:
+            return self._contract
+        return Contract(offered[0].mv, offered[0].ma, offered[0].ma)
 
     async def attend(self, source: Source, session: Session) -> None:
         """Step ``attend``, then until :meth:`unplug`."""

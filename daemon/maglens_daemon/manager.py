@@ -11,7 +11,6 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final
 
@@ -21,9 +20,7 @@ from maglens_daemon.board.report import Report
 from maglens_daemon.config import Config, NodeConfig
 from maglens_daemon.director import Director
 from maglens_daemon.errors import NotFound
-from maglens_daemon.link_health import LinkRules
 from maglens_daemon.port import make_port
-from maglens_daemon.power_policy import Condition, Readings, assess
 from maglens_daemon.session import Session, SessionState, Visitor
 from maglens_daemon.stage import OpenNode, Stage
 from maglens_driver import names
@@ -46,10 +43,9 @@ class Manager:
         self.listeners: list[Callable[[], None]] = []
         self.on_control: list[Callable[[Session, int, int], None]] = []
         self.store = store if store is not None else Store(Path(names.STATE_DIR))
-        self.allotment = Allotment(lambda: self.condition, self.reconsider)
+        self.allotment = Allotment(lambda: self.config.power)
         self.directors = [Director(name, self, open_node, self.store) for name in config.nodes]
         self.reports: Callable[[], Sequence[Report]] = tuple  # of ports that a board watches
-        self.condition = assess(config.power.rules, Readings())
         self._first_settings = config.nodes
         self._tasks: dict[Session, asyncio.Task[None]] = {}
         self._ids = itertools.count(1)
@@ -108,10 +104,6 @@ class Manager:
         """See :class:`session.Host`."""
         return self.allotment.reserve(session)
 
-    def burst(self, session: Session) -> AbstractAsyncContextManager[None]:
-        """See :class:`session.Host`."""
-        return self.allotment.burst(session)
-
     def twin(self, session: Session, identity: Identity) -> Session | None:
         """See :class:`session.Host`."""
         for other in self.sessions:
@@ -141,10 +133,6 @@ class Manager:
     def settings(self, name: str) -> NodeConfig:
         """See :class:`director.House`."""
         return self.config.nodes.get(name, self._first_settings[name])
-
-    def link_rules(self) -> LinkRules:
-        """See :class:`director.House`."""
-        return self.config.link.rules
 
     def next_generation(self) -> int:
         """See :class:`director.House`."""
@@ -218,15 +206,14 @@ class Manager:
 
     async def set_controls(self, session: Session, values: Mapping[int, int]) -> Mapping[int, int]:
         """Write controls for a person; the values as clamped. Those of what plays go the way apps' own writes go."""
-        session.playable()
-        stage = self.stage_of(session)
+        source, stage = session.playable(), self.stage_of(session)
         if stage is not None and stage.controls is not None:
             controls = stage.controls
             clamped: Mapping[int, int] = {
                 control: await controls.write(control, value, Origin.APP) for control, value in values.items()
             }
         else:
-            clamped = await session.write(values)
+            clamped = await source.set(values)
         for control, value in clamped.items():
             self.control_changed(session, control, value)
         return clamped
@@ -250,27 +237,24 @@ class Manager:
         if config.nodes != self.config.nodes:
             log.warning("[node] has changed: that takes effect when the service is restarted")
         self.config = config
-        self.set_condition(assess(config.power.rules, Readings()))
         for session in self.sessions:
             session.port = make_port(session.port.path, session.port.speed_mbit_s, config)
         self.node_hint()
         self.reconsider()
 
-    def set_condition(self, condition: Condition) -> None:
-        """The board can spare more or less than before."""
-        self.condition = condition
-        self.allotment.wake()
-        self.reconsider()
-
     # The whole of it.
 
     async def run(self) -> None:
-        """Keep the nodes and direct; runs until cancelled."""
-        await asyncio.gather(
-            self.allotment.run(),
-            *(stage.keep_node() for stage in self.stages),
-            *(director.direct() for director in self.directors),
-        )
+        """Keep the nodes and direct; runs until cancelled, and returns when all is put away."""
+        tasks = [asyncio.create_task(stage.keep_node(), name=f"node-{stage.name}") for stage in self.stages]
+        tasks += [asyncio.create_task(d.direct(), name=f"director-{d.name}") for d in self.directors]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                if not task.cancelling():  # a second time would disturb it while it puts away
+                    task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def settled(self) -> None:
         """Returns once every node is there, or it is known why it is not."""

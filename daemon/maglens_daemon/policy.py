@@ -36,10 +36,16 @@ class SourceState:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """``source`` None: the card. ``again_at``: when to ask again, because dwell times then have passed."""
+    """``order``: who should play, best first, down to the one that plays now; empty: the card. The next best is for
+    when the best cannot. ``again_at``: when to ask again, because dwell times then have passed."""
 
-    source: int | None
+    order: tuple[int, ...] = ()
     again_at: float | None = None
+
+    @property
+    def source(self) -> int | None:
+        """The best."""
+        return self.order[0] if self.order else None
 
 
 def _matches(rule: Rule, source: SourceState) -> bool:
@@ -60,7 +66,7 @@ def _place(rules: Rules, source: SourceState) -> int | None:
 
 
 def choose(rules: Rules, seen: Sequence[SourceState], playing: int | None, now: float) -> Choice:
-    """Who plays now.
+    """Who plays now, and who if that one cannot.
 
     The pinned source when it is there; else the best place in the rules, and of equals the one that came last: what a
     person has just snapped on is what they want to see. A source displaces a *playing* one only after it has been
@@ -68,8 +74,6 @@ def choose(rules: Rules, seen: Sequence[SourceState], playing: int | None, now: 
     """
     places = {s.id: place for s in seen if (place := _place(rules, s)) is not None}
     candidates = [s for s in seen if s.id in places or s.identity == rules.pinned]
-    if not candidates:
-        return Choice(None)
 
     def order(source: SourceState) -> tuple[bool, int, float, int]:
         pinned = source.identity == rules.pinned
@@ -78,13 +82,8 @@ def choose(rules: Rules, seen: Sequence[SourceState], playing: int | None, now: 
     ranked = sorted(candidates, key=order)
     current = next((s for s in ranked if s.id == playing), None)
     if current is None:
-        return Choice(ranked[0].id)
-    waiting: float | None = None
-    for source in ranked:
-        if source is current:
-            break
-        ripe = source.since + rules.dwell_s
-        if now >= ripe or source.identity == rules.pinned:
-            return Choice(source.id)
-        waiting = ripe if waiting is None else min(waiting, ripe)
-    return Choice(current.id, waiting)
+        return Choice(tuple(s.id for s in ranked))
+    above = ranked[: ranked.index(current)]
+    ripe_at = {s.id: s.since + rules.dwell_s if s.identity != rules.pinned else now for s in above}
+    ripe = tuple(s.id for s in above if ripe_at[s.id] <= now)
+    return Choice((*ripe, current.id), min((at for at in ripe_at.values() if at > now), default=None))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Stage: one node, its pipeline and its controls, and who plays on it now.
 
-It knows nothing of choosing: the :class:`director.Director` puts a session on it and takes it off.
+It knows nothing of choosing: the :class:`director.Director` lets sessions on and takes them off.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Final, Protocol
 
 from maglens_daemon.background import Background
 from maglens_daemon.config import NodeConfig
-from maglens_daemon.mode_choice import Means
 from maglens_daemon.session import Session
 from maglens_driver.errors import MaglensError
 from maglens_driver.mode import Mode
@@ -33,12 +32,11 @@ OpenNode = Callable[[NodeConfig], Awaitable[Node]]
 
 @dataclass(frozen=True, slots=True)
 class Playing:
-    """Whose frames the pipeline takes."""
+    """Whose frames are shown; there was one already."""
 
     session: Session
     generation: int
     mode: Mode
-    means: Means  # when it was chosen
 
 
 class Crew(Protocol):
@@ -52,8 +50,12 @@ class Crew(Protocol):
         """The node came or went, or people began or ended to watch."""
         ...
 
-    def lost(self, playing: Playing, why: Exception) -> None:
-        """What played has ended by itself."""
+    def taken(self, generation: int) -> None:
+        """The first frame of a stream that was on its way has taken the stage."""
+        ...
+
+    def lost(self, generation: int, why: Exception) -> None:
+        """A stream has ended by itself, whether it played or was on its way."""
         ...
 
     def control_changed(self, session: Session, control: int, value: int) -> None:
@@ -134,7 +136,8 @@ class Stage:
         self.pipeline = Pipeline(
             node,
             loop=loop,
-            on_lost=self._on_lost,
+            on_taken=self._crew.taken,
+            on_lost=self._crew.lost,
             on_control=self._on_control,
             on_event=self._on_event,
             on_first=self._on_first,
@@ -173,12 +176,6 @@ class Stage:
         if self._failed is not None and not self._failed.done():
             self._failed.set_result(why)
 
-    def _on_lost(self, generation: int, why: Exception) -> None:
-        playing = self.playing
-        if playing is not None and playing.generation == generation:
-            self.leave()
-            self._crew.lost(playing, why)
-
     def _on_first(self, generation: int) -> None:
         """What people chose for this source is written to it, and apps see its controls: not before its first frame,
         which a slow module would send that much later."""
@@ -194,6 +191,10 @@ class Stage:
             self._crew.control_changed(playing.session, control, value)
 
     # Who is on it.
+
+    def enter(self, playing: Playing) -> None:
+        """Its first frame is there."""
+        self.playing = playing
 
     def leave(self) -> None:
         """Nobody plays: the last frame for a moment, then the card."""
@@ -212,7 +213,7 @@ class Stage:
             values = await source.get()
             if self.playing is not playing:
                 return
-            await controls.attach(source.identity.key, source.controls, values, session.write)
+            await controls.attach(source.identity.key, source.controls, values, source.set)
         except (MaglensError, OSError) as why:
             log.info("%s: controls: %s", session.label, why, extra=session.log_fields())
         if self.playing is None:

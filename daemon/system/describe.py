@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from maglens_daemon import config
+from maglens_daemon.board.failures import FAILURES
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "daemon" / "system" / "maglens.toml"
 MANUAL = ROOT / "daemon" / "system" / "maglens.toml.5"
 OPERATIONS = ROOT / "docs" / "operations.md"
 BEGIN, END = "<!-- config: begin -->", "<!-- config: end -->"
+FAILURES_BEGIN, FAILURES_END = "<!-- failures: begin -->", "<!-- failures: end -->"
 
 EXAMPLE_HEAD = """\
 # SPDX-License-Identifier: GPL-2.0-or-later
@@ -100,13 +102,27 @@ def table() -> str:
     return text + "\n"
 
 
+def failures() -> str:
+    """Every way in which a board's port can fail, and what to do."""
+    text = "\n| code | message | what to do | tries | within | rest |\n|---|---|---|---|---|---|\n"
+    for code, failure in FAILURES.items():
+        rule = failure.rule
+        text += f"| `{code.value}` | {failure.message} | {failure.hint} "
+        text += f"| {rule.tries} | {rule.window_s:g} s | {rule.pause_s * 1000:g} ms |\n"
+    return text + "\n"
+
+
+def _between(present: str, begin: str, end: str, content: str) -> str:
+    before, found, rest = present.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not (found and found_end):
+        raise ValueError(f"{OPERATIONS} lacks {begin} and {end}")
+    return f"{before}{begin}\n{content}{end}{after}"
+
+
 def operations(present: str) -> str:
     """docs/operations.md with its tables renewed; raises ``ValueError`` where the marks are missing."""
-    before, begin, rest = present.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{OPERATIONS} lacks {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{table()}{END}{after}"
+    return _between(_between(present, BEGIN, END, table()), FAILURES_BEGIN, FAILURES_END, failures())
 
 
 def documents() -> dict[Path, str]:

@@ -307,7 +307,7 @@ def activate(layout: Layout) -> None:
             ("systemctl", "daemon-reload"),
             ("udevadm", "control", "--reload"),
             ("systemctl", "reload", "dbus.service"),
-            ("udevadm", "trigger", "--subsystem-match=usb", "--subsystem-match=misc"),
+            ("udevadm", "trigger", *(f"--subsystem-match={name}" for name in ("usb", "misc", "gpio", "input"))),
             ("systemctl", "restart", SERVICE),
         )
 

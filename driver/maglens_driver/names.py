@@ -40,6 +40,7 @@ CONFIG_DROPIN_DIR: Final = "/etc/maglens/maglens.toml.d"
 STATE_DIR: Final = "/var/lib/maglens"
 RUNTIME_DIR: Final = "/run/maglens"
 SIM_RUNTIME_DIR: Final = "/run/maglens-sim"
+MODULE_RUNTIME_DIR: Final = "/run/maglens-module"
 CONFIGFS_GADGETS: Final = "/sys/kernel/config/usb_gadget"
 
 # Environment

@@ -1,16 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Guest: one boot of a User Mode Linux kernel that runs a shell script, and what the kernel said meanwhile."""
 
+import os
 import re
+import select
 import subprocess
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from tests.kernel.uml import Uml
 from tests.vm.progress import LabError
 
 MEMORY = "3G"
+
+SERIAL = "/dev/ttyS0"
+"""What is written there in the guest, set to raw, reaches the host as it is (see boot)."""
+
+Output = Callable[[bytes], None]
+
+MOUNTS = ("debian", "layer", "memory")
+"""Directories of the run's that init mounts on."""
 
 COMPLAINTS = re.compile(
     r"BUG: |WARNING: |UBSAN: |INFO: (possible|suspicious|task|lockdep|trying|inconsistent)|ODEBUG: |Oops|"
@@ -54,13 +66,22 @@ class Boot:
         return path.read_text(errors="replace") if path.exists() else ""
 
 
-def boot(uml: Uml, debian: Path, run: Path, script: str, limit_s: float) -> Boot:
+def boot(
+    uml: Uml,
+    debian: Path,
+    run: Path,
+    script: str,
+    limit_s: float,
+    options: Sequence[str] = (),
+    output: Output | None = None,
+) -> Boot:
     """Boot with `run` on /mnt and run the script there; results belong into /mnt/out.
 
-    `run` must hold bin/init (see programs/init.c). The boot is ended after limit_s seconds.
+    `run` must hold bin/init (see programs/init.c). The boot is ended after limit_s seconds. options: more for the
+    kernel's command line. output: called with what comes over the serial line, as it comes.
     """
     out = run / "out"
-    for directory in (out, run / "debian"):
+    for directory in (out, *(run / mount for mount in MOUNTS)):
         directory.mkdir(parents=True, exist_ok=True)
     (run / "guest.sh").write_text(PRELUDE + script + EPILOGUE)
     command = [
@@ -79,26 +100,49 @@ def boot(uml: Uml, debian: Path, run: Path, script: str, limit_s: float) -> Boot
         "quiet",
         # Or each removal of a device waits for several ticks.
         "rcupdate.rcu_expedited=1",
+        *options,
     ]
     console = out / "console"
     with console.open("wb") as handle:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=handle, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            process.wait(limit_s)
-        except subprocess.TimeoutExpired:
-            _end(process)
+        _run(command, handle, limit_s, output)
     text = console.read_text(errors="replace")
-    if "init: " in text:
-        raise LabError(f"the guest did not start: {text[text.index('init: ') :].splitlines()[0]}")
+    if "guest init: " in text:
+        raise LabError(f"the guest did not start: {text[text.index('guest init: ') :].splitlines()[0]}")
     dmesg = (out / "dmesg").read_text(errors="replace") if (out / "dmesg").exists() else ""
     leaks = (out / "kmemleak").read_text(errors="replace") if (out / "kmemleak").exists() else ""
     return Boot(out, (out / "finished").exists(), tuple(complaints(text + dmesg)), leaks.count("unreferenced object"))
 
 
+def _run(command: list[str], console: IO[bytes], limit_s: float, output: Output | None) -> None:
+    """Run a kernel to its end, or to the limit; its console goes to a file, its serial line to output()."""
+    end = time.monotonic() + limit_s
+    line, far = os.pipe()
+    process = subprocess.Popen(
+        [*command, f"ssl0=null,fd:{far}"],
+        stdin=subprocess.DEVNULL,
+        stdout=console,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        pass_fds=[far],
+    )
+    os.close(far)
+    try:
+        while select.select([line], [], [], max(0.0, end - time.monotonic()))[0]:
+            data = os.read(line, 1 << 16)
+            if not data:
+                break
+            if output:
+                output(data)
+        process.wait(max(0.0, end - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        os.close(line)
+        _end(process)
+
+
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End a kernel and the processes that it runs its own in; all of them are in its session."""
+    """End a kernel, if it has not ended, and the processes that it runs its own in; all are in its session."""
     members = subprocess.run(
         ["ps", "-o", "pid=", "--sid", str(process.pid)], capture_output=True, text=True, check=False
     ).stdout.split()

@@ -20,6 +20,7 @@ from maglens_driver.errors import Gone, Refused
 from maglens_driver.frame import Frame
 from maglens_driver.mode import MJPG, NV12, SRGGB10P, YUYV, Mode, make_mode
 from maglens_v4l2.card import Card, render
+from maglens_v4l2.feed import Feed
 from maglens_v4l2.memory_node import MemoryNode, MemoryReader
 from maglens_v4l2.node import FormatChosen, NodeEvent
 from maglens_v4l2.pipeline import HOLD_NS, Pipeline
@@ -38,11 +39,12 @@ class Stage:
     node: MemoryNode
     pipeline: Pipeline
     reader: MemoryReader
+    taken: list[int] = field(default_factory=list)
+    first: list[int] = field(default_factory=list)
     lost: list[tuple[int, Exception]] = field(default_factory=list)
     controls: list[tuple[int, int, int]] = field(default_factory=list)
     events: list[NodeEvent] = field(default_factory=list)
     failed: list[Exception] = field(default_factory=list)
-    first: list[int] = field(default_factory=list)
 
     async def see(self, wanted: Callable[[bytes], bool], limit: float = WAIT_S) -> bytes:
         """Read until a picture is as wanted."""
@@ -65,10 +67,12 @@ def play(act: Callable[[Stage], Awaitable[None]], formats: tuple[Mode, ...] = (N
         stage: Stage
         events: list[NodeEvent] = []
         failed: list[Exception] = []
+        taken: list[int] = []
         first: list[int] = []
         pipeline = Pipeline(
             node,
             loop=asyncio.get_running_loop(),
+            on_taken=taken.append,
             on_lost=lambda generation, why: stage.lost.append((generation, why)),
             on_control=lambda generation, control, value: stage.controls.append((generation, control, value)),
             on_event=events.append,
@@ -76,7 +80,7 @@ def play(act: Callable[[Stage], Awaitable[None]], formats: tuple[Mode, ...] = (N
             on_failed=failed.append,
             card=CARD,
         )
-        stage = Stage(node, pipeline, node.open(), events=events, failed=failed, first=first)
+        stage = Stage(node, pipeline, node.open(), taken=taken, first=first, events=events, failed=failed)
         if watch:
             stage.reader.start()
         await stage.until(lambda: pipeline.watched == watch and bool(stage.events))
@@ -89,8 +93,9 @@ def play(act: Callable[[Stage], Awaitable[None]], formats: tuple[Mode, ...] = (N
     asyncio.run(run())
 
 
-def frame(pipeline: Pipeline, mode: Mode, generation: int, luma: int = 90, seq: int = 1) -> Frame:
-    lease = pipeline.lease(mode.nbytes)
+def frame(feed: Feed, luma: int = 90, seq: int = 1) -> Frame:
+    mode = feed.mode
+    lease = feed.lease(mode.nbytes)
     assert lease is not None
     view = np.frombuffer(lease.view, np.uint8, mode.nbytes)
     view[:] = 128
@@ -98,7 +103,7 @@ def frame(pipeline: Pipeline, mode: Mode, generation: int, luma: int = 90, seq: 
         view[::2] = luma
     else:
         view[: mode.width * mode.height] = luma
-    return Frame(lease, mode.nbytes, mode, seq, time.monotonic_ns(), generation)
+    return Frame(lease, mode.nbytes, mode, seq, time.monotonic_ns(), feed.generation)
 
 
 def flat(mode: Mode, luma: int) -> Callable[[bytes], bool]:
@@ -126,8 +131,8 @@ def test_the_card_is_shown_while_there_is_no_source() -> None:
 
 def test_the_last_frame_stands_in_for_half_a_second_then_the_card() -> None:
     async def act(stage: Stage) -> None:
-        stage.pipeline.begin(1, NODE)
-        stage.pipeline.deliver(frame(stage.pipeline, NODE, 1))
+        feed = stage.pipeline.begin(1, NODE)
+        feed.deliver(frame(feed))
         await stage.see(flat(NODE, 90))
         began = stage.pipeline.stats().last_frame_ns
         stage.pipeline.end(Card("Detached"))
@@ -144,8 +149,8 @@ def test_a_source_slower_than_the_hold_does_not_flicker() -> None:
 
     async def act(stage: Stage) -> None:
         await stage.see(is_card(CARD))
-        stage.pipeline.begin(1, slow)
-        stage.pipeline.deliver(frame(stage.pipeline, slow, 1))
+        feed = stage.pipeline.begin(1, slow)
+        feed.deliver(frame(feed))
         await stage.see(flat(slow, 90))
         cards = stage.pipeline.stats().cards
         await asyncio.sleep(0.8)
@@ -156,9 +161,8 @@ def test_a_source_slower_than_the_hold_does_not_flicker() -> None:
 
 def test_pass_through_lends_the_nodes_own_memory() -> None:
     async def act(stage: Stage) -> None:
-        assert stage.pipeline.lease(NODE.nbytes) is None  # no source
-        stage.pipeline.begin(1, NODE)
-        lease = stage.pipeline.lease(NODE.nbytes)
+        feed = stage.pipeline.begin(1, NODE)
+        lease = feed.lease(NODE.nbytes)
         own = stage.node.lease(NODE.nbytes)
         assert lease is not None
         assert own is not None
@@ -167,6 +171,8 @@ def test_pass_through_lends_the_nodes_own_memory() -> None:
         again = stage.node.lease(NODE.nbytes)
         assert again is not None
         assert {id(again.view)} <= {id(lease.view), id(own.view)}
+        stage.pipeline.withdraw(1)
+        assert feed.lease(NODE.nbytes) is None
 
     play(act)
 
@@ -183,8 +189,8 @@ def test_pass_through_lends_the_nodes_own_memory() -> None:
 )
 def test_other_formats_strides_and_sizes_are_converted(mode: Mode, node: Mode) -> None:
     async def act(stage: Stage) -> None:
-        stage.pipeline.begin(1, mode)
-        lease = stage.pipeline.lease(mode.nbytes)
+        feed = stage.pipeline.begin(1, mode)
+        lease = feed.lease(mode.nbytes)
         assert lease is not None
         data = np.frombuffer(lease.view, np.uint8, mode.nbytes)
         data[:] = 128
@@ -192,7 +198,7 @@ def test_other_formats_strides_and_sizes_are_converted(mode: Mode, node: Mode) -
             data[::2] = 90
         else:
             data[: mode.stride * mode.height] = 90
-        stage.pipeline.deliver(Frame(lease, mode.nbytes, mode, 1, time.monotonic_ns(), 1))
+        feed.deliver(Frame(lease, mode.nbytes, mode, 1, time.monotonic_ns(), 1))
         middle = (node.height // 2) * node.stride + node.stride // 2
         await stage.see(lambda data: data[middle] == 90 and len(data) == node.nbytes and data != render(CARD, node))
         assert stage.pipeline.stats().submitted == 1
@@ -208,13 +214,13 @@ def test_mjpeg_is_decoded_and_damage_is_counted(size: tuple[int, int]) -> None:
     jpeg = out.getvalue()
 
     async def act(stage: Stage) -> None:
-        stage.pipeline.begin(1, mode)
+        feed = stage.pipeline.begin(1, mode)
 
         def send(data: bytes) -> None:
-            lease = stage.pipeline.lease(len(data))
+            lease = feed.lease(len(data))
             assert lease is not None
             lease.view[: len(data)] = data
-            stage.pipeline.deliver(Frame(lease, len(data), mode, 1, time.monotonic_ns(), 1))
+            feed.deliver(Frame(lease, len(data), mode, 1, time.monotonic_ns(), 1))
 
         send(jpeg)
         expected = round(16 + 120 * 219 / 255)
@@ -232,10 +238,10 @@ def test_a_mode_that_cannot_be_converted_is_refused_and_nothing_changes() -> Non
     raw = make_mode(SRGGB10P, 128, 96, FAST)
 
     async def act(stage: Stage) -> None:
-        stage.pipeline.begin(1, NODE)
+        feed = stage.pipeline.begin(1, NODE)
         with pytest.raises(Refused):
             stage.pipeline.begin(2, raw)
-        stage.pipeline.deliver(frame(stage.pipeline, NODE, 1))
+        feed.deliver(frame(feed))
         await stage.see(flat(NODE, 90))
 
     play(act)
@@ -244,21 +250,23 @@ def test_a_mode_that_cannot_be_converted_is_refused_and_nothing_changes() -> Non
 def test_stale_unwatched_and_displaced_frames_are_dropped_and_given_back() -> None:
     async def act(stage: Stage) -> None:
         pipeline = stage.pipeline
-        pipeline.begin(1, NODE)
+        old = pipeline.begin(1, NODE)
         for _ in range(30):
-            pipeline.deliver(frame(pipeline, NODE, 1))
+            old.deliver(frame(old))
         assert pipeline.stats().dropped == {"unwatched": 30}
-        pipeline.begin(2, NODE)
-        for _ in range(30):
-            pipeline.deliver(frame(pipeline, NODE, 1))
-        assert pipeline.stats().dropped["stale"] == 30
-        small = make_mode(NV12, 64, 48, FAST)
+        late = [frame(old) for _ in range(5)]
+        assert pipeline.withdraw(1)
+        for one in late:
+            old.deliver(one)
+        assert pipeline.stats().dropped["stale"] == 5
         stage.reader.start()
         await stage.until(lambda: pipeline.watched)
-        pipeline.deliver(frame(pipeline, small, 2))
+        feed = pipeline.begin(2, NODE)
+        small = make_mode(NV12, 64, 48, FAST)
+        feed.deliver(replace(frame(feed), mode=small))
         assert pipeline.stats().dropped["mode"] == 1
         for number in range(30):
-            pipeline.deliver(frame(pipeline, NODE, 2, luma=50 + number))
+            feed.deliver(frame(feed, luma=50 + number))
         await stage.see(flat(NODE, 79))  # the newest wins
         stats = pipeline.stats()
         assert stats.submitted + stats.dropped["displaced"] == 30
@@ -268,15 +276,55 @@ def test_stale_unwatched_and_displaced_frames_are_dropped_and_given_back() -> No
 
 def test_no_old_frame_after_a_swap() -> None:
     async def act(stage: Stage) -> None:
-        pipeline = stage.pipeline
+        before = stage.pipeline.begin(0, NODE)
+        before.deliver(frame(before, luma=50))
         for generation in range(1, 40):
-            pipeline.begin(generation, NODE)
-            late = frame(pipeline, NODE, generation - 1, luma=200)
-            pipeline.deliver(frame(pipeline, NODE, generation, luma=50))
-            pipeline.deliver(late)
+            late = frame(before, luma=200)
+            feed = stage.pipeline.begin(generation, NODE)
+            feed.deliver(frame(feed, luma=50))
+            before.deliver(late)
+            before = feed
             got = await asyncio.to_thread(stage.reader.copy, WAIT_S)
             assert got is not None
             assert not flat(NODE, 200)(got[1])
+
+    play(act)
+
+
+def test_one_plays_on_until_the_next_has_a_frame() -> None:
+    async def act(stage: Stage) -> None:
+        pipeline = stage.pipeline
+        first, second = pipeline.begin(1, NODE), pipeline.begin(2, WIDE)
+        first.deliver(frame(first, luma=60))
+        await stage.see(flat(NODE, 60))
+        first.deliver(frame(first, luma=70))
+        await stage.see(flat(NODE, 70))
+        assert stage.taken == [1]
+        second.deliver(frame(second, luma=80))
+        await stage.see(lambda data: data[48 * NODE.stride + 64] == 80)
+        assert stage.taken == [1, 2]
+        assert not pipeline.withdraw(2), "it is on the stage"
+        assert first.lease(NODE.nbytes) is None
+
+    play(act)
+
+
+def test_nobody_takes_the_stage_from_a_better_one() -> None:
+    async def act(stage: Stage) -> None:
+        pipeline = stage.pipeline
+        best, second = pipeline.begin(1, NODE), pipeline.begin(2, NODE)
+        pipeline.prefer([1, 2])
+        second.deliver(frame(second, luma=60))
+        await stage.see(flat(NODE, 60))
+        best.deliver(frame(best, luma=70))
+        await stage.see(flat(NODE, 70))
+        third = pipeline.begin(3, NODE)
+        third.deliver(frame(third, luma=80))
+        assert pipeline.stats().dropped == {"outranked": 1}
+        best.lost(1, Gone("pulled"))
+        third.deliver(frame(third, luma=90))
+        await stage.see(flat(NODE, 90))
+        assert stage.taken == [2, 1, 3]
 
     play(act)
 
@@ -286,11 +334,11 @@ def test_a_frame_is_shown_at_once() -> None:
     delays: list[float] = []
 
     async def act(stage: Stage) -> None:
-        stage.pipeline.begin(1, mode)
+        feed = stage.pipeline.begin(1, mode)
         for number in range(10):
-            fresh = frame(stage.pipeline, mode, 1, luma=100 + number)
+            fresh = frame(feed, luma=100 + number)
             start = time.monotonic()
-            stage.pipeline.deliver(fresh)
+            feed.deliver(fresh)
             await stage.see(flat(mode, 100 + number))
             delays.append(time.monotonic() - start)
             await asyncio.sleep(max(0, 0.1 - delays[-1]))
@@ -310,12 +358,12 @@ def test_deliver_never_waits_for_a_slow_node(monkeypatch: pytest.MonkeyPatch) ->
             return submit(frame)
 
         monkeypatch.setattr(stage.node, "submit", slow)
-        stage.pipeline.begin(1, NODE)
-        stage.pipeline.deliver(frame(stage.pipeline, NODE, 1))
+        feed = stage.pipeline.begin(1, NODE)
+        feed.deliver(frame(feed))
         await stage.until(entered.is_set)
         start = time.monotonic()
         for _ in range(20):
-            stage.pipeline.deliver(frame(stage.pipeline, NODE, 1))
+            feed.deliver(frame(feed))
         assert time.monotonic() - start < 0.5
         go_on.set()
 
@@ -325,10 +373,10 @@ def test_deliver_never_waits_for_a_slow_node(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_first_frame_of_each_generation_is_told_once() -> None:
     async def act(stage: Stage) -> None:
         for generation in (1, 2):
-            stage.pipeline.begin(generation, NODE)
+            feed = stage.pipeline.begin(generation, NODE)
             assert stage.first == list(range(1, generation)), "none was shown yet"
             for luma in (90, 120):
-                stage.pipeline.deliver(frame(stage.pipeline, NODE, generation, luma))
+                feed.deliver(frame(feed, luma))
                 await stage.see(flat(NODE, luma))
             await stage.until(lambda generation=generation: stage.first == list(range(1, generation + 1)))  # type: ignore[misc]
 
@@ -338,14 +386,15 @@ def test_the_first_frame_of_each_generation_is_told_once() -> None:
 def test_lost_is_told_once_and_ends_the_generation() -> None:
     async def act(stage: Stage) -> None:
         why = Gone("pulled")
-        stage.pipeline.begin(5, NODE)
-        stage.pipeline.control(5, 1, 2)
-        stage.pipeline.control(4, 1, 3)
-        stage.pipeline.lost(4, why)
-        stage.pipeline.lost(5, why)
-        stage.pipeline.lost(5, why)
-        stage.pipeline.control(5, 1, 4)
-        stage.pipeline.deliver(frame(stage.pipeline, NODE, 5))
+        feed = stage.pipeline.begin(5, NODE)
+        late = frame(feed)
+        feed.control(5, 1, 2)
+        feed.control(4, 1, 3)
+        feed.lost(4, why)
+        feed.lost(5, why)
+        feed.lost(5, why)
+        feed.control(5, 1, 4)
+        feed.deliver(late)
         await stage.until(lambda: bool(stage.lost))
         await asyncio.sleep(0)
         assert stage.lost == [(5, why)]
@@ -357,13 +406,13 @@ def test_lost_is_told_once_and_ends_the_generation() -> None:
 
 def test_an_app_may_choose_another_format_between_streams() -> None:
     async def act(stage: Stage) -> None:
-        stage.pipeline.begin(1, NODE)
+        feed = stage.pipeline.begin(1, NODE)
         stage.reader.choose_format(WIDE)
         await stage.until(lambda: stage.pipeline.format == WIDE)
         assert any(isinstance(event, FormatChosen) for event in stage.events)
         stage.reader.start()
         await stage.see(is_card(CARD, WIDE))
-        stage.pipeline.deliver(frame(stage.pipeline, NODE, 1))
+        feed.deliver(frame(feed))
         await stage.see(lambda data: data[WIDE.stride * 48 + 192] == 90)
 
     play(act, (NODE, WIDE), watch=False)
@@ -397,13 +446,13 @@ def test_no_large_allocation_per_frame() -> None:
         pipeline, reader = stage.pipeline, stage.reader
         wide = make_mode(YUYV, 256, 192, FAST)
         for generation, mode in ((1, NODE), (2, wide)):
-            pipeline.begin(generation, mode)
+            feed = pipeline.begin(generation, mode)
 
-            def rounds(count: int, generation: int = generation, mode: Mode = mode) -> None:
+            def rounds(count: int, feed: Feed = feed, mode: Mode = mode) -> None:
                 for _ in range(count):
-                    lease = pipeline.lease(mode.nbytes)
+                    lease = feed.lease(mode.nbytes)
                     if lease is not None:
-                        pipeline.deliver(Frame(lease, mode.nbytes, mode, 1, time.monotonic_ns(), generation))
+                        feed.deliver(Frame(lease, mode.nbytes, mode, 1, time.monotonic_ns(), feed.generation))
                     shown = reader.read(WAIT_S)
                     assert shown is not None
                     reader.give_back(shown)
@@ -423,14 +472,14 @@ def test_no_large_allocation_per_frame() -> None:
 
 def test_timestamps_rise_and_frames_keep_their_exposure() -> None:
     async def act(stage: Stage) -> None:
-        stage.pipeline.begin(1, NODE)
+        feed = stage.pipeline.begin(1, NODE)
         stamps: list[int] = []
         exposures: set[int] = set()
         for _ in range(40):
-            fresh = frame(stage.pipeline, NODE, 1)
+            fresh = frame(feed)
             fresh = replace(fresh, exposure_ns=fresh.exposure_ns - 3_000_000)
             exposures.add(fresh.exposure_ns)
-            stage.pipeline.deliver(fresh)
+            feed.deliver(fresh)
             got = await asyncio.to_thread(stage.reader.copy, WAIT_S)
             assert got is not None
             stamps.append(got[0].timestamp_ns)

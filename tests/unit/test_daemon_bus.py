@@ -160,7 +160,8 @@ def test_changes_are_told(address: str) -> None:
         async def listen() -> None:
             async for message in client.changes():
                 seen.append((message.path or "", message.member or "", message.body))
-                if message.member == "ModuleRemoved":
+                modules = message.body[1].get("Modules") if message.member == "PropertiesChanged" else None
+                if modules is not None and not modules.value:  # the last that is told of a removal
                     enough.set()
 
         listener = asyncio.create_task(listen())

@@ -16,9 +16,10 @@ import pytest
 from maglens_driver.control import Cid
 from maglens_driver.errors import MaglensError, MissingDependency
 from maglens_driver.gadget import client, configfs, functionfs, sim
+from maglens_driver.gadget.assembly import gadget_name
 from maglens_driver.gadget.client import SimClient
 from maglens_driver.gadget.configfs import ConfigfsGadget, GadgetSpec
-from maglens_driver.gadget.sim import Simulator, gadget_name
+from maglens_driver.gadget.sim import Simulator
 from maglens_driver.names import USB_INTERFACE_STRING
 
 T = TypeVar("T")

@@ -63,7 +63,7 @@ if systemctl is-active -q dbus; then systemctl reload dbus; fi
 
 START = """set -e
 systemctl enable -q maglensd.service
-udevadm trigger --subsystem-match=usb --subsystem-match=misc
+udevadm trigger --subsystem-match=usb --subsystem-match=misc --subsystem-match=gpio --subsystem-match=input
 systemctl restart maglensd.service
 """
 """And its last steps. That the service does not start is for the scenarios to judge, not for the lab."""

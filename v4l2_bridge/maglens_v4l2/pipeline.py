@@ -4,10 +4,12 @@
 ::
 
     source thread --deliver--> mailbox (one frame, newest wins) --pipeline thread--> convert --> node
-    event loop ----begin, end, show----^                              ^---- last frame, card (fillers)
+    event loop --begin, prefer, end, show--^                          ^---- last frame, card (fillers)
 
-The event loop decides what is shown, the thread when. A source's frames count only between ``begin`` and ``end`` of
-its generation. The thread sleeps while nobody watches, unless the node wants cards even then.
+The event loop decides what is shown, the thread when. Each stream has a :class:`feed.Feed`; several may be on their
+way, and the first frame of one takes the stage from the one before, whose frames count no more from then on. So a
+source that takes long to start, or never does, keeps nobody off the stage. The thread sleeps while nobody watches,
+unless the node wants cards even then.
 """
 
 from __future__ import annotations
@@ -17,26 +19,25 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from maglens_driver.errors import Gone, MaglensError, Refused
+from maglens_driver.errors import Gone, MaglensError
 from maglens_driver.frame import Frame, Lease
 from maglens_driver.mode import Mode
 from maglens_v4l2._pixels import copy
 from maglens_v4l2.card import Card, black, render
-from maglens_v4l2.convert import Converter, make_converter, same_layout
-from maglens_v4l2.developing import Measured, RecipeBook
+from maglens_v4l2.convert import Converter, same_layout
+from maglens_v4l2.developing import Measured
+from maglens_v4l2.feed import Feed
 from maglens_v4l2.node import FormatChosen, Node, NodeEvent, UsageChanged
 from maglens_v4l2.pacer import Pacer
-from maglens_v4l2.pool import BufferPool
 from maglens_v4l2.recipe import Recipe
 from maglens_v4l2.stamps import Stamps
 
 HOLD_NS = 500_000_000  # how long the last frame stands in for a missing one
 HOLD_INTERVALS = 2  # the same for a source slower than that, in its own intervals
-STAGING = 8  # frames a source may have in hand where they need converting
 
 log = logging.getLogger(__name__)
 
@@ -74,27 +75,15 @@ class _Job:
     hold: bool  # a filler may still be the last frame
 
 
-class _MemoryLease:
-    """A picture that needs no giving back."""
-
-    __slots__ = ("view",)
-
-    def __init__(self, view: memoryview) -> None:
-        self.view = view
-
-    def release(self) -> None:
-        """Nothing to give back."""
-
-
 class Pipeline:
-    """Implements :class:`maglens_driver.source.FrameSink`. Made and called in the event loop's thread, except for the
-    sink's own calls, which come from any thread and never block.
+    """Made and called in the event loop's thread, except for its feeds' calls, which come from any thread and never
+    block.
 
-    Callbacks run in the loop: ``on_lost(generation, why)`` once per generation; ``on_control(generation, id,
-    value)``; ``on_event(event)`` for every event of the node, after the pipeline has acted on it;
-    ``on_first(generation)`` once per generation, when a frame of it has been shown; ``on_failed(why)`` once, when the
-    node itself is gone and nothing can be shown any more. ``measured(statistics)`` runs in the pipeline's thread,
-    after each raw frame: it must be quick.
+    Callbacks run in the loop: ``on_taken(generation)`` when a feed has taken the stage; ``on_first(generation)`` when
+    its first frame has been shown; ``on_lost(generation, why)`` once per generation; ``on_control(generation, id,
+    value)``; ``on_event(event)`` for every event of the node, after the pipeline has acted on it; ``on_failed(why)``
+    once, when the node itself is gone and nothing can be shown any more. ``measured(statistics)`` runs in the
+    pipeline's thread, after each raw frame, and must be quick.
     """
 
     def __init__(
@@ -104,6 +93,7 @@ class Pipeline:
         loop: asyncio.AbstractEventLoop,
         on_lost: Callable[[int, Exception], None],
         on_control: Callable[[int, int, int], None],
+        on_taken: Callable[[int], None] = lambda generation: None,
         on_event: Callable[[NodeEvent], None] = lambda event: None,
         on_first: Callable[[int], None] = lambda generation: None,
         on_failed: Callable[[Exception], None] = lambda why: None,
@@ -112,10 +102,9 @@ class Pipeline:
     ) -> None:
         self._node = node
         self._measured = measured
-        self._book = RecipeBook()
         self._loop = loop
-        self._on_lost, self._on_control, self._on_event, self._on_failed = on_lost, on_control, on_event, on_failed
-        self._on_first = on_first
+        self._on_taken, self._on_lost, self._on_control = on_taken, on_lost, on_control
+        self._on_event, self._on_first, self._on_failed = on_event, on_first, on_failed
         state = node.state()
         self._idle_fill = node.caps.idle_fill
 
@@ -125,12 +114,9 @@ class Pipeline:
         self._watched = state.streamers > 0
         self._format = state.format
         self._node_generation = node.adopt()
-        self._generation: int | None = None
-        self._lost = False
-        self._mode: Mode | None = None
-        self._converter: Converter | None = None
-        self._convertible = True
-        self._staging: BufferPool | None = None
+        self._feed: Feed | None = None  # whose frames are shown
+        self._coming: dict[int, Feed] = {}  # by generation: those without a frame yet
+        self._places: dict[int, int] = {}  # of generations, best first
         self._mailbox: Frame | None = None
         self._pacer = Pacer(state.format.interval_ns)
         self._card = card
@@ -163,23 +149,36 @@ class Pipeline:
         """What apps get now."""
         return self._format
 
-    def begin(self, generation: int, mode: Mode) -> None:
-        """Frames of ``generation`` in ``mode`` count from now on; those of an earlier one no more.
+    def begin(self, generation: int, mode: Mode) -> Feed:
+        """The sink for a stream in ``mode``, whose first frame takes the stage.
 
         Builds the converter, so call it before ``Source.start``. Raises ``Refused`` when no way leads from ``mode``
-        to the node's format; then nothing has changed.
+        to the node's format.
         """
-        converter = make_converter(mode, self._format, self._book, self._measured)
-        self._book.tune(None)
-        staging = None if same_layout(mode, self._format) else BufferPool(STAGING, mode.nbytes)
+        feed = Feed(self, generation, mode, self._format, self._measured)
         with self._wake:
-            displaced = self._switch(generation, mode, converter, staging)
-        self._release(displaced)
+            self._coming[generation] = feed
+        return feed
+
+    def prefer(self, generations: Sequence[int]) -> None:
+        """Best first. The first frame of a feed takes the stage from a better one no more; those not named come last
+        and are equals."""
+        with self._wake:
+            self._places = {generation: place for place, generation in enumerate(generations)}
+
+    def withdraw(self, generation: int) -> bool:
+        """A feed that was begun is not wanted any more. False when it has taken the stage already."""
+        with self._wake:
+            feed = self._coming.pop(generation, None)
+            if feed is None:
+                return self._feed is None or self._feed.generation != generation
+            feed.over = True
+            return True
 
     def end(self, card: Card) -> None:
-        """There is no source now: the last frame for a moment, then ``card``."""
+        """Nobody is on the stage: the last frame for a moment, then ``card``. Feeds on their way stay."""
         with self._wake:
-            displaced = self._switch(None, None, None, None)
+            displaced = self._switch(None)
         self._release(displaced)
         self.show(card)
 
@@ -187,8 +186,10 @@ class Pipeline:
         """Develop raw frames of ``generation`` by ``recipe`` from the next one on; None: by what each says of its
         white balance. Any thread."""
         with self._wake:
-            if generation == self._generation:
-                self._book.tune(recipe)
+            feed = self._feed if self._feed is not None and self._feed.generation == generation else None
+            feed = feed or self._coming.get(generation)
+            if feed is not None:
+                feed.book.tune(recipe)
 
     def show(self, card: Card) -> None:
         """Change the card, which is seen whenever no frame is there to show."""
@@ -209,7 +210,7 @@ class Pipeline:
                 self._filled,
                 dict(self._dropped),
                 self._last_frame_ns,
-                self._generation,
+                self._feed.generation if self._feed is not None else None,
                 self._first_frame_ns,
             )
 
@@ -217,7 +218,10 @@ class Pipeline:
         """End the thread; the node stays open. Leases still out may be released later."""
         with self._wake:
             self._closing = True
-            displaced = self._switch(None, None, None, None)
+            for feed in self._coming.values():
+                feed.over = True
+            self._coming.clear()
+            displaced = self._switch(None)
             self._wake.notify_all()
         self._release(displaced)
         self._listener.cancel()
@@ -228,72 +232,88 @@ class Pipeline:
         self._thread.join()
         self._painter.shutdown(wait=True, cancel_futures=True)
 
-    # FrameSink: any thread.
+    # For the feeds (feed.Door): any thread.
 
-    def lease(self, nbytes: int) -> Lease | None:
+    def lease(self, feed: Feed, nbytes: int) -> Lease | None:
         with self._wake:
-            if self._generation is None:
+            if feed.over:
                 return None
-            staging = self._staging
+            staging = feed.staging
         return self._node.lease(nbytes) if staging is None else staging.lease(nbytes)
 
-    def deliver(self, frame: Frame) -> None:
+    def deliver(self, feed: Feed, frame: Frame) -> None:
         now = time.monotonic_ns()
         displaced: Frame | None = frame
         with self._wake:
             self._frames_in += 1
-            if frame.generation != self._generation or self._lost:
-                self._dropped["stale"] += 1
-            elif not self._watched:
-                self._dropped["unwatched"] += 1
-            elif not self._convertible:
-                self._dropped["format"] += 1
-            elif self._mode is None or not same_layout(frame.mode, self._mode):
-                self._dropped["mode"] += 1
+            cause = self._unfit(feed, frame)
+            if cause:
+                self._dropped[cause] += 1
             else:
-                displaced, self._mailbox = self._mailbox, frame
-                if displaced is not None:
-                    self._dropped["displaced"] += 1
+                if feed is self._feed:
+                    displaced = self._mailbox
+                    if displaced is not None:
+                        self._dropped["displaced"] += 1
+                else:
+                    displaced = self._switch(feed)
+                    self._call(self._on_taken, feed.generation)
+                self._mailbox = frame
                 self._pacer.arrived(now)
                 self._wake.notify()
         self._release(displaced)
 
-    def control(self, generation: int, control: int, value: int) -> None:
-        with self._wake:
-            if generation != self._generation or self._lost:
-                return
-        self._call(self._on_control, generation, control, value)
+    def control(self, feed: Feed, control: int, value: int) -> None:
+        if not feed.over:
+            self._call(self._on_control, feed.generation, control, value)
 
-    def dropped(self, generation: int, cause: str) -> None:
+    def dropped(self, cause: str) -> None:
         with self._wake:
             self._dropped[cause] += 1
 
-    def lost(self, generation: int, why: Exception) -> None:
+    def lost(self, feed: Feed, why: Exception) -> None:
         with self._wake:
-            if generation != self._generation or self._lost:
+            if feed.over:
                 return
-            self._lost = True
-            self._pacer.follow(None)
-        self._call(self._on_lost, generation, why)
+            feed.over = True
+            self._coming.pop(feed.generation, None)
+            if feed is self._feed:
+                self._pacer.follow(None)
+        self._call(self._on_lost, feed.generation, why)
 
-    # Helpers of the event loop's side.
+    # Helpers, under the lock.
 
-    def _switch(
-        self, generation: int | None, mode: Mode | None, converter: Converter | None, staging: BufferPool | None
-    ) -> Frame | None:
-        """Under the lock: from here on another source, or none, counts. The answer is for :meth:`_release`."""
-        self._generation = generation
-        self._lost = False
-        self._mode = mode
-        self._converter, self._convertible, self._staging = converter, True, staging
+    def _unfit(self, feed: Feed, frame: Frame) -> str:
+        """Why a frame is not shown; empty when it is."""
+        if feed.over or frame.generation != feed.generation:
+            return "stale"
+        if not self._watched:
+            return "unwatched"
+        if not feed.convertible:
+            return "format"
+        if not same_layout(frame.mode, feed.mode):
+            return "mode"
+        present = self._feed
+        if present is not None and present is not feed and not present.over:
+            last = len(self._places)
+            if self._places.get(feed.generation, last) > self._places.get(present.generation, last):
+                return "outranked"
+        return ""
+
+    def _switch(self, feed: Feed | None) -> Frame | None:
+        """From here on another feed, or none, is on the stage. The answer is for :meth:`_release`."""
+        if self._feed is not None:
+            self._feed.over = True
+        self._feed = feed
+        if feed is not None:
+            self._coming.pop(feed.generation, None)
         self._first_frame_ns = 0
-        self._pacer.follow(None if mode is None else mode.interval_ns)
-        if generation is not None:
-            self._node_generation = self._node.adopt()
+        self._pacer.follow(None if feed is None else feed.mode.interval_ns)
         displaced, self._mailbox = self._mailbox, None
         if displaced is not None:
             self._dropped["stale"] += 1
         return displaced
+
+    # Helpers of the event loop's side.
 
     @staticmethod
     def _release(frame: Frame | None) -> None:
@@ -324,21 +344,15 @@ class Pipeline:
 
     def _reformat(self, format: Mode) -> None:
         """An app chose another format: new converter, new card. The source goes on if it can be converted."""
-        mode = self._mode
-        converter, convertible, staging = None, True, None
-        if mode is not None:
-            try:
-                converter = make_converter(mode, format, self._book, self._measured)
-            except Refused as error:
-                convertible = False
-                log.warning("frames are dropped until the source is configured anew: %s", error)
-            if not same_layout(mode, format):
-                staging = BufferPool(STAGING, mode.nbytes)
+        with self._wake:
+            feeds = [*self._coming.values(), *([self._feed] if self._feed is not None else [])]
+        ways = [(feed, feed.way(format)) for feed in feeds]
         with self._wake:
             self._format = format
-            self._converter, self._convertible, self._staging = converter, convertible, staging
+            for feed, way in ways:
+                feed.reformat(format, way)
             self._pacer = Pacer(format.interval_ns)
-            self._pacer.follow(None if mode is None else mode.interval_ns)
+            self._pacer.follow(None if self._feed is None else self._feed.mode.interval_ns)
             self._pacer.restart(time.monotonic_ns())
             self._card_image = black(format)
             self._wake.notify()
@@ -408,13 +422,14 @@ class Pipeline:
                     continue
                 frame, self._mailbox = self._mailbox, None
                 hold = self._watched and now - self._last_frame_ns <= self._hold_ns()
-                return None, _Job(frame, self._converter, self._format, self._node_generation, self._card_image, hold)
+                converter = self._feed.converter if self._feed is not None else None
+                return None, _Job(frame, converter, self._format, self._node_generation, self._card_image, hold)
             return None, None
 
     def _hold_ns(self) -> int:
-        if self._mode is None or self._lost:
+        if self._feed is None or self._feed.over:
             return HOLD_NS
-        return max(HOLD_NS, HOLD_INTERVALS * self._mode.interval_ns)
+        return max(HOLD_NS, HOLD_INTERVALS * self._feed.mode.interval_ns)
 
     def _show_frame(self, frame: Frame, job: _Job) -> None:
         lease: Lease | None = frame.lease
@@ -438,7 +453,7 @@ class Pipeline:
             self._showing = None
             self._submitted += 1
             self._last_frame_ns = now
-            if self._first_frame_ns == 0 and frame.generation == self._generation:
+            if self._first_frame_ns == 0 and self._feed is not None and frame.generation == self._feed.generation:
                 self._first_frame_ns = now
                 self._call(self._on_first, frame.generation)
             self._pacer.shown(now, True, self._filled_since())

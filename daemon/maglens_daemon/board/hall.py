@@ -58,7 +58,7 @@ class HallSwitch:
             self._fd = os.open(device, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except PermissionError as error:
             raise HallError(
-                f"{device}: {error.strerror}", hint="sudo usermod -aG input $USER, then log in again"
+                f"{device}: {error.strerror}", hint="sudo usermod -aG maglens $USER, then log in again"
             ) from error
         except OSError as error:
             raise HallError(f"{device}: {error.strerror}", hint="ls -l /dev/input/by-path") from error

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from maglens_daemon.contract import Contract
-from maglens_daemon.feed import Begin
 from maglens_driver.errors import WrongState
+from maglens_driver.link.pd import FixedPdo
 from maglens_driver.source import Source
 
 if TYPE_CHECKING:
@@ -65,9 +66,9 @@ class BoardVisitor:
         """See :class:`maglens_daemon.session.Visitor`."""
         return await self.module.open()
 
-    async def converse(self, source: Source, begin: Begin) -> Contract | None:
+    async def agree(self, source: Source, offered: Sequence[FixedPdo]) -> Contract | None:
         """See :class:`maglens_daemon.session.Visitor`."""
-        return await self.module.converse(source, begin)
+        return await self.module.agree(source, offered)
 
     async def attend(self, source: Source, session: Session) -> None:
         """See :class:`maglens_daemon.session.Visitor`."""

@@ -95,6 +95,11 @@ class Client:
         (document,) = await self.manager("Status")
         return cast("Status", json.loads(document))
 
+    async def service_runs(self) -> bool:
+        """Whether the service is on the bus; any other call would start it."""
+        (runs,) = await self.call("/org/freedesktop/DBus", _BUS, "NameHasOwner", "s", names.BUS_NAME, to=_BUS)
+        return bool(runs)
+
     async def changes(self) -> AsyncIterator[Message]:
         """Every signal of the service from now on; ends when it leaves the bus."""
         queue: asyncio.Queue[Message | None] = asyncio.Queue()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from maglens_daemon.cli import main
 from maglens_daemon.cli.output import say
 from maglens_daemon.exits import Exit
+from maglens_driver.conform.usb_facts import SYSFS_USB
 from maglens_driver.gadget.faults import Fault
 from maglens_driver.virtual.lens import lens_names
 
@@ -41,6 +42,8 @@ def _values(path: Sequence[str]) -> list[str]:
         return ["none", *(fault.value for fault in Fault)]
     if path == ["sim", "ring"]:
         return ["focus", "iris", "zoom"]
+    if path == ["conform"]:
+        return [port.name for port in SYSFS_USB.glob("[0-9]*-*") if ":" not in port.name]
     return ["auto"] if path == ["use"] else []
 
 

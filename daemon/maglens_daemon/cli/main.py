@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     _add_sim(
         add("sim", "sim:listing", "virtual modules, for a kernel with dummy_hcd or a board with a device port"), add
     )
+    _add_conform(add("conform", "conform:run", "hold a module against the link protocol, check by check"))
     add("doctor", "doctor:run", "what this machine lacks, and the command that mends it")
     _add_preview(add("preview", "preview:run", "a virtual module through the real pipeline, without kernel and root"))
     add("version", "version:run", "version of maglens")
@@ -102,6 +103,18 @@ def _add_sim(sim: argparse.ArgumentParser, add: Any) -> None:
     fault.add_argument("--skip", type=int, default=0, help="after so many good occasions")
     stop = add("stop", "sim:stop", "end virtual modules and their services", actions)
     stop.add_argument("module", nargs="?", help=f"{module}; default: all")
+
+
+def _add_conform(conform: argparse.ArgumentParser) -> None:
+    conform.add_argument("port", nargs="?", help="USB port as 2-1; default: the only module that is plugged in")
+    conform.add_argument("--only", action="append", default=[], metavar="GLOB", help="these checks, as 'stream.*'")
+    conform.add_argument("--list", action="store_true", help="print the checks and make none")
+    conform.add_argument(
+        "--replug", action="store_true", help="ask for a hand to pull it off, put it back, turn a ring"
+    )
+    conform.add_argument(
+        "--offer", action="append", default=[], metavar="MV:MA", help="what the port may promise (default: USB's own)"
+    )
 
 
 def _add_preview(preview: argparse.ArgumentParser) -> None:

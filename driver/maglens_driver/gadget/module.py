@@ -106,7 +106,7 @@ class Module:
         self._link = link
         self._descriptor = descriptor
         prices = [m.mw for m in descriptor.modes] or [descriptor.power.standby_mw]
-        self.sink = Sink(max(prices), min(prices), peak_mw=descriptor.power.peak_mw)
+        self.sink = Sink(max(prices), min(prices))
         self.responder = Responder(
             descriptor.pack(), descriptor.modes, self.sink, _Works(self), link_mbit_s=usable_mbit(link.claimed_mbit)
         )

@@ -15,10 +15,7 @@ import contextlib
 import json
 import logging
 import os
-import signal
-import socket
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -29,10 +26,10 @@ from typing import Any, Final
 from maglens_driver.color import MAX_K, MIN_K
 from maglens_driver.control import Cid
 from maglens_driver.errors import MaglensError, WrongState
-from maglens_driver.gadget import configfs, functionfs, writer
-from maglens_driver.gadget.configfs import ConfigfsGadget, GadgetSpec
+from maglens_driver.gadget import functionfs
+from maglens_driver.gadget.assembly import Assembly
 from maglens_driver.gadget.faults import Fault, Faults
-from maglens_driver.gadget.functionfs import FunctionFs
+from maglens_driver.gadget.lifetime import end_of_process, tell_ready
 from maglens_driver.gadget.module import Link, Module
 from maglens_driver.gadget.stay import MAX_STAYS, Stay
 from maglens_driver.link.wire import CapabilityLevel, CapabilityReason, EventKind
@@ -58,11 +55,6 @@ def _stack() -> Path | None:
     return Path(given) / "light" if given else None
 
 
-def gadget_name(name: str) -> str:
-    """Name of the gadget's directories: only characters that are safe in a path."""
-    return "maglens-" + "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
-
-
 class Simulator:
     """One virtual module: a lens before the scene, a gadget, and its stays. Methods run in the asyncio loop."""
 
@@ -74,10 +66,7 @@ class Simulator:
         self.source = VirtualSource(self._lens, self.serial, _stack())
         self.faults = Faults()
         self.stays: deque[Stay] = deque(maxlen=MAX_STAYS)
-        self._runtime = runtime
-        self._mount = runtime / f"{gadget_name(name)}.ffs"
-        self._files: FunctionFs | None = None
-        self._gadget: ConfigfsGadget | None = None
+        self._assembly = Assembly(name, runtime)
         self._module: Module | None = None
         self._udc: str | None = None
         self._stranger = False
@@ -91,48 +80,24 @@ class Simulator:
         self._power_up()
 
     def _open_gadget(self) -> None:
-        identity = self.source.identity
-        self._gadget = ConfigfsGadget(
-            GadgetSpec(gadget_name(self.name), identity.maker, identity.model, identity.serial)
-        )
-        functionfs.unmount(self._mount)
-        self._gadget.create()
-        functionfs.mount(self._gadget.spec.name, self._mount)
         self._stranger = self.faults.has(Fault.STRANGER)
-        self._files = FunctionFs(self._mount, _STRANGER_NAME if self._stranger else functionfs.OUR_INTERFACE)
-        self._gadget.link()
-
-    def _close_gadget(self) -> None:
-        if self._files is not None:
-            self._files.close()
-            self._files = None
-        if self._gadget is not None:
-            functionfs.unmount(self._mount)
-            self._gadget.remove()
-            self._gadget = None
-        if self._mount.is_dir():
-            self._mount.rmdir()
+        self._assembly.open(self.source.identity, _STRANGER_NAME if self._stranger else functionfs.OUR_INTERFACE)
 
     def _power_up(self) -> None:
         """A new module on the open function; it waits to be bound."""
-        assert self._files is not None
         self._generation += 1
         stay = Stay(self._generation)
-        link = Link(self._trained_mbit, self._lens.link_mbit_s)
+        link = Link(self._assembly.trained_mbit, self._lens.link_mbit_s)
         self._module = Module(
             self.source,
             self.source.descriptor,
             link,
-            self._files,
+            self._assembly.files,
             stay=stay,
             faults=self.faults,
             stranger=self._stranger,
         )
         self._module.begin()
-
-    def _trained_mbit(self) -> int:
-        udc = self._gadget.attached_to() if self._gadget else None
-        return configfs.speed_mbit(udc) if udc else 0
 
     async def close(self) -> None:
         """Snap off and take everything down."""
@@ -142,7 +107,7 @@ class Simulator:
             if self._module is not None:
                 await self._module.end()
                 self._module = None
-            await asyncio.to_thread(self._close_gadget)
+            await asyncio.to_thread(self._assembly.close)
             await self.source.close()
 
     # What can be asked for ------------------------------------------------------------------------------------
@@ -165,15 +130,15 @@ class Simulator:
         """Another identity or interface name means another function."""
         if self._module is not None:
             await self._module.end()
-        await asyncio.to_thread(self._close_gadget)
+        await asyncio.to_thread(self._assembly.close)
         await asyncio.to_thread(self._open_gadget)
         self._power_up()
 
     async def _on(self, udc: str | None) -> None:
-        assert self._gadget is not None and self._module is not None
+        assert self._module is not None
         stay = self._module.stay
         stay.attach_ns = time.monotonic_ns()
-        self._udc = await asyncio.to_thread(self._gadget.attach, udc)
+        self._udc = await asyncio.to_thread(self._assembly.attach, udc)
         stay.attached_ns = time.monotonic_ns()
         self.stays.append(stay)
 
@@ -187,10 +152,10 @@ class Simulator:
             return {"udc": udc, "stay": self.stays[-1].as_dict()}
 
     async def _off(self) -> None:
-        assert self._gadget is not None and self._module is not None
+        assert self._module is not None
         stay = self._module.stay
         stay.detach_ns = time.monotonic_ns()
-        await asyncio.to_thread(self._gadget.detach)
+        await asyncio.to_thread(self._assembly.detach)
         stay.detached_ns = time.monotonic_ns()
         self._udc = None
         await self._module.end()
@@ -208,7 +173,7 @@ class Simulator:
                 await self._module.end()
             self.source = VirtualSource(self._lens, serial, _stack())
             await self.source.prepare()
-            await asyncio.to_thread(self._close_gadget)
+            await asyncio.to_thread(self._assembly.close)
             await asyncio.to_thread(self._open_gadget)
             self._power_up()
             return {"serial": serial}
@@ -259,7 +224,7 @@ class Simulator:
             "mark": self._lens.mark,
             "attached": self._udc is not None,
             "udc": self._udc,
-            "speed_mbit": self._trained_mbit(),
+            "speed_mbit": self._assembly.trained_mbit(),
             "state": module.responder.state.name if module else None,
             "power_mw": module.sink.allowed_mw if module else 0,
             "power_state": module.sink.state.value if module else None,
@@ -333,34 +298,9 @@ async def serve(simulator: Simulator, reader: asyncio.StreamReader, out: asyncio
     out.close()
 
 
-def tell_ready() -> None:
-    """Tell the service manager (sd_notify's datagram), or the terminal where there is none."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        print("ready", flush=True)
-    else:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
-            s.sendto(b"READY=1", "\0" + address[1:] if address.startswith("@") else address)
-
-
 async def run(name: str, runtime: Path, ready: Callable[[], None], attach: bool) -> int:
     """The service: until SIGTERM or SIGINT, or until a thread breaks. Its exit status."""
-    loop = asyncio.get_running_loop()
-    over: asyncio.Future[int] = loop.create_future()
-
-    def finish(status: int) -> None:
-        if not over.done():
-            over.set_result(status)
-
-    def broken(args: threading.ExceptHookArgs) -> None:
-        error = (args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
-        log.critical("thread %s broke", args.thread.name if args.thread else "?", exc_info=error)
-        loop.call_soon_threadsafe(finish, 1)
-
-    threading.excepthook = broken
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, finish, 0)
-    writer.install()
+    over = end_of_process()
     simulator = Simulator(name, runtime)
     path = runtime / f"{name}.sock"
     try:

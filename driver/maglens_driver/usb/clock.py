@@ -18,7 +18,7 @@ FIRST_RESAMPLE_S: Final = 0.05  # right after the start the clock has one sample
 _GOOD_FACTOR: Final = 1.5  # samples with up to this many shortest round trips take part in the fit
 _GOOD_SLACK_NS: Final = 20_000
 _BASELINE: Final = 2_000  # drift is fitted once the samples span this many times the shortest round trip
-_MAX_DRIFT_PPM: Final = 500  # crystals keep to 100; beyond this the samples are wrong, not the crystal
+MAX_DRIFT_PPM: Final = 500  # crystals keep to 100; beyond this the samples are wrong, not the crystal
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def fit(samples: list[ClockSample]) -> ClockFit:
     over = sum((s.module - origin - mean_x) * (s.offset - best.offset - mean_y) for s in good)
     under = sum((s.module - origin - mean_x) ** 2 for s in good)
     drift = over / under
-    if abs(drift) > _MAX_DRIFT_PPM * 1e-6:
+    if abs(drift) > MAX_DRIFT_PPM * 1e-6:
         return ClockFit(best.module, best.offset, 0.0, best.round_trip // 2)
     return ClockFit(origin, best.offset + round(mean_y - drift * mean_x), drift, best.round_trip // 2)
 

@@ -4,7 +4,9 @@
  * the Debian root read-only, the usual file systems in it, and the run's directory on its /mnt;
  * runs /mnt/guest.sh there; powers off.
  *
- * Environment, from the kernel's command line: DEBIAN and RUN, directories of the host.
+ * Environment, from the kernel's command line, all of them directories of the host: DEBIAN and RUN;
+ * LAYER, if what is in it shall lie over DEBIAN, and what is written over both, in memory; SOURCE,
+ * if it shall be on /usr/src/maglens, which LAYER must then have.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -20,7 +22,7 @@ static void must(int ret, const char *what)
 {
 	if (ret >= 0)
 		return;
-	printf("init: %s: %s\n", what, strerror(errno));
+	printf("guest init: %s: %s\n", what, strerror(errno));
 	fflush(stdout);
 	reboot(RB_POWER_OFF);
 }
@@ -31,14 +33,29 @@ static void mount_host(const char *path, const char *at, unsigned long flags)
 	must(mount("none", at, "hostfs", flags, path), path);
 }
 
+static void mount_layers(const char *layer)
+{
+	mount_host(layer, "/layer", MS_RDONLY);
+	must(mount("memory", "/memory", "tmpfs", 0, NULL), "memory");
+	must(mkdir("/memory/upper", 0755), "upper");
+	must(mkdir("/memory/work", 0755), "work");
+	must(mount("root", "/debian", "overlay", 0,
+		   "lowerdir=/layer:/debian,upperdir=/memory/upper,workdir=/memory/work"), "overlay");
+}
+
 int main(void)
 {
 	const char *debian = getenv("DEBIAN"), *run = getenv("RUN");
+	const char *layer = getenv("LAYER"), *source = getenv("SOURCE");
 	pid_t pid;
 
 	if (!debian || !run)
 		must(-1, "DEBIAN and RUN");
 	mount_host(debian, "/debian", MS_RDONLY);
+	if (layer)
+		mount_layers(layer);
+	if (source)
+		mount_host(source, "/debian/usr/src/maglens", MS_RDONLY);
 	mount_host(run, "/debian/mnt", 0);
 	must(mount("proc", "/debian/proc", "proc", 0, NULL), "proc");
 	must(mount("sys", "/debian/sys", "sysfs", 0, NULL), "sysfs");

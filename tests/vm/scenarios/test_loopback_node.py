@@ -245,8 +245,8 @@ def test_ffmpeg_records_through_card_source_and_card(ffmpeg_recorder: Record, cr
         await asyncio.to_thread(recording.wait_frames, 15)
         with Lateness() as lateness:
             for generation in (1, 2):
-                pipeline.begin(generation, SMALL)
-                source = NumberedSource(SMALL, pipeline, generation)
+                feed = pipeline.begin(generation, SMALL)
+                source = NumberedSource(SMALL, feed, generation)
                 await asyncio.sleep(2)
                 await asyncio.to_thread(source.stop)
                 pipeline.end(Card("After", (str(generation),)))

@@ -224,8 +224,8 @@ def test_frames_go_through_the_pipeline_without_running_out_of_buffers(rig: Vivi
         reader = node.open()
         reader.start()
         source = await rig.open()
-        pipeline.begin(1, await source.configure(SMALL))
-        await source.start(pipeline, 1)
+        feed = pipeline.begin(1, await source.configure(SMALL))
+        await source.start(feed, 1)
         end = time.monotonic() + 60
         while pipeline.stats().submitted < 90 and time.monotonic() < end:
             shown = await asyncio.to_thread(reader.read, 5)
@@ -253,11 +253,11 @@ def test_a_webcam_on_the_loopback_node(rig: VividRig) -> None:
             on_control=lambda generation, control, value: None,
         )
         source = await rig.open()
-        pipeline.begin(1, await source.configure(SMALL))
+        feed = pipeline.begin(1, await source.configure(SMALL))
         reader = await asyncio.create_subprocess_exec(
             "v4l2-ctl", "-d", node.path, "--stream-mmap", "--stream-count=60", stderr=asyncio.subprocess.DEVNULL
         )
-        await source.start(pipeline, 1)
+        await source.start(feed, 1)
         assert await asyncio.wait_for(reader.wait(), 60) == 0
         assert pipeline.stats().submitted > 30
         await source.close()

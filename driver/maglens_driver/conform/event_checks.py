@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Events: whatever came on the interrupt endpoint until now, and what a hand makes come."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Final
+
+from maglens_driver.conform.check import Group, Skipped, expect
+from maglens_driver.conform.specimen import Specimen
+from maglens_driver.control import Cid
+from maglens_driver.link import limits, wire
+from maglens_driver.link.pd import PdType
+from maglens_driver.link.wire import ControlValue, Event, EventKind, Op
+
+EVENTS: Final = Group("events")
+_LISTEN_S: Final = 0.3
+_HAND_S: Final = 30.0
+_RINGS: Final = {"focus": Cid.FOCUS_ABSOLUTE, "iris": Cid.IRIS_ABSOLUTE, "zoom": Cid.ZOOM_ABSOLUTE}
+
+
+def _all(s: Specimen) -> list[tuple[int, bytes]]:
+    """All of this run; at least those that an agreement on power brings."""
+    if not s.receiver.events:
+        s.contract()
+        s.receiver.wait_events(_LISTEN_S, enough=1)
+    if not s.receiver.events:
+        raise Skipped("none came, which is allowed")
+    return s.receiver.events
+
+
+def _opened(s: Specimen) -> list[tuple[int, Event]]:
+    return [(at, Event.unpack(raw)) for at, raw in _all(s) if len(raw) >= Event.SIZE]
+
+
+@EVENTS.check("ring", "a ring that is turned sends CONTROL with the value that the control then has")
+def _ring(s: Specimen) -> None:
+    rings = s.descriptor.lens.rings
+    if not rings or s.hand is None:
+        raise Skipped("the lens has no ring" if not rings else "nobody is asked to turn one (--replug does)")
+    first = len(s.receiver.events)
+    if not s.hand.turn(rings[0]):
+        raise Skipped("nobody turned it")
+    s.receiver.wait_events(_HAND_S, enough=1)
+    moved = [wire.open_event(raw) for _, raw in s.receiver.events[first:]]
+    mine = [e for e in moved if e.kind == EventKind.CONTROL and e.id == _RINGS[rings[0]]]
+    expect(bool(mine), f"turning the {rings[0]} ring sent none")
+    now = s.requests.controls()[mine[-1].id]
+    expect(now == mine[-1].value, f"the event says {mine[-1].value}, the control is {now}")
+
+
+@EVENTS.check("length", f"every event has {Event.SIZE} to {limits.MAX_EVENT_BYTES} bytes, in one packet")
+def _length(s: Specimen) -> None:
+    wrong = [len(raw) for _, raw in _all(s) if not Event.SIZE <= len(raw) <= limits.MAX_EVENT_BYTES]
+    expect(not wrong, f"there are some of {wrong[:5]}")
+
+
+@EVENTS.check("header", "every event begins with its magic and is of this protocol")
+def _header(s: Specimen) -> None:
+    for _, event in _opened(s):
+        expect(event.magic == wire.EVENT_MAGIC, f"one begins with {event.magic:#06x}")
+        expect(event.major == limits.VERSION_MAJOR, f"one is of protocol {event.major}")
+
+
+@EVENTS.check("kinds", "every kind is one that the protocol knows", should=True)
+def _kinds(s: Specimen) -> None:
+    unknown = {e.kind for _, e in _opened(s)} - {int(k) for k in EventKind}
+    expect(not unknown, f"these are not: {sorted(unknown)}")
+
+
+@EVENTS.check("numbers_rise", "their numbers rise")
+def _rise(s: Specimen) -> None:
+    numbers = [e.seq for _, e in _opened(s)]
+    expect(all(0 < (b - a) & 0xFFFFFFFF < 1 << 31 for a, b in itertools.pairwise(numbers)), f"{numbers}")
+
+
+@EVENTS.check("times", "their times are of the module's clock, and not in the future")
+def _times(s: Specimen) -> None:
+    _, events = zip(*_opened(s), strict=True)
+    now = s.requests.clock_sample()[1]
+    times = [e.time_ns for e in events]
+    expect(times == sorted(times), "they go back")
+    expect(times[-1] <= now, f"the last one is {times[-1] - now} ns in the future")
+
+
+@EVENTS.check("power_message", "where POWER events are sent, one says that a Request waits", should=True)
+def _power(s: Specimen) -> None:
+    if not any(e.kind == EventKind.POWER for _, e in _opened(s)):
+        raise Skipped("it sends none")
+    s.silence_power()
+    first = len(s.receiver.events)
+    s.say(PdType.SOURCE_CAPABILITIES, *(o.pack() for o in s.offers))
+    s.receiver.wait_events(limits.REPLY_S, enough=1)
+    kinds = [wire.open_event(raw).kind for _, raw in s.receiver.events[first:]]
+    s.await_message(PdType.REQUEST)
+    s.grant()
+    expect(EventKind.POWER in kinds, "none came for this one")
+
+
+@EVENTS.check("set_is_silent", "a change made by SET_CONTROLS causes no event")
+def _silent(s: Specimen) -> None:
+    if not s.descriptor.controls:
+        raise Skipped("it has no controls")
+    s.receiver.wait_events(_LISTEN_S)
+    c = s.descriptor.controls[0]
+    for value in (c.maximum, c.default):
+        s.put(Op.SET_CONTROLS, wire.pack_controls([ControlValue(c.id, 0, value)]))
+    events = [wire.open_event(raw) for raw in s.receiver.wait_events(_LISTEN_S)]
+    expect(not [e for e in events if e.kind == EventKind.CONTROL and e.id == c.id], f"setting {c.name} caused one")

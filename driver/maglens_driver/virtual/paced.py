@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: MIT
+"""Paced source: a Source that makes its pictures itself, in a thread, on a grid of deadlines."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+from maglens_driver.control import ControlInfo
+from maglens_driver.errors import Gone, Refused, WrongState
+from maglens_driver.frame import Frame, Meta
+from maglens_driver.link.descriptor import Descriptor
+from maglens_driver.mode import Mode
+from maglens_driver.source import FrameSink, Identity
+
+_NS = 1_000_000_000
+
+
+def nearest_mode(modes: Sequence[Mode], want: Mode) -> Mode:
+    """The mode closest to ``want``: same format before same size before same rate, then the least difference."""
+    return min(
+        modes,
+        key=lambda m: (
+            m.fourcc != want.fourcc,
+            abs(m.width - want.width) + abs(m.height - want.height),
+            abs(m.interval - want.interval),
+        ),
+    )
+
+
+class PacedSource(ABC):
+    """What a :class:`~maglens_driver.source.Source` needs beside its pictures. ``seq`` rises over stop and start."""
+
+    def __init__(self) -> None:
+        self._mode: Mode | None = None
+        self._seq = 0
+        self._sink: FrameSink | None = None
+        self._generation = 0
+        self._thread: threading.Thread | None = None
+        self._halt = threading.Event()
+        self._gone: Gone | None = None
+        self._closed = False
+
+    @property
+    @abstractmethod
+    def descriptor(self) -> Descriptor:
+        """The module's own description."""
+
+    @abstractmethod
+    def compose(self, mode: Mode, view: memoryview, generation: int, seq: int) -> tuple[int, Meta]:
+        """Write picture ``seq`` into ``view`` (of at least ``mode.nbytes``): its bytes, and how it was taken."""
+
+    @abstractmethod
+    def select(self, mode: Mode) -> None:
+        """Get ready for pictures of ``mode``; called in a thread of its own."""
+
+    @property
+    def identity(self) -> Identity:
+        return self.descriptor.identity
+
+    @property
+    def modes(self) -> Sequence[Mode]:
+        return self.descriptor.modes
+
+    @property
+    def controls(self) -> Sequence[ControlInfo]:
+        return self.descriptor.controls
+
+    @property
+    def next_seq(self) -> int:
+        """Number that the next frame will have."""
+        return self._seq
+
+    async def configure(self, want: Mode, test_only: bool = False) -> Mode:
+        self._check()
+        if self._thread is not None:
+            raise WrongState(f"{self.identity} is streaming")
+        mode = nearest_mode(self.modes, want)
+        if not test_only:
+            await asyncio.to_thread(self.select, mode)
+            self._mode = mode
+        return mode
+
+    async def start(self, sink: FrameSink, generation: int) -> None:
+        self._check()
+        if self._mode is None or self._thread is not None:
+            raise WrongState(f"{self.identity} is {'streaming' if self._thread else 'not configured'}")
+        self._sink, self._generation = sink, generation
+        self._halt.clear()
+        arguments = (self._mode, sink, generation)
+        self._thread = threading.Thread(target=self._run, args=arguments, name="paced-source", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        thread = self._thread
+        if thread is not None:
+            self._halt.set()
+            await asyncio.to_thread(thread.join)
+            self._thread = None
+
+    async def get(self) -> Mapping[int, int]:
+        self._check()
+        return {}
+
+    async def set(self, values: Mapping[int, int]) -> Mapping[int, int]:
+        self._check()
+        if values:
+            raise Refused("INVALID", f"{self.identity} has no controls")
+        return {}
+
+    async def close(self) -> None:
+        self._closed = True
+        await self.stop()
+
+    def tell(self, control: int, value: int) -> None:
+        """Tell the sink that a control moved by itself, if there is a stream."""
+        sink = self._sink
+        if sink is not None and self._thread is not None:
+            sink.control(self._generation, control, value)
+
+    def unplug(self) -> None:
+        """Pull the module off: the stream is lost, and every call but stop and close raises ``Gone``."""
+        self._gone = Gone(f"{self.identity} was unplugged")
+        self._halt.set()
+
+    def _check(self) -> None:
+        if self._gone is not None:
+            raise self._gone
+        if self._closed:
+            raise WrongState(f"{self.identity} was closed")
+
+    def _run(self, mode: Mode, sink: FrameSink, generation: int) -> None:
+        """Deliver frames on a grid of deadlines; the first at once. A frame that would come too late is left out."""
+        deadline = time.monotonic_ns()
+        while not self._halt.is_set():
+            self._deliver(mode, sink, generation, deadline)
+            deadline += mode.interval_ns
+            late = (time.monotonic_ns() - deadline) // mode.interval_ns
+            if late > 0:
+                self._seq += late
+                deadline += late * mode.interval_ns
+                for _ in range(late):
+                    sink.dropped(generation, "source_late")
+            self._halt.wait(max(0, deadline - time.monotonic_ns()) / _NS)
+        if self._gone is not None:
+            sink.lost(generation, self._gone)
+
+    def _deliver(self, mode: Mode, sink: FrameSink, generation: int, now_ns: int) -> None:
+        seq = self._seq
+        self._seq += 1
+        lease = sink.lease(mode.nbytes)
+        if lease is None:
+            sink.dropped(generation, "no_buffer")
+            return
+        nbytes, meta = self.compose(mode, lease.view, generation, seq)
+        exposure_ns = now_ns - meta.exposure_us * 1000
+        sink.deliver(Frame(lease, nbytes, mode, seq, exposure_ns, generation, meta))

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The director: a source that hangs keeps nobody off the stage, and what plays goes on until the next has a frame."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+
+from maglens_daemon.config import PolicyConfig, Rule
+from maglens_daemon.director import START_S
+from maglens_daemon.fake import MODE, FakeVisitor
+from maglens_daemon.session import SessionState
+from maglens_driver.errors import Deadline
+from tests.unit.test_daemon_manager import SMALL, WAIT_S, theatre
+
+FRAME_S = float(MODE.interval)
+SLACK_S = 0.1  # for a busy machine
+
+
+@pytest.mark.parametrize("step", ["configure", "start"])
+def test_one_plays_on_while_a_better_one_hangs(step: str) -> None:
+    async def play() -> None:
+        async with theatre() as t:
+            app = t.watch()
+            steady, stuck = FakeVisitor("1"), FakeVisitor("2")
+            one = t.arrive(steady, "1-1")
+            await t.until_playing(one)
+            stuck.steps.hold(step)
+            two = t.arrive(stuck, "1-2")
+            await stuck.steps.reached(step)
+            assert steady.source.frame(200)
+            while (got := await asyncio.to_thread(app.copy, WAIT_S)) is not None:
+                if got[1][0] == 200:
+                    break
+            assert got is not None
+            assert t.manager.stage.playing is not None
+            assert t.manager.stage.playing.session is one
+            stuck.steps.free(step)
+            await t.until_playing(two)
+            await t.until(lambda: one.state is SessionState.READY, "the first has stopped")
+
+    asyncio.run(play())
+
+
+def test_no_switch_before_the_first_frame() -> None:
+    async def play() -> None:
+        async with theatre() as t:
+            t.watch()
+            steady, slow = FakeVisitor("1"), FakeVisitor("2")
+            slow.source.plays = False
+            one = t.arrive(steady, "1-1")
+            await t.until_playing(one)
+            two = t.arrive(slow, "1-2")
+            await t.until(lambda: two.state is SessionState.STREAMING)
+            assert t.manager.stage.playing is not None
+            assert t.manager.stage.playing.session is one
+            assert steady.source.sink is not None
+            assert slow.source.frame()
+            await t.until_playing(two)
+            await t.until(lambda: one.state is SessionState.READY)
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("step", ["configure", "start"])
+def test_a_third_comes_while_a_better_one_hangs(step: str) -> None:
+    """From when it is late by a frame, the next best is brought beside it; the better one still takes the stage."""
+    order = PolicyConfig(dwell_ms=0, rule=(Rule(identity="fake/camera/2"), Rule(identity="fake/camera/3")))
+
+    async def play() -> None:
+        async with theatre(replace(SMALL, policy=order)) as t:
+            t.watch()
+            one = t.arrive(FakeVisitor("1"), "1-1")
+            await t.until_playing(one)
+            stuck = FakeVisitor("2")
+            stuck.steps.hold(step)
+            two = t.arrive(stuck, "1-2")
+            await stuck.steps.reached(step)
+            await asyncio.sleep(START_S + FRAME_S)
+            began = time.monotonic()
+            three = t.arrive(FakeVisitor("3"), "1-3")
+            await t.until_playing(three)
+            assert time.monotonic() - began < FRAME_S + SLACK_S
+            stuck.steps.free(step)
+            await t.until_playing(two)
+
+    asyncio.run(play())
+
+
+def test_an_empty_stage_waits_for_nobody_who_is_late() -> None:
+    async def play() -> None:
+        async with theatre(replace(SMALL, policy=PolicyConfig(dwell_ms=0, rule=(Rule(port="1-1"),)))) as t:
+            stuck, spare = FakeVisitor("1"), FakeVisitor("2")
+            stuck.steps.hold("start")
+            one, two = t.arrive(stuck, "1-1"), t.arrive(spare, "1-2")
+            await t.until(lambda: one.state is two.state is SessionState.READY)
+            began = time.monotonic()
+            t.watch()
+            await t.until_playing(two)
+            assert time.monotonic() - began < START_S + FRAME_S + SLACK_S
+            stuck.steps.free("start")
+            await t.until_playing(one)
+            await t.until(lambda: two.state is SessionState.READY)
+
+    asyncio.run(play())
+
+
+def test_one_that_failed_lately_gets_no_head_start() -> None:
+    async def play() -> None:
+        async with theatre(replace(SMALL, policy=PolicyConfig(dwell_ms=0, rule=(Rule(port="1-1"),)))) as t:
+            sick, spare = FakeVisitor("1"), FakeVisitor("2")
+            sick.steps.fail("start", Deadline("late"))
+            one, two = t.arrive(sick, "1-1"), t.arrive(spare, "1-2")
+            await t.until(lambda: one.state is two.state is SessionState.READY)
+            sick.source.plays = False
+            t.watch()
+            await t.until(lambda: one.state is SessionState.STREAMING)
+            await t.until_playing(two)
+            assert sick.source.frame()
+            await t.until_playing(one)
+
+    asyncio.run(play())
+
+
+def test_what_may_never_play_leaves_at_once() -> None:
+    async def play() -> None:
+        async with theatre() as t:
+            t.watch()
+            stuck = FakeVisitor("2")
+            one = t.arrive(FakeVisitor("1"), "1-1")
+            await t.until_playing(one)
+            stuck.steps.hold("start")
+            t.arrive(stuck, "1-2")
+            await stuck.steps.reached("start")
+            never = PolicyConfig(dwell_ms=0, rule=(Rule(port="1-1", use="never"),))
+            t.manager.apply(replace(t.manager.config, policy=never))
+            await t.until_playing(None)
+            await t.until(lambda: one.state is SessionState.READY)
+
+    asyncio.run(play())
+
+
+def test_called_off_before_its_first_frame() -> None:
+    async def play() -> None:
+        async with theatre() as t:
+            app = t.watch()
+            slow = FakeVisitor("1")
+            slow.source.plays = False
+            one = t.arrive(slow, "1-1")
+            await t.until(lambda: one.state is SessionState.STREAMING)
+            app.stop()
+            await t.until(lambda: one.state is SessionState.READY)
+            assert t.manager.stage.playing is None
+            slow.source.plays = True
+            app.start()
+            await t.until_playing(one)
+
+    asyncio.run(play())

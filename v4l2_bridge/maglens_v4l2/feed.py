@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Feed: one stream of a source into a pipeline, and the sink that the source delivers to."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from maglens_driver.errors import Refused
+from maglens_driver.frame import Frame, Lease
+from maglens_driver.mode import Mode
+from maglens_v4l2.convert import Converter, make_converter, same_layout
+from maglens_v4l2.developing import Measured, RecipeBook
+from maglens_v4l2.pool import BufferPool
+
+log = logging.getLogger(__name__)
+
+STAGING = 8  # frames a source may have in hand where they need converting
+
+
+class Door(Protocol):
+    """What a feed needs of its pipeline. Any thread; no call blocks."""
+
+    def lease(self, feed: Feed, nbytes: int) -> Lease | None: ...
+
+    def deliver(self, feed: Feed, frame: Frame) -> None: ...
+
+    def control(self, feed: Feed, control: int, value: int) -> None: ...
+
+    def dropped(self, cause: str) -> None: ...
+
+    def lost(self, feed: Feed, why: Exception) -> None: ...
+
+
+class Feed:
+    """Implements :class:`maglens_driver.source.FrameSink` for one generation, from ``mode`` to the format ``shown``.
+
+    ``over``: nothing of it counts any more. ``converter`` None: frames pass through as they are. What changes here
+    changes under the pipeline's lock. Raises ``Refused`` when no way leads from one to the other.
+    """
+
+    def __init__(
+        self, door: Door, generation: int, mode: Mode, shown: Mode, measured: Measured | None = None
+    ) -> None:
+        self.generation = generation
+        self.mode = mode
+        self.over = False
+        self.convertible = True
+        self.book = RecipeBook()
+        self._door = door
+        self._measured = measured
+        self.converter = make_converter(mode, shown, self.book, measured)
+        self.staging = self._make_staging(shown)
+
+    def way(self, shown: Mode) -> tuple[Converter | None, bool]:
+        """The converter to another format, and whether there is a way at all."""
+        try:
+            return make_converter(self.mode, shown, self.book, self._measured), True
+        except Refused as error:
+            log.warning("frames are dropped until the source is configured anew: %s", error)
+            return None, False
+
+    def reformat(self, shown: Mode, way: tuple[Converter | None, bool]) -> None:
+        """An app chose another format."""
+        self.converter, self.convertible = way
+        self.staging = self._make_staging(shown)
+
+    def _make_staging(self, shown: Mode) -> BufferPool | None:
+        return None if same_layout(self.mode, shown) else BufferPool(STAGING, self.mode.nbytes)
+
+    # FrameSink: any thread.
+
+    def lease(self, nbytes: int) -> Lease | None:
+        return self._door.lease(self, nbytes)
+
+    def deliver(self, frame: Frame) -> None:
+        self._door.deliver(self, frame)
+
+    def control(self, generation: int, control: int, value: int) -> None:
+        if generation == self.generation:
+            self._door.control(self, control, value)
+
+    def dropped(self, generation: int, cause: str) -> None:
+        self._door.dropped(cause)
+
+    def lost(self, generation: int, why: Exception) -> None:
+        if generation == self.generation:
+            self._door.lost(self, why)
