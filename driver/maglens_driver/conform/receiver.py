@@ -32,7 +32,7 @@ class Receiver:
         self._bulk = pipe.transfer(device.bulk.address, lambda outcome, nbytes: self._done.append((outcome, nbytes)))
         self._interrupt = pipe.interrupt_transfer(device.interrupt.address, self._event)
         self._event_buffer = bytearray(_EVENT_ROOM)
-        self._listening = False
+        self._listening = self._closing = False
         self._small = bytearray(SMALL_TRANSFER)
         self._buffer = bytearray()
         self.events: list[tuple[int, bytes]] = []
@@ -46,7 +46,7 @@ class Receiver:
 
     def _event(self, outcome: Outcome, nbytes: int) -> None:
         self._listening = False
-        if outcome is Outcome.COMPLETED:
+        if outcome is Outcome.COMPLETED and not self._closing:
             self.events.append((time.monotonic_ns(), bytes(self._event_buffer[:nbytes])))
             self.listen()
 
@@ -162,6 +162,7 @@ class Receiver:
 
     def close(self) -> None:
         """Take both transfers back, and release the interface."""
+        self._closing = True
         if self._listening:
             self._interrupt.cancel()
             until = time.monotonic() + 10 * limits.FLUSH_S

@@ -78,7 +78,7 @@ class PacedSource(ABC):
         self._check()
         if self._thread is not None:
             raise WrongState(f"{self.identity} is streaming")
-        mode = nearest_mode(self.modes, want)
+        mode = self.descriptor.with_facts(nearest_mode(self.modes, want))
         if not test_only:
             await asyncio.to_thread(self.select, mode)
             self._mode = mode
