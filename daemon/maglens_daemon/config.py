@@ -237,9 +237,11 @@ class Rule:
 class CamerasConfig:
     """``[cameras]``: capture devices of this machine that may play beside modules."""
 
+    auto: bool = _key(_flag, True, "use every webcam, also those plugged in later; needs linuxpy")
     device: tuple[str, ...] = _key(
-        _paths, tuple[str, ...](), "paths of webcams to use, as /dev/v4l/by-id/...; needs linuxpy"
+        _paths, tuple[str, ...](), "paths of other capture devices to use, as /dev/v4l/by-path/...; needs linuxpy"
     )
+    libcamera: bool = _key(_flag, True, "use the cameras behind libcamera, where its Python bindings are installed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +250,9 @@ class PolicyConfig:
 
     dwell_ms: int = _key(
         _number(0, MAX_DWELL_MS), 300, "a source must have been there so long before it displaces a playing one"
+    )
+    hotplug: bool = _key(
+        _flag, True, "a webcam that is plugged in later, or sits on a configured port, is preferred as modules are"
     )
     rule: tuple[Rule, ...] = field(default=(), metadata={"tables": Rule})
 

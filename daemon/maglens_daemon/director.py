@@ -22,7 +22,7 @@ from maglens_daemon.config import NodeConfig
 from maglens_daemon.mode_choice import Choice, Means, choose_mode, obstacle
 from maglens_daemon.session import Session, SessionState
 from maglens_daemon.stage import OpenNode, Playing, Stage
-from maglens_driver.errors import Gone, MaglensError, Refused, WrongState
+from maglens_driver.errors import Gone, Interrupted, MaglensError, Refused, WrongState
 from maglens_driver.mode import Mode
 from maglens_v4l2.card import Card
 from maglens_v4l2.pipeline import Pipeline
@@ -205,7 +205,14 @@ class Director:
             port = session.port
             seen.append(
                 policy.SourceState(
-                    session.id, session.visitor.kind, session.identity.key, port.path, port.name, session.ready_at
+                    session.id,
+                    session.visitor.kind,
+                    session.identity.key,
+                    port.path,
+                    port.name,
+                    session.ready_at,
+                    session.visitor.snapped,
+                    session.visitor.by_id,
                 )
             )
         return seen
@@ -341,7 +348,7 @@ class Director:
     def _stream_failed(self, session: Session, why: Exception) -> None:
         """Try again, unless it is gone or has failed too often."""
         record = self._records.get(session.id)
-        if record is None or isinstance(why, Gone):
+        if record is None or (isinstance(why, Gone) and not isinstance(why, Interrupted)):
             session.fail(why)
             return
         if isinstance(why, WrongState) and not session.is_playable:

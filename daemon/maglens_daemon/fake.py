@@ -149,6 +149,8 @@ class FakeVisitor:
 
     kind = "module"
     needs_power = True
+    snapped = True
+    by_id = ""
     seat: Seat | None = None
     patience = 1
 

@@ -43,6 +43,8 @@ class VirtualVisitor:
 
     kind = "module"
     needs_power = True
+    snapped = True
+    by_id = ""
     seat = None
     patience = 1
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 from maglens_daemon import config, instance, journal
 from maglens_daemon.board.boards import Boards
 from maglens_daemon.bus import Bus
+from maglens_daemon.cameras import Cameras
 from maglens_daemon.config import Config, NodeConfig
 from maglens_daemon.errors import AlreadyRunning, ConfigError, NoPermission
 from maglens_daemon.exits import Exit
@@ -25,7 +26,7 @@ from maglens_daemon.notify import Notifier, stored
 from maglens_daemon.status import state_line
 from maglens_daemon.system_watch import watch_devices
 from maglens_daemon.version import VERSION
-from maglens_daemon.visitors import Cameras, ModuleVisitor, watch_modules
+from maglens_daemon.visitors import ModuleVisitor, watch_modules
 from maglens_driver.errors import MaglensError, WrongState
 from maglens_driver.usb.discovery import Discovery
 from maglens_driver.usb.libusb import libusb_backend
@@ -134,6 +135,7 @@ class Service:
                 await _first_end(tasks)
             finally:
                 self._notifier.stopping()
+                await self._cameras.close()
                 await manager.close()
                 await self._boards.close()
                 for task in tasks:

@@ -24,7 +24,8 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class SourceState:
-    """One source that could play. ``id`` is the stay's own; ``since`` is when it became ready, seconds."""
+    """One source that could play. ``id`` is the stay's own; ``since`` is when it became ready, seconds; ``snapped``:
+    a person put it there; ``by_id`` is udev's name for it."""
 
     id: int
     kind: str
@@ -32,6 +33,8 @@ class SourceState:
     port: str
     port_name: str
     since: float
+    snapped: bool = True
+    by_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +60,12 @@ def _matches(rule: Rule, source: SourceState) -> bool:
 
 
 def _place(rules: Rules, source: SourceState) -> int | None:
-    """Place of a source in the order of preference, from 0; None: never. What no rule names comes last: modules, then
-    what is built in."""
+    """Place of a source in the order of preference, from 0; None: never. What no rule names comes last: what was
+    snapped on or plugged in, then what is built in."""
     for place, rule in enumerate(rules.rule):
         if _matches(rule, source):
             return None if rule.use == "never" else place
-    return len(rules.rule) + (source.kind != "module")
+    return len(rules.rule) + (not source.snapped)
 
 
 def choose(rules: Rules, seen: Sequence[SourceState], playing: int | None, now: float) -> Choice:

@@ -128,6 +128,16 @@ class Visitor(Protocol):
         ...
 
     @property
+    def snapped(self) -> bool:
+        """Whether a person put it there, as modules are: such a one is preferred to what is built in."""
+        ...
+
+    @property
+    def by_id(self) -> str:
+        """udev's name for it under /dev/v4l/by-id; empty for what has none."""
+        ...
+
+    @property
     def needs_power(self) -> bool:
         """Whether a contract has to be made: False for what the port feeds anyway."""
         ...

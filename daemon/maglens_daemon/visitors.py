@@ -5,17 +5,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, cast
 
 from maglens_daemon.contract import TRANSFERS, Contract, negotiate
 from maglens_daemon.journal import about
-from maglens_daemon.manager import Manager
 from maglens_daemon.port import UNCONFIGURED_MA
 from maglens_daemon.session import Session, Visitor
 from maglens_driver.errors import BadModule, Gone
+from maglens_driver.libcamera.source import LibcameraSource
 from maglens_driver.link import wire
 from maglens_driver.link.pd import FixedPdo
 from maglens_driver.source import Source
@@ -32,6 +31,8 @@ class ModuleVisitor:
 
     kind = "module"
     needs_power = True
+    snapped = True
+    by_id = ""
     seat = None
     patience = 1
 
@@ -77,15 +78,18 @@ class ModuleVisitor:
 
 
 class CameraVisitor:
-    """A webcam, or another capture device of this machine, at a path that stays the same."""
+    """A webcam, or another capture device of this machine. ``snapped``: it was plugged in as modules are, and ranks
+    as one; ``by_id`` is udev's name for it."""
 
     kind = "v4l2"
     needs_power = False
     seat = None
     patience = 5  # drivers may take seconds for any call
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, by_id: str = "", *, snapped: bool = False) -> None:
         self.path = path
+        self.by_id = by_id
+        self.snapped = snapped
         self._added_ns = time.monotonic_ns()
 
     @property
@@ -94,7 +98,7 @@ class CameraVisitor:
         return self._added_ns
 
     def admit(self) -> None:
-        """The configuration names it."""
+        """It was chosen already."""
 
     async def open(self) -> Source:
         """Look at it; nothing is changed."""
@@ -113,27 +117,44 @@ class CameraVisitor:
         return False
 
 
-class Cameras:
-    """The cameras that the configuration names, as far as they are there. A path leads to another device node after a
-    replug, so that is compared too."""
+class LibcameraVisitor:
+    """A camera that libcamera sees, by libcamera's id for it."""
 
-    def __init__(self, manager: Manager) -> None:
-        self._manager = manager
-        self._there: dict[str, str] = {}  # device node by path
+    kind = "libcamera"
+    needs_power = False
+    seat = None
+    snapped = False
+    by_id = ""
+    patience = 10  # a child that has to be started anew loads libcamera with all its pipelines
 
-    def look(self) -> None:
-        """Compare what is there with what was; after every uevent of a video device, and after a reload."""
-        wanted = {
-            path: os.path.realpath(path) for path in self._manager.config.cameras.device if os.path.exists(path)
-        }
-        for path, node in [*self._there.items()]:
-            if wanted.get(path) != node:
-                del self._there[path]
-                self._manager.depart(path)
-        for path, node in wanted.items():
-            if path not in self._there:
-                self._there[path] = node
-                self._manager.arrive(path, 0, CameraVisitor(path))
+    def __init__(self, camera_id: str) -> None:
+        self.camera_id = camera_id
+        self._added_ns = time.monotonic_ns()
+
+    @property
+    def added_ns(self) -> int:
+        """When it was found."""
+        return self._added_ns
+
+    def admit(self) -> None:
+        """It was chosen already."""
+
+    async def open(self) -> Source:
+        """In a child process of its own."""
+        return await LibcameraSource.open(self.camera_id)
+
+    async def agree(self, source: Source, offered: Sequence[FixedPdo]) -> Contract | None:
+        """It is built in."""
+        return None
+
+    async def attend(self, source: Source, session: Session) -> None:
+        """It tells nothing while nobody watches."""
+        await asyncio.Event().wait()
+
+    async def standby(self, source: Source) -> bool:
+        """Without its child process, which holds memory and the camera."""
+        await cast(LibcameraSource, source).rest()
+        return True
 
 
 def _tell(event: wire.Event, session: Session) -> None:

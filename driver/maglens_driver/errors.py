@@ -23,6 +23,11 @@ class Gone(MaglensError):
     """The device was unplugged. Orthogonal to state, and never the same as :class:`WrongState`."""
 
 
+class Interrupted(Gone):
+    """What brings the device's frames has ended, as a helper process does; the device itself may be there still, and
+    can be configured again."""
+
+
 class WrongState(MaglensError):
     """The call is not legal in the present state; nothing was done."""
 

@@ -23,7 +23,7 @@ from maglens_driver.control import Cid, ControlType
 from maglens_driver.errors import Gone, MissingDependency, Refused, WrongState
 from maglens_driver.frame import Frame, Lease
 from maglens_driver.libcamera.limits import Limits
-from maglens_driver.libcamera.source import LibcameraSource, camera_ids
+from maglens_driver.libcamera.source import LibcameraSource, Seen, camera_ids, cameras
 from maglens_driver.mode import NV12, Mode, make_mode
 from tests.unit.source_conformance import SourceConformance
 
@@ -182,6 +182,25 @@ def test_newer_libcamera_has_more() -> None:
 
 def test_lists_cameras() -> None:
     assert asyncio.run(camera_ids(environment=environment())) == (CAMERA,)
+    assert asyncio.run(cameras(environment=environment())) == (Seen(CAMERA, frozenset({(81, 3)})),)
+
+
+def test_a_camera_that_rests_has_no_process_until_it_is_configured_again() -> None:
+    async def body(source: LibcameraSource) -> None:
+        await source.set({Cid.BRIGHTNESS: 30})
+        pids = [source.child_pid]
+        await source.rest()
+        pids.append(source.child_pid)
+        await source.configure(source.modes[0])
+        pids.append(source.child_pid)
+        assert pids[1] is None
+        assert None not in (pids[0], pids[2])
+        assert (await source.get())[Cid.BRIGHTNESS] == 30
+        for _ in range(2 * Limits().restarts):  # its own wish is not counted against it
+            await source.rest()
+            await source.configure(source.modes[0])
+
+    scenario(body)
 
 
 def test_unknown_camera_is_gone() -> None:

@@ -22,6 +22,8 @@ class BoardVisitor:
 
     kind = "module"
     needs_power = True
+    snapped = True
+    by_id = ""
     patience = 1
 
     def __init__(self, keeper: Keeper) -> None:

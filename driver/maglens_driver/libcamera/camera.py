@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final
@@ -15,6 +15,7 @@ from maglens_driver.libcamera import binding, control_map
 from maglens_driver.libcamera.control_map import Native
 from maglens_driver.libcamera.packet import (
     MAX_BUFFERS,
+    MAX_NODES,
     MAX_PLANES,
     BufferBody,
     ControlBody,
@@ -81,6 +82,14 @@ class RatePacer:
         behind = now_ns - (self._start_ns + self._queued * self._each_ns)
         if behind > 0:
             self._start_ns += behind
+
+
+def video_nodes(camera: binding.Camera) -> tuple[int, ...]:
+    """Device numbers of a camera's video nodes, as far as libcamera tells; at most ``MAX_NODES``."""
+    for control, value in camera.properties.items():
+        if control.name == "SystemDevices" and isinstance(value, Sequence):
+            return tuple(number for number in value if isinstance(number, int))[:MAX_NODES]
+    return ()
 
 
 class LibCamera:

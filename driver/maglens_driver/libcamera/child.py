@@ -18,12 +18,13 @@ import sys
 
 from maglens_driver.errors import MissingDependency
 from maglens_driver.libcamera import binding
-from maglens_driver.libcamera.camera import BufferSet, CameraRefusal, LibCamera
+from maglens_driver.libcamera.camera import BufferSet, CameraRefusal, LibCamera, video_nodes
 from maglens_driver.libcamera.packet import (
     FROM_PARENT,
     MAX_CAMERAS,
     MAX_PACKET,
     Body,
+    DeviceBody,
     GiveBackBody,
     Kind,
     ModeBody,
@@ -107,6 +108,8 @@ class Child:
         if packet.kind == Kind.LIST:
             for camera in self._load().cameras[:MAX_CAMERAS]:
                 self._say(Kind.CAMERA, request, camera.id)
+                for number in video_nodes(camera):
+                    self._say(Kind.DEVICE, request, DeviceBody(major=os.major(number), minor=os.minor(number)))
         elif packet.kind == Kind.OPEN and isinstance(body, str):
             self._open(request, body)
         elif self._camera is None:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from maglens_driver.errors import BadModule, Deadline, Gone, MaglensError
+from maglens_driver.errors import BadModule, Deadline, Gone, Interrupted, MaglensError
 from maglens_driver.frame import Frame, Lease, Meta
 from maglens_driver.libcamera import control_map
 from maglens_driver.libcamera.buffers import CameraLease, MappedBuffer
@@ -99,7 +99,7 @@ class Delivery:
         """Deliver to ``sink`` from now on."""
         with self._sink_lock:
             if self._over:
-                raise Gone("the libcamera process has ended")
+                raise Interrupted("the libcamera process has ended")
             self._sink, self._generation, self._frame_seen = sink, generation, False
             self._told.clear()
         if self._child is not None:
@@ -150,7 +150,7 @@ class Delivery:
             sink, self._sink = self._sink, None
             if sink is not None:
                 if not isinstance(why, Gone):
-                    why = Gone(f"libcamera's camera was given up: {why}", hint=why.hint)
+                    why = Interrupted(f"libcamera's camera was given up: {why}", hint=why.hint)
                 sink.lost(self._generation, why)
 
     def patience_s(self) -> float | None:

@@ -35,6 +35,11 @@ class RestartGate:
             return 0.0
         return self._starts[0] + self._limits.restart_window_s - now_s
 
+    def forgive(self) -> None:
+        """The last one ended by our own wish."""
+        if self._starts:
+            self._starts.pop()
+
     def started(self, now_s: float) -> None:
         """A child was started."""
         self._starts.append(now_s)

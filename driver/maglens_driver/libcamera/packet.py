@@ -26,6 +26,7 @@ MAX_TEXT: Final = 256
 """Ceiling of a text, in bytes of UTF-8: camera ids are firmware paths."""
 
 MAX_CAMERAS: Final = 32
+MAX_NODES: Final = 6
 MAX_BUFFERS: Final = 32
 MAX_PLANES: Final = 3
 MAX_ANSWERS: Final = 256
@@ -35,7 +36,7 @@ MAX_ANSWERS: Final = 256
 class Kind(enum.IntEnum):
     """What a packet is. The parent sends the first block, the child the second."""
 
-    LIST = 0x01  # which cameras are there: CAMERA for each
+    LIST = 0x01  # which cameras are there: CAMERA for each, and DEVICE for each of its video nodes
     OPEN = 0x02  # text: camera id. Answer: TEXT (its model), MODE and CONTROL for each
     CONFIGURE = 0x03  # MODE body. Answer: MODE as it will be, and unless test-only a BUFFER for each buffer
     START = 0x04
@@ -53,6 +54,7 @@ class Kind(enum.IntEnum):
     DONE = 0x88
     REFUSED = 0x89  # code and text
     SPOILED = 0x8A  # a frame was lost inside libcamera
+    DEVICE = 0x8C  # a video node of the camera told of last
     BROKEN = 0x8B  # text: the camera has ended by itself; the child exits
 
 
@@ -169,6 +171,14 @@ class SpoiledBody(Message):
     sequence: int = u64("the camera's own number")
 
 
+@message(size=8)
+class DeviceBody(Message):
+    """The number of a device node."""
+
+    major: int = u32("of the driver")
+    minor: int = u32("of the device")
+
+
 Body = Message | str | None
 
 _FIXED: Final[dict[Kind, type[Message]]] = {
@@ -181,6 +191,7 @@ _FIXED: Final[dict[Kind, type[Message]]] = {
     Kind.BUFFER: BufferBody,
     Kind.FRAME: FrameBody,
     Kind.SPOILED: SpoiledBody,
+    Kind.DEVICE: DeviceBody,
 }
 _TEXTS: Final = frozenset((Kind.OPEN, Kind.CAMERA, Kind.TEXT, Kind.BROKEN))
 

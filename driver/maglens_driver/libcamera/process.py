@@ -23,7 +23,16 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import maglens_driver
-from maglens_driver.errors import BadModule, Deadline, Gone, MaglensError, MissingDependency, Refused, WrongState
+from maglens_driver.errors import (
+    BadModule,
+    Deadline,
+    Gone,
+    Interrupted,
+    MaglensError,
+    MissingDependency,
+    Refused,
+    WrongState,
+)
 from maglens_driver.libcamera.packet import (
     FROM_CHILD,
     MAX_ANSWERS,
@@ -141,14 +150,14 @@ class ChildProcess:
         """Send without waiting, from any thread. A child that reads so slowly that this blocks is stuck: killed."""
         with self._lock:
             if self._cause is not None or not self._open:
-                raise self._cause or Gone("the libcamera process has ended")
+                raise self._cause or Interrupted("the libcamera process has ended")
             try:
                 self._ours.send(encode(packet), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
                 return
             except BlockingIOError:
                 cause: MaglensError = Deadline("the libcamera process does not read what it is sent")
             except OSError as error:
-                cause = Gone(f"the libcamera process has ended ({error.strerror})")
+                cause = Interrupted(f"the libcamera process has ended ({error.strerror})")
         self.end(cause)
         raise cause
 
@@ -228,7 +237,9 @@ class ChildProcess:
                     return self._cause
                 self._heard_s = time.monotonic()
             if self._ours.fileno() in ready and not self._hear():
-                return Gone("the libcamera process has ended by itself", hint="coredumpctl list; journalctl -b")
+                return Interrupted(
+                    "the libcamera process has ended by itself", hint="coredumpctl list; journalctl -b"
+                )
 
     def _hear(self) -> bool:
         try:
@@ -246,7 +257,7 @@ class ChildProcess:
             if descriptors and packet.kind != Kind.BUFFER:
                 raise BadModule("child_kind", "the libcamera child passed a descriptor where none belongs")
             if packet.kind == Kind.BROKEN:
-                self.end(Gone(f"libcamera lost the camera: {packet.body}", hint="cam --list"))
+                self.end(Interrupted(f"libcamera lost the camera: {packet.body}", hint="cam --list"))
             elif isinstance(packet.body, FrameBody):
                 self._listener.frame(packet.body)
             elif packet.kind == Kind.SPOILED:

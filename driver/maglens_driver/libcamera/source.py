@@ -8,15 +8,16 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Self
 
 from maglens_driver.control import ControlFlag, ControlInfo, ControlType
-from maglens_driver.errors import BadModule, Deadline, Gone, Refused, WrongState
+from maglens_driver.errors import BadModule, Deadline, Gone, Interrupted, Refused, WrongState
 from maglens_driver.libcamera import control_map
 from maglens_driver.libcamera.delivery import Delivery
 from maglens_driver.libcamera.limits import Limits, RestartGate
-from maglens_driver.libcamera.packet import ControlBody, Kind, ModeBody, ValueBody
+from maglens_driver.libcamera.packet import ControlBody, DeviceBody, Kind, ModeBody, ValueBody
 from maglens_driver.libcamera.process import Answer, ChildProcess, texts
 from maglens_driver.link.limits import MAX_FRAME_BYTES, MAX_HEIGHT, MAX_INTERVAL_S, MAX_MODES, MAX_RATE_FPS, MAX_WIDTH
 from maglens_driver.mode import MJPG, NV12, YUYV, Mode, frame_bytes, min_stride
@@ -148,6 +149,16 @@ class LibcameraSource:
             child, _ = await self._running()
             return await self._write(child, values)
 
+    async def rest(self) -> None:
+        """End the child until the camera is configured again; what was written is written again then."""
+        async with self._busy:
+            child = self._child
+            if self._delivery is None or self._delivery.streaming or child is None:
+                return
+            self._child = None
+            self._gate.forgive()
+            await _end(child, Gone("the camera rests"), self._limits)
+
     async def close(self) -> None:
         """End the child, and wait for that as long as a stop may take."""
         async with self._busy:
@@ -184,7 +195,7 @@ class LibcameraSource:
             return self._child, self._delivery
         wait_s = self._gate.wait_s(time.monotonic())
         if wait_s > 0:
-            raise Gone(
+            raise Interrupted(
                 f"the libcamera process ended {self._limits.restarts} times; "
                 f"it may be started again in {wait_s:.0f} s",
                 hint="cam --list; journalctl -u maglensd",
@@ -236,17 +247,39 @@ class LibcameraSource:
         self._written = {cid: value for cid, value in self._written.items() if cid in controls}
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A camera that libcamera sees: its id, and its video nodes as (major, minor) as far as libcamera tells."""
+
+    id: str
+    devices: frozenset[tuple[int, int]] = frozenset()
+
+
 async def camera_ids(
     *, limits: Limits | None = None, environment: Mapping[str, str] | None = None
 ) -> tuple[str, ...]:
-    """Ids of the cameras that libcamera sees now. Its bindings tell nothing of hot-plug: ask again on a uevent."""
+    """Ids of the cameras that libcamera sees now."""
+    return tuple(camera.id for camera in await cameras(limits=limits, environment=environment))
+
+
+async def cameras(*, limits: Limits | None = None, environment: Mapping[str, str] | None = None) -> tuple[Seen, ...]:
+    """The cameras that libcamera sees now. Its bindings tell nothing of hot-plug: ask again on a uevent.
+
+    ``MissingDependency`` without the bindings."""
     allowed = limits or Limits()
     child = ChildProcess(Delivery(allowed, Counter(), {}), environment)
     try:
         answer = await child.ask(Kind.LIST, None, allowed.open_s)
     finally:
         await _end(child, Gone("the list was made"), allowed)
-    return tuple(texts(answer.bodies(Kind.CAMERA)))
+    seen: list[Seen] = []
+    for packet in answer.packets:
+        if packet.kind == Kind.CAMERA and isinstance(packet.body, str):
+            seen.append(Seen(packet.body))
+        elif packet.kind == Kind.DEVICE and isinstance(packet.body, DeviceBody) and seen:
+            number = (packet.body.major, packet.body.minor)
+            seen[-1] = Seen(seen[-1].id, seen[-1].devices | {number})
+    return tuple(seen)
 
 
 def mode_of(body: ModeBody) -> Mode:

@@ -259,6 +259,7 @@ class Camera:
         self.properties: Mapping[binding.ControlId, object] = {
             ControlId("Model"): "fake sensor",
             ControlId("Rotation"): 180,
+            ControlId("SystemDevices"): (os.makedev(81, 3),),
         }
         self._stream = Stream()
         self.configuration = CameraConfiguration(self._stream)

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Cameras: those of this machine, beside modules: webcams by sysfs, and what libcamera sees.
+
+One camera is one source. A webcam is taken by V4L2 even where libcamera sees it too; any other is libcamera's where
+libcamera sees it. Our own node is never one, since only uvcvideo's devices and configured paths are looked at, and
+the V4L2 source refuses it besides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Protocol
+
+from maglens_daemon.config import Config
+from maglens_daemon.session import Session, Visitor
+from maglens_daemon.visitors import CameraVisitor, LibcameraVisitor
+from maglens_daemon.webcams import UVC, VideoDevice, names_by_id, video_devices
+from maglens_driver.errors import MaglensError, MissingDependency
+from maglens_driver.libcamera.source import Seen
+from maglens_driver.libcamera.source import cameras as libcamera_cameras
+
+log = logging.getLogger(__name__)
+
+SETTLE_S: Final = 0.5  # a driver makes several nodes; libcamera is asked once for all of them
+LIBCAMERA: Final = "libcamera:"  # before its ids, as ports
+
+
+class Host(Protocol):
+    """What this needs of the manager."""
+
+    config: Config
+
+    def arrive(self, path: str, speed_mbit_s: int, visitor: Visitor) -> Session | None: ...
+
+    def depart(self, path: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _There:
+    """A camera that is there: what it is made of, as far as a change of that means another camera."""
+
+    token: object
+    visit: Callable[[], Visitor]
+
+
+class Cameras:
+    """In the event loop's thread. ``look`` compares what is there with what was."""
+
+    def __init__(
+        self,
+        manager: Host,
+        devices: Callable[[], Sequence[VideoDevice]] = video_devices,
+        ask_libcamera: Callable[[], Awaitable[Sequence[Seen]]] = libcamera_cameras,
+    ) -> None:
+        self._manager = manager
+        self._devices = devices
+        self._ask_libcamera = ask_libcamera
+        self._there: dict[str, object] = {}  # tokens by port
+        self._seen: Sequence[Seen] = ()  # what libcamera told last
+        self._asked_of: object = None  # the devices there were then
+        self._asking: asyncio.Task[None] | None = None
+        self._told_missing = False
+        self._started = False
+
+    def look(self) -> None:
+        """After every uevent of a video device, and after a reload."""
+        devices = self._devices()
+        self._compare(devices)
+        self._started = True
+        others = frozenset((device.number, device.token) for device in devices if device.driver != UVC)
+        if self._manager.config.cameras.libcamera and others != self._asked_of and self._asking is None:
+            self._asking = asyncio.create_task(self._ask(), name="libcamera-list")
+
+    async def close(self) -> None:
+        """End a question that is under way."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
+
+    async def _ask(self) -> None:
+        """Hear which cameras libcamera has: it tells nothing by itself."""
+        try:
+            await asyncio.sleep(SETTLE_S)
+            asked_of = frozenset((d.number, d.token) for d in self._devices() if d.driver != UVC)
+            self._seen = await self._ask_libcamera()
+            self._asked_of = asked_of
+        except MissingDependency as missing:
+            self._asked_of = asked_of
+            if not self._told_missing:
+                log.info("%s; CSI cameras are not used", missing)
+            self._told_missing = True
+        except (MaglensError, OSError) as error:
+            self._asked_of = asked_of
+            log.warning("libcamera's cameras are not known: %s", error)
+        finally:
+            self._asking = None
+        self.look()
+
+    def _compare(self, devices: Sequence[VideoDevice]) -> None:
+        wanted = self._wanted(devices)
+        for port, token in [*self._there.items()]:
+            if port not in wanted or wanted[port].token != token:
+                del self._there[port]
+                self._manager.depart(port)
+        for port, camera in wanted.items():
+            if port not in self._there:
+                self._there[port] = camera.token
+                self._manager.arrive(port, 0, camera.visit())
+
+    def _wanted(self, devices: Sequence[VideoDevice]) -> dict[str, _There]:
+        settings, names = self._manager.config.cameras, names_by_id()
+        libcamera = [camera for camera in self._seen if self._is_libcameras(camera, devices)]
+        taken = {number for camera in libcamera for number in camera.devices}
+        wanted: dict[str, _There] = {}
+        for path in settings.device:
+            if os.path.exists(path):
+                node = os.path.realpath(path)
+                taken.update(device.number for device in devices if device.path == node)
+                token = next((device.token for device in devices if device.path == node), node)
+                wanted[path] = _There(token, partial(CameraVisitor, path, names.get(node, "")))
+        for device in devices if settings.auto else ():
+            if device.driver == UVC and device.number not in taken:
+                wanted[device.port or device.path] = _There(device.token, partial(self._visit, device))
+        for camera in libcamera:
+            wanted[LIBCAMERA + camera.id] = _There(camera, partial(LibcameraVisitor, camera.id))
+        return wanted
+
+    def _is_libcameras(self, camera: Seen, devices: Sequence[VideoDevice]) -> bool:
+        """Whether it is libcamera's to play: not a webcam, and not named by its path in the configuration."""
+        settings = self._manager.config.cameras
+        configured = {os.path.realpath(path) for path in settings.device}
+        others = {d.number for d in devices if d.driver == UVC or d.path in configured}
+        return settings.libcamera and not others & camera.devices
+
+    def _visit(self, device: VideoDevice) -> CameraVisitor:
+        config = self._manager.config
+        snapped = device.removable or device.port in config.port or self._started
+        return CameraVisitor(
+            device.path, names_by_id().get(device.path, ""), snapped=config.policy.hotplug and snapped
+        )
