@@ -17,8 +17,9 @@ from maglens_driver.mode import NV12, SGRBG12P, SRGGB10P, YUYV, Mode, fourcc_tex
 from maglens_driver.raw import Illuminant, RawFacts
 from maglens_driver.virtual.lens import load_lens
 from maglens_v4l2.convert import make_converter
-from maglens_v4l2.developing import DevelopConverter, RecipeBook
+from maglens_v4l2.developing import DevelopConverter
 from maglens_v4l2.recipe import recipe_for
+from maglens_v4l2.recipe_book import RecipeBook
 from maglens_v4l2.statistics import WHITE, Field, Statistics
 from tests.bench.pixel_raw_reference import FOURCC_OF, pack
 

@@ -9,7 +9,7 @@ from maglens_driver.errors import Refused
 from maglens_driver.frame import Frame
 from maglens_driver.mode import MJPG, NV12, RAW, YUYV, Mode, make_mode
 from maglens_v4l2._pixels import JpegDecoder, Scaler
-from maglens_v4l2.developing import DevelopConverter, Measured, RecipeBook
+from maglens_v4l2.recipe_book import Measured, RecipeBook
 
 PICTURES = (NV12, YUYV)
 CONVERTIBLE = frozenset((*PICTURES, MJPG, *RAW))  # what a picture can be made of
@@ -90,6 +90,8 @@ def make_converter(
         if dst.fourcc in PICTURES and src.fourcc == MJPG:
             return JpegConverter(src, dst)
         if dst.fourcc in PICTURES and src.fourcc in RAW:
+            from maglens_v4l2.developing import DevelopConverter  # numpy: 12 MB, for raw frames only
+
             return DevelopConverter(src, dst, book or RecipeBook(), measured)
     except ValueError as error:
         raise Refused("mode", f"cannot make {dst.describe()} of {src.describe()}: {error}") from error

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -15,9 +13,8 @@ from maglens_driver.frame import Frame
 from maglens_driver.mode import Mode
 from maglens_v4l2._pixels import Developer
 from maglens_v4l2.recipe import Recipe, recipe_for
+from maglens_v4l2.recipe_book import Measured, RecipeBook
 from maglens_v4l2.statistics import HISTOGRAM, ZONES, Field, Statistics
-
-Measured = Callable[[Statistics], None]
 
 MAX_THREADS: Final = 4
 PIXELS_PER_THREAD: Final = 1 << 19  # less is done before a second thread has woken up
@@ -31,24 +28,6 @@ def _srgb_curve() -> np.ndarray[tuple[int], np.dtype[np.uint16]]:
     y = np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055)
     curve: np.ndarray[tuple[int], np.dtype[np.uint16]] = np.round(y * 65535).astype(np.uint16)
     return curve
-
-
-class RecipeBook:
-    """The recipe that frames are developed with from the next one on; None: by the temperature that each frame
-    names (a white balance that somebody has set on the module), daylight where it names none. Any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._recipe: Recipe | None = None
-
-    def tune(self, recipe: Recipe | None) -> None:
-        with self._lock:
-            self._recipe = recipe
-
-    @property
-    def recipe(self) -> Recipe | None:
-        with self._lock:
-            return self._recipe
 
 
 class DevelopConverter:

@@ -10,8 +10,8 @@ from maglens_driver.errors import Refused
 from maglens_driver.frame import Frame, Lease
 from maglens_driver.mode import Mode
 from maglens_v4l2.convert import Converter, make_converter, same_layout
-from maglens_v4l2.developing import Measured, RecipeBook
 from maglens_v4l2.pool import BufferPool
+from maglens_v4l2.recipe_book import Measured, RecipeBook
 
 log = logging.getLogger(__name__)
 

@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from maglens_driver.errors import Gone, MaglensError
 from maglens_driver.frame import Frame, Lease
@@ -29,12 +30,14 @@ from maglens_driver.mode import Mode
 from maglens_v4l2._pixels import copy
 from maglens_v4l2.card import Card, black, render
 from maglens_v4l2.convert import Converter, same_layout
-from maglens_v4l2.developing import Measured
 from maglens_v4l2.feed import Feed
 from maglens_v4l2.node import FormatChosen, Node, NodeEvent, UsageChanged
 from maglens_v4l2.pacer import Pacer
-from maglens_v4l2.recipe import Recipe
+from maglens_v4l2.recipe_book import Measured
 from maglens_v4l2.stamps import Stamps
+
+if TYPE_CHECKING:
+    from maglens_v4l2.recipe import Recipe
 
 HOLD_NS = 500_000_000  # how long the last frame stands in for a missing one
 HOLD_INTERVALS = 2  # the same for a source slower than that, in its own intervals
