@@ -146,6 +146,9 @@ class NodeConfig:
     width: int = _key(_even(16, limits.MAX_WIDTH), 1280, "pixels, even")
     height: int = _key(_even(16, limits.MAX_HEIGHT), 720, "pixels, even")
     rate: Fraction = _key(_rate, Fraction(30), "frames per second")  # noqa: RUF009 a field
+    mjpeg: bool = _key(
+        _flag, False, "offer MJPEG as well, passed on from modules that make it; an app that takes it sees no other"
+    )
 
     @property
     def mode(self) -> Mode:

@@ -227,7 +227,8 @@ class Director:
         candidates = self._candidates(now)
         due = [record.retry_at for record in self._records.values() if record.retry_at > now]
         playing = stage.playing
-        if playing is not None and playing.session.id not in {seen.id for seen in candidates}:
+        gone = playing is not None and playing.session.id not in {seen.id for seen in candidates}
+        if gone or not pipeline.convertible:
             self._clear()
         current = stage.playing.session.id if stage.playing is not None else None
         choice = policy.choose(self._house.rules(self.name), candidates, current, now)

@@ -66,14 +66,14 @@ class Service:
         where it can outlive us."""
         kind, kept = NodeKind(settings.kind), self._kept.pop(CAMERA_FD, None)
         try:
-            node = open_node(kind, settings.mode, kept)
+            node = open_node(kind, settings.mode, kept, mjpeg=settings.mjpeg)
         except WrongState as why:
             if kept is None:
                 raise
             log.warning("%s; making a new camera", why)
             os.close(kept)
             self._notifier.forget(CAMERA_FD)
-            node = open_node(kind, settings.mode)
+            node = open_node(kind, settings.mode, mjpeg=settings.mjpeg)
         if isinstance(node, KernelNode):
             self._notifier.store(CAMERA_FD, node.fileno())
         return node

@@ -63,6 +63,11 @@ def choose_mode(modes: Sequence[Mode], node: Mode, means: Means) -> Choice:
     the maker names those first; then the same format and size, which passes through untouched; else the least."""
     if not modes:
         return Choice(None, "it has no sensor of its own")
+    if node.fourcc == MJPG:  # which nobody here makes
+        size = node.width, node.height
+        modes = [mode for mode in modes if mode.fourcc == MJPG and (mode.width, mode.height) == size]
+        if not modes:
+            return Choice(None, f"an app asks for MJPEG of {node.width}x{node.height}, which it does not make")
     fitting = [mode for mode in modes if not obstacle(mode, means)]
     if not fitting:
         least = min(modes, key=lambda m: (m.mbit_s, m.mw))

@@ -503,6 +503,7 @@ class Session:
             rests = await self.visitor.standby(source)
         if rests and self.state is SessionState.READY:
             self._enter(SessionState.STANDBY)
+            log.info("%s: rests, nobody watches", self.label, extra=self.log_fields())
 
     def playable(self) -> Source:
         """The source, to be asked for something now; raises ``Gone`` or ``WrongState``."""

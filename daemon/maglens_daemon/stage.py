@@ -19,7 +19,7 @@ from maglens_driver.errors import MaglensError
 from maglens_driver.mode import Mode
 from maglens_v4l2.card import Card
 from maglens_v4l2.controls import Controls
-from maglens_v4l2.node import Node, NodeEvent, UsageChanged
+from maglens_v4l2.node import FormatChosen, Node, NodeEvent, UsageChanged
 from maglens_v4l2.pipeline import Pipeline
 from maglens_v4l2.store import Store
 
@@ -170,6 +170,8 @@ class Stage:
         if isinstance(event, UsageChanged):
             now = asyncio.get_running_loop().time()
             self.unwatched_at = None if event.streamers else now
+            self._crew.reconsider()
+        elif isinstance(event, FormatChosen):
             self._crew.reconsider()
 
     def _on_failed(self, why: Exception) -> None:

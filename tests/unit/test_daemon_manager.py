@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from maglens_daemon.in_process import VirtualVisitor
 from maglens_daemon.manager import Manager
 from maglens_daemon.session import Session, SessionState
 from maglens_driver.errors import BadModule, Deadline, Gone, MissingDependency
-from maglens_driver.mode import Mode
+from maglens_driver.mode import MJPG, Mode
 from maglens_driver.virtual.source import VirtualSource
 from maglens_v4l2.memory_node import MemoryNode, MemoryReader
 from maglens_v4l2.node import Node
@@ -35,7 +35,8 @@ WAIT_S = 10.0
 class Theatre:
     """A manager at work, and one app."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, also: Sequence[Mode] = ()) -> None:
+        self._also = also
         self._folder = tempfile.TemporaryDirectory(prefix="maglens-")
         self.manager = Manager(config, self._open_node, Store(Path(self._folder.name)))
         self.nodes: list[MemoryNode] = []
@@ -46,7 +47,7 @@ class Theatre:
     async def _open_node(self, settings: NodeConfig) -> Node:
         if self.trouble:
             raise self.trouble[0]
-        self.nodes.append(MemoryNode([settings.mode]))
+        self.nodes.append(MemoryNode([settings.mode, *self._also]))
         return self.nodes[-1]
 
     def watch(self) -> MemoryReader:
@@ -82,8 +83,10 @@ class Theatre:
 
 
 @asynccontextmanager
-async def theatre(config: Config = SMALL, *, trouble: Exception | None = None) -> AsyncIterator[Theatre]:
-    made = Theatre(config)
+async def theatre(
+    config: Config = SMALL, *, trouble: Exception | None = None, also: Sequence[Mode] = ()
+) -> AsyncIterator[Theatre]:
+    made = Theatre(config, also)
     if trouble is not None:
         made.trouble.append(trouble)
     running = asyncio.create_task(made.manager.run())
@@ -133,6 +136,25 @@ def test_controls_are_written_once_a_frame_was_seen_and_not_before(monkeypatch: 
             async with asyncio.timeout(WAIT_S):
                 while visitor.source.values != {FOCUS.id: 300}:  # noqa: ASYNC110 the step is reached before its effect
                     await asyncio.sleep(0)
+
+    asyncio.run(play())
+
+
+def test_a_format_that_cannot_be_made_of_the_present_mode_takes_another() -> None:
+    """MJPEG is passed on, never made: what plays is configured anew, while the app is between two streams."""
+
+    async def play() -> None:
+        jpeg = replace(SMALL.node.mode, fourcc=MJPG, stride=0)
+        async with theatre(also=(jpeg,)) as t:
+            visitor = FakeVisitor(modes=[MODE, jpeg])
+            session = t.arrive(visitor)
+            app = t.watch()
+            await t.until_playing(session)
+            app.stop()
+            app.choose_format(jpeg)
+            app.start()
+            await t.until(lambda: session.mode == jpeg and session.state is SessionState.STREAMING)
+            assert visitor.steps.passed["configure"] == 2
 
     asyncio.run(play())
 

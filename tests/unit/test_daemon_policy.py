@@ -144,6 +144,14 @@ def test_raw_where_the_maker_prefers_it() -> None:
     assert choose_mode([replace(RAW, mbit_s=11_000), SAME], NODE, ENOUGH).mode == SAME
 
 
+def test_mjpeg_is_passed_on_or_there_is_none() -> None:
+    node = mode(MJPG, 1280, 720)
+    assert choose_mode([SAME, JPEG], node, ENOUGH).mode == JPEG
+    refused = choose_mode([SAME, mode(MJPG, 640, 480)], node, ENOUGH)
+    assert refused.mode is None
+    assert refused.reason == "an app asks for MJPEG of 1280x720, which it does not make"
+
+
 def test_why_nothing_fits_names_the_least() -> None:
     reason = choose_mode([SAME, SMALL], NODE, Means(100, 10_000)).reason
     assert reason == "no mode fits: 640x480 NV12 30 fps needs 111 Mbit/s, the link carries 100"

@@ -10,11 +10,12 @@ from __future__ import annotations
 from fractions import Fraction
 
 from maglens_driver.control import Cid, ControlFlag, ControlInfo, ControlType
-from maglens_driver.mode import NV12, YUYV, Mode, make_mode
+from maglens_driver.mode import MJPG, NV12, YUYV, Mode, make_mode
 
 SIZES = ((640, 480), (1280, 720), (1920, 1080), (3840, 2160))
 RATES = (30, 60, 25, 24, 15, 10, 5)
 LAYOUTS = (NV12, YUYV)
+JPEG_BITS_PER_PIXEL = 8  # of the largest picture that fits; cameras send one to four
 INPUTS = 8  # Automatic, and as many sources as can be pinned
 
 _BOOL, _INT, _MENU = ControlType.BOOLEAN, ControlType.INTEGER, ControlType.MENU
@@ -55,19 +56,26 @@ CONTROLS: tuple[ControlInfo, ...] = (
 )
 
 
-def formats(first: Mode) -> tuple[Mode, ...]:
+def formats(first: Mode, mjpeg: bool = False) -> tuple[Mode, ...]:
     """Every layout, size and rate that apps may choose; ``first`` leads, and no size is larger than it or 1080p.
 
-    The ring is made for the largest, so a board that is never asked for 4K does not pay for it.
+    The ring is made for the largest, so a board that is never asked for 4K does not pay for it. ``mjpeg``: those too,
+    last; nobody here makes them, so that only sources that do can play then.
     """
     most = max(first.width * first.height, 1920 * 1080)
     sizes = [(first.width, first.height), *(size for size in SIZES if size[0] * size[1] <= most)]
     layouts = [first.fourcc, *LAYOUTS]
     rates = [first.interval, *(Fraction(1, rate) for rate in RATES)]
+    if mjpeg:
+        layouts.append(MJPG)
     found = [
-        make_mode(layout, width, height, interval)
+        make_mode(layout, width, height, interval) if layout != MJPG else _jpeg(width, height, interval)
         for layout in dict.fromkeys(layouts)
         for width, height in dict.fromkeys(sizes)
         for interval in dict.fromkeys(rates)
     ]
     return tuple(found)
+
+
+def _jpeg(width: int, height: int, interval: Fraction) -> Mode:
+    return Mode(MJPG, width, height, 0, width * height * JPEG_BITS_PER_PIXEL // 8, interval)

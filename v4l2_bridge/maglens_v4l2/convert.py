@@ -66,6 +66,8 @@ class JpegConverter:
 
 def same_layout(src: Mode, dst: Mode) -> bool:
     """Whether a frame of ``src`` is a frame of ``dst`` byte for byte; the rate does not matter."""
+    if src.fourcc == dst.fourcc == MJPG:
+        return (src.width, src.height) == (dst.width, dst.height) and src.nbytes <= dst.nbytes
     return (src.fourcc, src.width, src.height, src.stride, src.nbytes) == (
         dst.fourcc,
         dst.width,

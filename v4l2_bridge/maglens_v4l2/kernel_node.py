@@ -23,7 +23,7 @@ from pathlib import Path
 from maglens_driver.control import Cid, ControlFlag, ControlInfo, ControlType
 from maglens_driver.errors import Gone, MissingDependency, WrongState
 from maglens_driver.frame import Frame
-from maglens_driver.mode import Mode
+from maglens_driver.mode import MJPG, Mode
 from maglens_driver.names import NODE_CARD_NAME, NODE_DEVICE
 from maglens_v4l2 import canonical, v4l2
 from maglens_v4l2 import kernel_abi as abi
@@ -325,7 +325,9 @@ def _formats(modes: Sequence[Mode]) -> ctypes.Array[abi.Format]:
         entry.fourcc, entry.width, entry.height = mode.fourcc, mode.width, mode.height
         entry.bytesperline, entry.sizeimage = mode.stride, mode.nbytes
         entry.colorspace, entry.ycbcr_enc = v4l2.COLORSPACE_SRGB, v4l2.YCBCR_ENC_601
-        entry.quantization, entry.xfer_func = v4l2.QUANTIZATION_LIM_RANGE, v4l2.XFER_FUNC_SRGB
+        full = mode.fourcc == MJPG  # ITU-T T.871
+        entry.quantization = v4l2.QUANTIZATION_FULL_RANGE if full else v4l2.QUANTIZATION_LIM_RANGE
+        entry.xfer_func = v4l2.XFER_FUNC_SRGB
         intervals = group[: abi.MAX_INTERVALS]
         entry.n_intervals = len(intervals)
         for place, one in enumerate(intervals):

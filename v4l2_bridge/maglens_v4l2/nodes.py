@@ -8,6 +8,7 @@ import logging
 
 from maglens_driver.errors import MissingDependency
 from maglens_driver.mode import Mode
+from maglens_v4l2 import canonical
 from maglens_v4l2.kernel_node import KernelNode
 from maglens_v4l2.loopback_node import LoopbackNode
 from maglens_v4l2.node import Node
@@ -23,21 +24,23 @@ class NodeKind(enum.Enum):
     LOOPBACK = "v4l2loopback"
 
 
-def open_node(kind: NodeKind, mode: Mode, kept_fd: int | None = None) -> Node:
+def open_node(kind: NodeKind, mode: Mode, kept_fd: int | None = None, *, mjpeg: bool = False) -> Node:
     """The node that apps will open. ``mode`` is its format where that is fixed, else apps' first choice.
 
     ``kept_fd`` is the descriptor of a kernel node that a process before left behind; it is adopted and belongs to
-    the node from then on. Raises ``MissingDependency`` with the command that brings what is missing, ``WrongState``
-    when another program feeds the device.
+    the node from then on. ``mjpeg``: it also offers that, where its formats are not fixed. Raises
+    ``MissingDependency`` with the command that brings what is missing, ``WrongState`` when another program feeds the
+    device.
     """
     if kept_fd is not None and kind is not NodeKind.LOOPBACK:
         return KernelNode.adopt_fd(kept_fd)
+    formats = canonical.formats(mode, mjpeg)
     if kind is NodeKind.KERNEL:
-        return KernelNode.create(mode)
+        return KernelNode.create(mode, formats=formats)
     if kind is NodeKind.LOOPBACK:
         return LoopbackNode.create(mode)
     try:
-        return KernelNode.create(mode)
+        return KernelNode.create(mode, formats=formats)
     except MissingDependency as error:
         log.info("%s; looking for v4l2loopback", error)
     return LoopbackNode.create(mode)

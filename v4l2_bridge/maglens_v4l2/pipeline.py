@@ -152,6 +152,13 @@ class Pipeline:
         """What apps get now."""
         return self._format
 
+    @property
+    def convertible(self) -> bool:
+        """Whether what plays can be shown in the present format. Where not, its frames are dropped until it is
+        configured anew: an app has chosen a format that cannot be made of its mode."""
+        with self._wake:
+            return self._feed is None or self._feed.convertible
+
     def begin(self, generation: int, mode: Mode) -> Feed:
         """The sink for a stream in ``mode``, whose first frame takes the stage.
 
