@@ -25,8 +25,9 @@ from maglens_driver.mode import NV12, SRGGB10P, make_mode
 from maglens_driver.virtual.lens import load_lens
 from maglens_driver.virtual.optics import Optics
 from maglens_v4l2.auto_focus import AutoFocus
-from maglens_v4l2.developing import DevelopConverter, RecipeBook
+from maglens_v4l2.developing import DevelopConverter
 from maglens_v4l2.measurement import Measurement, Window, measure
+from maglens_v4l2.recipe_book import RecipeBook
 from maglens_v4l2.statistics import Statistics
 from tests.bench.pixel_raw_reference import pack
 
