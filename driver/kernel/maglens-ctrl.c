@@ -159,6 +159,10 @@ static int maglens_ctrl_add(struct maglens_camera *cam, struct maglens_ctrl *mc,
 	cfg.step = d->step;
 	cfg.def = d->default_value;
 
+	/* The backend has to tell a hand on a slider from an application that writes what it saved. */
+	if (!(cfg.flags & V4L2_CTRL_FLAG_READ_ONLY))
+		cfg.flags |= V4L2_CTRL_FLAG_EXECUTE_ON_WRITE;
+
 	maglens_pending_init(&mc->set, MAGLENS_EVENT_CONTROL, d->id);
 	mc->ctrl = v4l2_ctrl_new_custom(&cam->hdl, &cfg, mc);
 	if (mc->ctrl)
@@ -235,6 +239,9 @@ static int maglens_push_value(struct v4l2_ctrl *ctrl, s64 value)
 	default:
 		value = clamp_t(s64, value, ctrl->minimum, ctrl->maximum);
 	}
+	/* With EXECUTE_ON_WRITE, V4L2 would announce it as a change. */
+	if (value == maglens_wide(ctrl, ctrl->cur.val))
+		return 0;
 	return __v4l2_ctrl_s_ctrl(ctrl, value);
 }
 

@@ -20,7 +20,8 @@ CAPTURE = v4l2.BUF_TYPE_VIDEO_CAPTURE
 class V4l2App:
     """One open file. Raises ``OSError`` where an app would see an error; POLLERR counts as one."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, buffers: int = BUFFERS) -> None:
+        self.buffers = buffers  # as asked for; once it streams, as given
         self.fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
         self._maps: list[mmap.mmap] = []
 
@@ -33,8 +34,9 @@ class V4l2App:
         return v4l2.mode_of(format, Fraction(rate.numerator, rate.denominator))
 
     def start(self) -> None:
-        request = v4l2.RequestBuffers(count=BUFFERS, type=CAPTURE, memory=v4l2.MEMORY_MMAP)
+        request = v4l2.RequestBuffers(count=self.buffers, type=CAPTURE, memory=v4l2.MEMORY_MMAP)
         v4l2.call(self.fd, v4l2.VIDIOC_REQBUFS, request)
+        self.buffers = request.count
         for index in range(request.count):
             buffer = v4l2.Buffer(index=index, type=CAPTURE, memory=v4l2.MEMORY_MMAP)
             v4l2.call(self.fd, v4l2.VIDIOC_QUERYBUF, buffer)

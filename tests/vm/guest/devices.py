@@ -8,6 +8,9 @@ from pathlib import Path
 
 from tests.vm.guest.udev_watch import UdevWatch
 
+SYSTEMD = Path("/run/systemd/system")
+"""There where systemd is process 1; not in a kernel that is a process (tests/kernel/uml_guest.py)."""
+
 
 def succeed(*command: str | Path) -> str:
     """Standard output of a command that must succeed; the error says what it said."""

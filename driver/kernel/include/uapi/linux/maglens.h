@@ -104,7 +104,8 @@ struct maglens_menu_item {
  * @type:	V4L2_CTRL_TYPE_INTEGER, BOOLEAN, MENU, INTEGER_MENU, BUTTON or BITMASK;
  *		for a standard id 0 will do, and any other value must agree with V4L2's
  * @flags:	V4L2_CTRL_FLAG_READ_ONLY, INACTIVE or SLIDER; V4L2's own for a standard id are
- *		added, except VOLATILE: readings are pushed, so that applications get events
+ *		added, except VOLATILE: readings are pushed, so that applications get events. All
+ *		that can be written get EXECUTE_ON_WRITE: unchanged values reach the backend too
  * @n_menu:	used entries of @menu. 0 for a standard MENU takes V4L2's own items
  * @minimum:	lowest value; a menu's lowest index; 0 for BUTTON and BITMASK
  * @maximum:	highest value; a menu's highest index; BITMASK's permitted bits; 0 for BUTTON
