@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from maglens_driver.gadget import client as sims
+from maglens_driver.gadget.client import SimClient
 from maglens_driver.names import SERVICE_UNIT
 from tests.vm.guest import devices
 from tests.vm.guest.journal import Journal
@@ -19,6 +21,7 @@ JournalOf = Callable[[str], Journal]
 WatchUdev = Callable[..., UdevWatch]
 Record = Callable[..., Recording]
 MakeLoopback = Callable[..., Path]
+Sim = Callable[[str], SimClient]
 
 
 @pytest.fixture
@@ -70,6 +73,22 @@ def ffmpeg_recorder(out: Path) -> Iterator[Record]:
 
 
 @pytest.fixture
+def sim() -> Iterator[Sim]:
+    """sim(name): the client of a virtual module that runs, detached, without faults. Stopped at the end."""
+    used: list[str] = []
+    with contextlib.ExitStack() as stack:
+
+        def made(name: str) -> SimClient:
+            sims.start(name)
+            used.append(name)
+            return stack.enter_context(SimClient(name))
+
+        yield made
+    for name in used:
+        sims.stop(name)
+
+
+@pytest.fixture
 def v4l2loopback() -> Iterator[MakeLoopback]:
     """v4l2loopback(name, *options): a loopback node that lives as long as the test."""
     with contextlib.ExitStack() as stack:
@@ -86,6 +105,9 @@ def vivid() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def without_daemon() -> Iterator[None]:
     """The daemon would take every module that comes; for scenarios that read one. It is back afterwards."""
+    if not devices.SYSTEMD.exists():
+        yield
+        return
     devices.succeed("systemctl", "mask", "--runtime", "--now", SERVICE_UNIT)
     yield
     devices.succeed("systemctl", "unmask", "--runtime", SERVICE_UNIT)

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import pwd
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,16 +19,12 @@ from maglens_daemon.cli.client import Client
 from maglens_daemon.exits import Exit
 from maglens_daemon.status import Status
 from maglens_driver import names
-from maglens_driver.gadget import client as sims
-from maglens_driver.gadget.client import SimClient
-from tests.vm.conftest import JournalOf, Record
+from tests.vm.conftest import JournalOf, Record, Sim
 
 UNIT = names.SERVICE_UNIT
 ATTACH_S = 60.0  # on an emulated, shared processor; the figures are the demo's business
 START_S = 90.0
 DROPIN = Path(names.CONFIG_DROPIN_DIR) / "99-test.toml"
-
-Sim = Callable[[str], SimClient]
 
 
 def systemctl(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -55,22 +50,6 @@ def service() -> Iterator[None]:
     yield
     DROPIN.unlink(missing_ok=True)
     systemctl("enable", "--now", UNIT)
-
-
-@pytest.fixture
-def sim() -> Iterator[Sim]:
-    """sim(name): the client of a virtual module that runs, detached, without faults. Stopped at the end."""
-    used: list[str] = []
-    with contextlib.ExitStack() as stack:
-
-        def made(name: str) -> SimClient:
-            sims.start(name)
-            used.append(name)
-            return stack.enter_context(SimClient(name))
-
-        yield made
-    for name in used:
-        sims.stop(name)
 
 
 def test_it_starts_at_boot_as_a_user_of_its_own() -> None:
