@@ -266,7 +266,7 @@ def test_metering_rests_while_the_module_does() -> None:
     play(scene)
 
 
-def test_a_brown_out_is_told_apart_from_removal_and_counted() -> None:
+def test_a_brown_out_is_told_apart_from_removal_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     async def scene(bench: Bench) -> None:
         await bench.snap_on()
         old = bench.module
@@ -282,6 +282,8 @@ def test_a_brown_out_is_told_apart_from_removal_and_counted() -> None:
         assert old.source.closed and not bench.module.source.closed
 
     play(scene)
+    (record,) = (r for r in caplog.records if r.levelno == logging.WARNING)
+    assert "it reset while it stayed" in record.message and record.__dict__["MAGLENS_CAUSE"] == "brown_out"
 
 
 def test_a_module_that_is_not_on_usb_in_time() -> None:

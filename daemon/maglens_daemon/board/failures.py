@@ -89,7 +89,7 @@ FAILURES: Final[Mapping[Code, Failure]] = {
         Rule(3, 300.0, 2.0),
     ),
     Code.BROWN_OUT: Failure(
-        "it resets again and again while it stays on the port: its supply sags",
+        "it reset while it stayed on the port: its supply sags",
         "raise max_mw of the port if the board can give more, or wipe the contacts",
         Rule(5, 300.0, 1.0),
     ),

@@ -74,6 +74,7 @@ class Keeper:
         self._taken_seat: int | None = None  # the one that the session has opened last
         self._refused: AttachFailed | None = None
         self._told = attach.state
+        self._brown_outs = 0  # told of
         self._news = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._switching: asyncio.Queue[int | None] = asyncio.Queue()
@@ -224,6 +225,8 @@ class Keeper:
         self._set_meter()
         if self.attach.code is not None and self.attach.state is AttachState.RECOVER and Do.OFF in things:
             self._tell_failure()
+        if self.attach.counters[Code.BROWN_OUT.value] > self._brown_outs:
+            self._tell_brown_out()
         if things or self.attach.state is not self._told:
             self._told = self.attach.state
             self._news.set()
@@ -265,6 +268,16 @@ class Keeper:
             FAILURES[code].message,
             self.attach.failures,
             extra=about(port=self.path, state=self.attach.state.value, cause=code.value),
+        )
+
+    def _tell_brown_out(self) -> None:
+        self._brown_outs = self.attach.counters[Code.BROWN_OUT.value]
+        log.warning(
+            "port %s: %s (%d in all)",
+            self.label,
+            FAILURES[Code.BROWN_OUT].message,
+            self._brown_outs,
+            extra=about(port=self.path, state=self.attach.state.value, cause=Code.BROWN_OUT.value),
         )
 
     def _set_timer(self) -> None:
