@@ -31,6 +31,7 @@ _EV_SYN, _EV_SW, _SYN_DROPPED = 0, 5, 3
 _CLOCK_MONOTONIC: Final = 1
 _READ: Final = _EVENT.size * 64
 _SW_BYTES: Final = 8
+_LIST: Final = "ls -l /dev/input/by-path"
 
 
 def _ioc(direction: int, number: int, size: int) -> int:
@@ -54,29 +55,31 @@ class HallSwitch:
     def __init__(self, path: str, switch: str, inverted: bool = False, root: Path = Path("/")) -> None:
         self._code, self._inverted = SWITCHES[switch], inverted
         device = root / path.lstrip("/")
+        self._fd = self._state_fd = -1
         try:
+            # Asking for the present state throws away what waits in the same descriptor's queue: two of them.
             self._fd = os.open(device, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._state_fd = os.open(device, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except PermissionError as error:
-            raise HallError(
-                f"{device}: {error.strerror}", hint="sudo usermod -aG maglens $USER, then log in again"
-            ) from error
+            self.close()
+            hint = "sudo usermod -aG maglens $USER, then log in again"
+            raise HallError(f"{device}: {error.strerror}", hint=hint) from error
         except OSError as error:
-            raise HallError(f"{device}: {error.strerror}", hint="ls -l /dev/input/by-path") from error
+            self.close()
+            raise HallError(f"{device}: {error.strerror}", hint=_LIST) from error
         try:
             if not self._bit(_EVIOCGBIT_SW):
                 raise HallError(f"{device} has no switch {switch}", hint=f"sudo evtest {device}")
             fcntl.ioctl(self._fd, _EVIOCSCLOCKID, struct.pack("i", _CLOCK_MONOTONIC))
         except OSError as error:
-            os.close(self._fd)
-            raise HallError(
-                f"{device} is no input device: {error.strerror}", hint="ls -l /dev/input/by-path"
-            ) from error
+            self.close()
+            raise HallError(f"{device} is no input device: {error.strerror}", hint=_LIST) from error
         except HallError:
-            os.close(self._fd)
+            self.close()
             raise
 
     def _bit(self, request: int) -> bool:
-        bits = int.from_bytes(fcntl.ioctl(self._fd, request, bytes(_SW_BYTES)), "little")
+        bits = int.from_bytes(fcntl.ioctl(self._state_fd, request, bytes(_SW_BYTES)), "little")
         return bool(bits >> self._code & 1)
 
     def fileno(self) -> int:
@@ -100,6 +103,7 @@ class HallSwitch:
         return edges
 
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        for number in (self._fd, self._state_fd):
+            if number >= 0:
+                os.close(number)
+        self._fd = self._state_fd = -1

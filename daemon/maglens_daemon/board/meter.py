@@ -73,17 +73,22 @@ class AlarmInput:
     poll_mask = select.POLLPRI
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._was = self.level()
+        self._was = self._take()
 
     def fileno(self) -> int:
         return self._fd
 
     def level(self) -> bool:
+        # By another descriptor: reading takes the wake-up that the waiting one should have.
+        return _number(self._path) == 1
+
+    def _take(self) -> bool:
         return os.pread(self._fd, 16, 0).strip() == b"1"
 
     def read(self) -> Sequence[Edge]:
-        level = self.level()
+        level = self._take()
         if level is self._was:
             return ()
         self._was = level

@@ -206,38 +206,110 @@ def play(chip: SimChip, scene: Callable[[Scene], object], settings: PortConfig =
     asyncio.run(run())
 
 
-def test_attach_and_removal_keep_their_times(chip: SimChip) -> None:
-    delays: dict[str, list[float]] = {"attach": [], "removal": []}
+class Witness:
+    """A process of its own that wants the processor every millisecond, and says when it did not get it: then the
+    machine was busy with something else, and what was measured meanwhile says nothing about us."""
+
+    PROGRAM = """
+import time
+last = time.monotonic()
+print("ready", flush=True)
+while True:
+    time.sleep(0.001)
+    now = time.monotonic()
+    if now - last > 0.006:
+        print(last, now, flush=True)
+    last = now
+"""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-c", self.PROGRAM]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == b"ready\n"
+        os.set_blocking(self._process.stdout.fileno(), False)
+        self._gaps: list[tuple[float, float]] = []
+
+    def was_disturbed(self, since_s: float, until_s: float) -> bool:
+        """Whether it waited at that time."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout.readlines():
+            begin, end = map(float, line.split())
+            self._gaps.append((begin, end))
+        return any(begin < until_s and end > since_s for begin, end in self._gaps)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture
+def witness() -> Iterator[Witness]:
+    made = Witness()
+    yield made
+    made.close()
+
+
+class Lateness:
+    """What was measured, in seconds; samples that do not count are told apart."""
+
+    def __init__(self, witness: Witness) -> None:
+        self.counted: list[float] = []
+        self.disturbed: list[float] = []
+        self._witness = witness
+
+    def add(self, due_s: float, came_s: float) -> None:
+        """Something was due, and came."""
+        late = came_s - due_s
+        disturbed = late > TOLERANCE_S and self._witness.was_disturbed(due_s - 0.01, came_s + 0.01)
+        (self.disturbed if disturbed else self.counted).append(late)
+
+    def judge(self, name: str, least: int) -> None:
+        """Every sample that counts is within the tolerance, and there are enough."""
+        shown = {kind: [round(s * 1000, 2) for s in getattr(self, kind)] for kind in ("counted", "disturbed")}
+        note(f"{name}_late_ms", shown)
+        assert all(-0.001 <= late <= TOLERANCE_S for late in self.counted), shown
+        assert len(self.counted) >= least, shown
+
+
+def test_attach_and_removal_keep_their_times(chip: SimChip, witness: Witness) -> None:
+    attach, removal = Lateness(witness), Lateness(witness)
 
     async def scene(s: Scene) -> None:
         for _ in range(10):
             edge = s.pull("MAG_DET", True)
-            on = await s.rail_changes(True, edge)
-            delays["attach"].append(on - edge - PINS.attach_ms / 1000)
+            attach.add(edge + PINS.attach_ms / 1000, await s.rail_changes(True, edge))
             await s.until_port("enumerate")
             edge = s.pull("MAG_DET", False)
-            off = await s.rail_changes(False, edge)
-            delays["removal"].append(off - edge - PINS.removal_ms / 1000)
+            removal.add(edge + PINS.removal_ms / 1000, await s.rail_changes(False, edge))
             await s.until_port("empty")
 
     play(chip, scene)
-    note("attach_and_removal_late_ms", {k: [round(d * 1000, 2) for d in v] for k, v in delays.items()})
-    for late in (*delays["attach"], *delays["removal"]):
-        assert -0.001 <= late <= TOLERANCE_S, delays
+    attach.judge("attach", 5)
+    removal.judge("removal", 5)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_bounces_in(chip: SimChip, seed: int) -> None:
-    """1 to 500 ms apart; power comes when the line has rested, and not before."""
-    rng = random.Random(seed)
-    gaps = [rng.choice((rng.uniform(0.001, 0.02), rng.uniform(0.02, 0.5))) for _ in range(9)]
+def gaps(rng: random.Random) -> list[float]:
+    """Of a bounce, in seconds: 1 to 500 ms, none so near to the time of rest that both answers would be right."""
+    rest = PINS.attach_ms / 1000
+    found: list[float] = []
+    while len(found) < 9:
+        gap = rng.choice((rng.uniform(0.001, 0.02), rng.uniform(0.02, 0.5)))
+        if not rest - TOLERANCE_S < gap < rest + 2 * TOLERANCE_S:
+            found.append(gap)
+    return found
+
+
+def test_bounces_in(chip: SimChip, witness: Witness) -> None:
+    """Power comes when the line has rested, and not before."""
+    rng, lateness, rest = random.Random(1), Lateness(witness), PINS.attach_ms / 1000
 
     async def scene(s: Scene) -> None:
         edges: list[float] = []
 
         def bounce() -> None:
             level = False
-            for gap in gaps:
+            for gap in gaps(rng):
                 level = not level
                 edges.append(s.pull("MAG_DET", level))
                 time.sleep(gap)  # the stimulus itself
@@ -246,20 +318,18 @@ def test_bounces_in(chip: SimChip, seed: int) -> None:
 
         await asyncio.to_thread(bounce)
         on = await s.rail_changes(True, 0.0)
-        rest = PINS.attach_ms / 1000
         rises = zip(edges[::2], [*edges[1::2], edges[-1] + 1], strict=False)
-        rested = next(rise for rise, fall in rises if fall - rise > rest)
-        late = on - rested - rest
-        note(f"bounces_in_{seed}_late_ms", round(late * 1000, 2))
-        assert -0.001 <= late <= TOLERANCE_S, (on, edges)
+        lateness.add(next(rise for rise, fall in rises if fall - rise > rest + TOLERANCE_S) + rest, on)
 
-    play(chip, scene)
+    for _ in range(6):
+        play(chip, scene)
+        chip.pull("MAG_DET", False)
+    lateness.judge("bounces_in", 3)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_bounces_out(chip: SimChip, seed: int) -> None:
+def test_bounces_out(chip: SimChip, witness: Witness) -> None:
     """Contacts that bounce for less than the removal time do not end a stay; then it is lifted off for good."""
-    rng = random.Random(100 + seed)
+    rng, lateness = random.Random(2), Lateness(witness)
 
     async def scene(s: Scene) -> None:
         s.pull("MAG_DET", True)
@@ -269,29 +339,28 @@ def test_bounces_out(chip: SimChip, seed: int) -> None:
         def bounce() -> None:
             for _ in range(6):
                 s.pull("MAG_DET", False)
-                time.sleep(rng.uniform(0.001, 0.025))  # the stimulus itself
+                time.sleep(rng.uniform(0.001, 0.02))  # the stimulus itself
                 s.pull("MAG_DET", True)
                 time.sleep(rng.uniform(0.001, 0.1))
             lost.append(s.pull("MAG_DET", False))
 
         await asyncio.to_thread(bounce)
-        off = await s.rail_changes(False, 0.0)
-        late = off - lost[0] - PINS.removal_ms / 1000
-        note(f"bounces_out_{seed}_late_ms", round(late * 1000, 2))
-        assert -0.001 <= late <= TOLERANCE_S
+        lateness.add(lost[0] + PINS.removal_ms / 1000, await s.rail_changes(False, 0.0))
 
-    play(chip, scene)
+    for _ in range(6):
+        play(chip, scene)
+    lateness.judge("bounces_out", 3)
 
 
-def test_a_fault_cuts_within_20_ms(chip: SimChip) -> None:
-    taken: list[float] = []
+def test_a_fault_cuts_within_20_ms(chip: SimChip, witness: Witness) -> None:
+    lateness = Lateness(witness)
 
     async def scene(s: Scene) -> None:
-        for _ in range(4):  # one less than its rule allows
-            edge = s.pull("MAG_DET", True)
+        for _ in range(12):
+            s.pull("MAG_DET", True)
             await s.until_port("enumerate")
             edge = s.pull("MAG_FLT", True)
-            taken.append(await s.rail_changes(False, edge) - edge)
+            lateness.add(edge, await s.rail_changes(False, edge))
             s.pull("MAG_FLT", False)
             await s.until_port("recover")
             assert s.port["cause"] == "over_current"
@@ -299,8 +368,7 @@ def test_a_fault_cuts_within_20_ms(chip: SimChip) -> None:
             await s.until_port("empty")
 
     play(chip, scene)
-    note("fault_cut_ms", [round(t * 1000, 2) for t in taken])
-    assert max(taken) < TOLERANCE_S, taken
+    lateness.judge("fault_cut", 6)
 
 
 @contextmanager
@@ -380,7 +448,7 @@ def ina219() -> Iterator[tuple[str, Callable[[int, int], None]]]:
 
     def write(register: int, value: int) -> None:
         swapped = (value & 0xFF) << 8 | value >> 8  # SMBus words are little-endian, the chip is not
-        succeed("i2cset", "-y", number, "0x40", hex(register), hex(swapped), "w")
+        succeed("i2cset", "-f", "-y", number, "0x40", hex(register), hex(swapped), "w")
 
     try:
         yield f"/sys/bus/i2c/devices/{number}-0040", write
