@@ -170,9 +170,13 @@ class FakeModule:
             return None
         return max(0.0, self._due - time.monotonic())
 
+    def payload(self, mode: Mode, frame_id: int) -> bytes:
+        """What a frame holds."""
+        pattern = bytes((frame_id + i) & 0xFF for i in range(256))
+        return (pattern * -(-mode.nbytes // 256))[: mode.nbytes]
+
     def _make(self, mode: Mode) -> list[bytes]:
-        payload = bytes((self._frame_id + i) & 0xFF for i in range(256)) * (-(-mode.nbytes // 256))
-        payload = payload[: mode.nbytes]
+        payload = self.payload(mode, self._frame_id)
         leader = wire.Leader(
             magic=wire.LEADER_MAGIC,
             size=wire.Leader.SIZE,
@@ -330,7 +334,8 @@ class FakeStream:
         if write is not self._head:
             self._head, self._sent = write, 0
         count = min(len(write) - self._sent, len(transfer.view) - transfer.filled)
-        transfer.view[transfer.filled : transfer.filled + count] = write[self._sent : self._sent + count]
+        part = memoryview(write)[self._sent : self._sent + count]
+        transfer.view[transfer.filled : transfer.filled + count] = part
         transfer.filled += count
         self._sent += count
         full = transfer.filled == len(transfer.view)

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Raw path: RAW10 frames of a module in memory through USB source, pipeline and a node in memory, watched.
+
+    python -m tests.tools.raw_path --frames 300 --rate 30 --count
+
+One line of JSON: how long from the leader's time to the picture in the app's buffer, how the process's memory went,
+and with --count (under :mod:`tests.tools.allocations`) how often it asked for large pieces.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+import numpy as np
+
+from maglens_driver.mode import NV12, SRGGB10P, Mode, make_mode
+from maglens_driver.usb.fake import DEVICE, FakeModule, FakeTransport
+from maglens_driver.usb.source import ModuleSource
+from maglens_driver.virtual.lens import load_lens
+from maglens_v4l2.memory_node import MemoryNode, MemoryReader
+from maglens_v4l2.pipeline import Pipeline
+from tests.tools import allocations
+
+WARM_UP = 40  # frames before anything is watched
+STEPS = 40  # readings of memory
+WAIT_S = 10.0
+
+
+@dataclass
+class Camera(FakeModule):
+    """Sends the same noise again and again."""
+
+    _still: bytes = field(default=b"", init=False)
+
+    def payload(self, mode: Mode, frame_id: int) -> bytes:
+        """See :class:`FakeModule`."""
+        if len(self._still) != mode.nbytes:
+            self._still = np.random.default_rng(1).integers(0, 256, mode.nbytes, dtype=np.uint8).tobytes()
+        return self._still
+
+
+def pss_kib() -> int:
+    """Proportional share of this process's memory, KiB."""
+    with open("/proc/self/smaps_rollup", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+
+
+def watch(reader: MemoryReader, frames: int, count: bool) -> dict[str, object]:
+    """Look at ``frames`` pictures, after a few that do not count. Runs in a thread of its own."""
+    late, memory = np.zeros(frames), []
+    for _ in range(WARM_UP):
+        look(reader)
+    if count:
+        allocations.arm()
+    for number in range(frames):
+        late[number] = look(reader)
+        if number % max(1, frames // STEPS) == 0 and not count:
+            memory.append((number, pss_kib()))
+    found: dict[str, object] = {"frames": frames}
+    if count:
+        found["large_allocations"], found["largest"] = allocations.disarm()
+    else:
+        at, kib = np.array(memory[len(memory) // 2 :]).T  # buffers are touched for the first time before that
+        slope, offset = np.polyfit(at, kib, 1)
+        found["pss_kib_per_10000"] = slope * 10_000
+        found["pss_grown_kib"] = slope * (at[-1] - at[0])
+        found["pss_noise_kib"] = float(np.std(kib - (slope * at + offset)))
+    found["late_ms"] = {"median": statistics.median(late), "p99": float(np.percentile(late, 99)), "most": late.max()}
+    return found
+
+
+def look(reader: MemoryReader) -> float:
+    """Take one picture; ms since its exposure began."""
+    shown = reader.read(WAIT_S)
+    if shown is None:
+        raise RuntimeError("no picture came")
+    late = (time.monotonic_ns() - shown.timestamp_ns) / 1e6
+    reader.give_back(shown)
+    return late
+
+
+async def run(frames: int, rate: int, size: tuple[int, int], count: bool) -> dict[str, object]:
+    """The whole path for so many frames."""
+    lens = load_lens("35mm").descriptor
+    raw = make_mode(SRGGB10P, *size, Fraction(1, rate), mbit_s=1, mw=100)
+    module = Camera(replace(lens, modes=(raw,)), interval_s=1 / rate)
+    source = await ModuleSource.open(DEVICE, FakeTransport(module, memory=None))
+    node = MemoryNode((make_mode(NV12, *size, Fraction(1, rate)),))
+    measured: list[int] = []
+    lost: list[Exception] = []
+    pipeline = Pipeline(
+        node,
+        loop=asyncio.get_running_loop(),
+        on_lost=lambda generation, why: lost.append(why),
+        on_control=lambda generation, control, value: None,
+        measured=lambda s: measured.append(s.seq) if len(measured) < WARM_UP else None,
+    )
+    reader = node.open()
+    reader.start()
+    try:
+        pipeline.begin(1, await source.configure(raw))
+        await source.start(pipeline, 1)
+        found = await asyncio.to_thread(watch, reader, frames, count)
+        stats = pipeline.stats()
+        found |= {"submitted": stats.submitted, "dropped": dict(stats.dropped), "measured": bool(measured)}
+        if lost:
+            raise lost[0]
+        return found
+    finally:
+        await source.close()
+        await pipeline.close()
+        node.close()
+
+
+def main() -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=int, default=300)
+    parser.add_argument("--rate", type=int, default=30)
+    parser.add_argument("--size", type=int, nargs=2, default=(640, 480))
+    parser.add_argument("--count", action="store_true", help="count large allocations")
+    chosen = parser.parse_args()
+    size = (chosen.size[0], chosen.size[1])
+    print(json.dumps(asyncio.run(run(chosen.frames, chosen.rate, size, chosen.count))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

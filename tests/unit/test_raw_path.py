@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""RAW10 from a module in memory to an app's buffer: no large piece of memory per frame, no growth, and in time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.tools import allocations
+
+INTERVAL_MS = 1000 / 30
+ON_TOP_MS = 10.0
+
+
+def raw_path(environment: Mapping[str, str], *arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.tools.raw_path", *arguments]
+    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def counting(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    return allocations.environment(allocations.build(tmp_path_factory.mktemp("allocations")))
+
+
+def test_no_large_piece_of_memory_per_frame(counting: Mapping[str, str]) -> None:
+    found = raw_path(counting, "--frames", "300", "--rate", "200", "--count")
+    assert found["measured"]
+    assert found["submitted"] > 300 / 2
+    # Containers that grow ask for some; per frame there is nothing.
+    assert found["large_allocations"] < 10, found
+    assert found["largest"] < 64 * 1024, found
+
+
+def test_the_counter_counts(counting: Mapping[str, str]) -> None:
+    code = (
+        "from tests.tools import allocations as a; import mmap\n"
+        "a.arm(); b = bytearray(5000); c = bytearray(100); m = mmap.mmap(-1, 8192); print(a.disarm())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=dict(counting), capture_output=True, text=True, check=True
+    )
+    count, largest = eval(done.stdout)
+    assert 2 <= count <= 3
+    assert largest == 8192
+
+
+def test_a_picture_is_there_in_time() -> None:
+    found = raw_path(os.environ, "--frames", "60", "--rate", "30")
+    assert found["late_ms"]["median"] < INTERVAL_MS + ON_TOP_MS, found
+
+
+def test_memory_does_not_grow() -> None:
+    found = raw_path(os.environ, "--frames", "4000", "--rate", "500")
+    assert found["pss_grown_kib"] < 3 * found["pss_noise_kib"] + 256, found
