@@ -105,8 +105,8 @@ async def run(frames: int, rate: int, size: tuple[int, int], count: bool) -> dic
     reader = node.open()
     reader.start()
     try:
-        pipeline.begin(1, await source.configure(raw))
-        await source.start(pipeline, 1)
+        feed = pipeline.begin(1, await source.configure(raw))
+        await source.start(feed, 1)
         found = await asyncio.to_thread(watch, reader, frames, count)
         stats = pipeline.stats()
         found |= {"submitted": stats.submitted, "dropped": dict(stats.dropped), "measured": bool(measured)}
