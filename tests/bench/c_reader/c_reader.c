@@ -6,12 +6,14 @@
  * contract, CLOCK, CONFIGURE, transfers, START), and ends with the first frame whose CRCs hold. Nothing sleeps.
  * One line of JSON on standard output; all times are CLOCK_MONOTONIC in ns.
  *
- *   c_reader [--mode N] [--stream FRAMES] [--no-crc] [--present] [--timeout SECONDS]
+ *   c_reader [--mode N] [--stream FRAMES] [--no-crc] [--present] [--timeout SECONDS] [--node | --stdout]
  *
  * --mode     index into the descriptor's modes (0)
  * --stream   go on for so many frames and measure the throughput
  * --no-crc   do not check the payload's CRC
  * --present  take a module that is already there
+ * --node     make a camera of maglens.ko, receive into its ring, and submit every frame (its path: standard error)
+ * --stdout   write every frame there; the JSON goes to standard error
  */
 #include <dirent.h>
 #include <errno.h>
@@ -29,6 +31,7 @@
 
 #include "crc32c.h"
 #include "link.h"
+#include "node.h"
 
 #define CLASS_TRIPLE ":ff5301:"
 #define INTERFACE_STRING "maglens"
@@ -46,6 +49,10 @@ struct reader {
 	struct libusb_transfer *transfers[FRAMES * ROLES];
 	struct leader leaders[FRAMES];
 	int check_crc, queued, failed, stopping;
+	int to_node, to_stdout;
+	struct node node;
+	int receiving[FRAMES], received[FRAMES]; /* slots of the node's ring */
+	int64_t clock; /* host time less module time */
 	uint64_t frames, bytes, target;
 	uint64_t first_frame, last_frame;
 };
@@ -193,12 +200,51 @@ static void wrong(struct reader *reader, const char *what, const char *why)
 	reader->failed = 1;
 }
 
+/* Received where it is wanted already: hand it to the node. */
+static void submit_frame(struct reader *reader, int slot)
+{
+	const struct leader *leader = &reader->leaders[slot];
+
+	if (node_submit(&reader->node, reader->received[slot], leader->payload_bytes,
+			(uint64_t)((int64_t)leader->time_ns + reader->clock)))
+		reader->failed = 1;
+}
+
+static void write_frame(struct reader *reader, const uint8_t *from, size_t left)
+{
+	while (left) {
+		const ssize_t n = write(STDOUT_FILENO, from, left);
+
+		if (n < 0) {
+			wrong(reader, "write", strerror(errno));
+			return;
+		}
+		from += n;
+		left -= (size_t)n;
+	}
+}
+
+/* The next payload goes into another slot of the ring: this one is to be submitted once its trailer is there. */
+static void swap_slot(struct reader *reader, int slot, struct libusb_transfer *transfer)
+{
+	const int next = node_take(&reader->node);
+
+	reader->received[slot] = reader->receiving[slot];
+	if (next < 0) {
+		wrong(reader, "node", "no free slot");
+		return;
+	}
+	reader->receiving[slot] = next;
+	transfer->buffer = node_at(&reader->node, next);
+}
+
 /* A transfer of the right role came back whole: check it. */
 static void take(struct reader *reader, int index, struct libusb_transfer *transfer)
 {
 	int slot = index / ROLES, length = transfer->actual_length;
 	struct leader *leader = &reader->leaders[slot];
-	struct libusb_transfer *payload = reader->transfers[slot * ROLES + PAYLOAD];
+	const uint8_t *payload = reader->to_node ? node_at(&reader->node, reader->received[slot]) :
+						   reader->transfers[slot * ROLES + PAYLOAD]->buffer;
 	const char *why = NULL;
 	uint32_t crc;
 
@@ -214,15 +260,21 @@ static void take(struct reader *reader, int index, struct libusb_transfer *trans
 	case PAYLOAD:
 		if ((uint32_t)length != leader->payload_bytes)
 			wrong(reader, "payload", "length");
+		else if (reader->to_node)
+			swap_slot(reader, slot, transfer);
 		return;
 	default:
 		why = trailer_open(transfer->buffer, (size_t)length, leader, &crc);
-		if (!why && reader->check_crc && crc32c(0, payload->buffer, leader->payload_bytes) != crc)
+		if (!why && reader->check_crc && crc32c(0, payload, leader->payload_bytes) != crc)
 			why = "payload crc";
 		if (why) {
 			wrong(reader, "trailer", why);
 			return;
 		}
+		if (reader->to_node)
+			submit_frame(reader, slot);
+		else if (reader->to_stdout)
+			write_frame(reader, payload, leader->payload_bytes);
 		reader->last_frame = now_ns();
 		if (!reader->frames++)
 			reader->first_frame = reader->last_frame;
@@ -265,9 +317,13 @@ static int submit_all(struct reader *reader)
 	for (int i = 0; i < FRAMES * ROLES; i++) {
 		int length = i % ROLES == PAYLOAD ? payload : STRUCTURE_TRANSFER;
 		struct libusb_transfer *transfer = libusb_alloc_transfer(0);
-		uint8_t *buffer = malloc((size_t)length);
+		const int in_ring = reader->to_node && i % ROLES == PAYLOAD;
+		uint8_t *buffer;
 		int error;
 
+		if (in_ring)
+			reader->receiving[i / ROLES] = node_take(&reader->node);
+		buffer = in_ring ? node_at(&reader->node, reader->receiving[i / ROLES]) : malloc((size_t)length);
 		if (!transfer || !buffer)
 			return -1;
 		memset(buffer, 0, (size_t)length);
@@ -275,7 +331,8 @@ static int submit_all(struct reader *reader)
 		reader->transfers[i] = transfer;
 		error = libusb_submit_transfer(transfer);
 		if (error == LIBUSB_ERROR_NO_MEM && i >= ROLES) { /* usbfs_memory_mb: what is queued must do */
-			free(buffer);
+			if (!in_ring)
+				free(buffer);
 			libusb_free_transfer(transfer);
 			reader->transfers[i] = NULL;
 			fprintf(stderr, "c_reader: the kernel's limit lets only %d transfers be queued\n", i);
@@ -358,25 +415,26 @@ static int stream(struct reader *reader, struct times *times)
 static void report(const struct reader *reader, const struct times *t)
 {
 	double seconds = (double)(reader->last_frame - reader->first_frame) / 1e9;
+	FILE *out = reader->to_stdout ? stderr : stdout;
 
-	printf("{\"udev_event_ns\": %" PRIu64 ", \"opened_ns\": %" PRIu64 ", \"identified_ns\": %" PRIu64
+	fprintf(out, "{\"udev_event_ns\": %" PRIu64 ", \"opened_ns\": %" PRIu64 ", \"identified_ns\": %" PRIu64
 	       ", \"contracted_ns\": %" PRIu64 ", \"configured_ns\": %" PRIu64 ", \"started_ns\": %" PRIu64
 	       ", \"first_frame_ns\": %" PRIu64,
 	       t->udev_event, t->opened, t->identified, t->contracted, t->configured, t->started, t->first_frame);
 	if (t->udev_event)
-		printf(", \"attach_to_frame_ms\": %.3f", (double)(t->first_frame - t->udev_event) / 1e6);
-	printf(", \"frames\": %" PRIu64 ", \"payload_bytes\": %u, \"crc\": \"%s\"", reader->frames,
+		fprintf(out, ", \"attach_to_frame_ms\": %.3f", (double)(t->first_frame - t->udev_event) / 1e6);
+	fprintf(out, ", \"frames\": %" PRIu64 ", \"payload_bytes\": %u, \"crc\": \"%s\"", reader->frames,
 	       reader->mode.payload_bytes, reader->check_crc ? crc32c_name() : "off");
 	if (reader->frames > 1)
-		printf(", \"frames_per_s\": %.2f, \"bytes_per_s\": %.0f", (double)(reader->frames - 1) / seconds,
+		fprintf(out, ", \"frames_per_s\": %.2f, \"bytes_per_s\": %.0f", (double)(reader->frames - 1) / seconds,
 		       (double)reader->bytes / seconds);
-	printf("}\n");
+	fprintf(out, "}\n");
 }
 
 static int run(struct reader *reader, const char *node, unsigned int index, struct times *times)
 {
 	struct mode mode;
-	uint64_t module_ns;
+	uint64_t module_ns, asked;
 	int file = open(node, O_RDWR | O_CLOEXEC), error;
 
 	if (file < 0) {
@@ -407,9 +465,14 @@ static int run(struct reader *reader, const char *node, unsigned int index, stru
 	if (link_contract(&reader->link))
 		return -1;
 	times->contracted = now_ns();
+	asked = now_ns();
 	if (link_clock(&reader->link, &module_ns) || link_configure(&reader->link, (uint16_t)index, &mode, &reader->mode))
 		return -1;
+	reader->clock = (int64_t)(asked - module_ns);
 	times->configured = now_ns();
+	if (reader->to_node &&
+	    (node_open(&reader->node, &reader->mode, reader->link.bulk_packet) || node_watched(&reader->node)))
+		return -1;
 	return stream(reader, times);
 }
 
@@ -418,7 +481,8 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{"mode", required_argument, NULL, 'm'},	   {"stream", required_argument, NULL, 's'},
 		{"no-crc", no_argument, NULL, 'n'},	   {"present", no_argument, NULL, 'p'},
-		{"timeout", required_argument, NULL, 't'}, {0},
+		{"timeout", required_argument, NULL, 't'}, {"node", no_argument, NULL, 'k'},
+		{"stdout", no_argument, NULL, 'o'},	   {0},
 	};
 	struct reader *reader = calloc(1, sizeof(*reader));
 	struct times times = {0};
@@ -440,6 +504,10 @@ int main(int argc, char **argv)
 			reader->check_crc = 0;
 		else if (option == 'p')
 			present = 1;
+		else if (option == 'k')
+			reader->to_node = 1;
+		else if (option == 'o')
+			reader->to_stdout = 1;
 		else if (option == 't')
 			timeout_s = atoi(optarg);
 		else
