@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Bulk: a module's frames, checked, into buffers that nobody looks at. ``python -m tests.bench.path.bulk MODE FRAMES``
-prints frames per second."""
+"""Bulk: a module's frames, checked, into buffers that nobody looks at: frames per second.
+
+python -m tests.bench.path.bulk MODE FRAMES
+"""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from maglens_driver.mode import NV12, SRGGB10P, fourcc_text
 from tests.bench.path.still import index_of
 
 BUILD = Path("/tmp/c_reader")
+READER = str(BUILD / "c_reader")
 HERE = Path(__file__).parent
 UHD, FHD = (3840, 2160), (1920, 1080)
 FAST, VIDEO = 200, 30
@@ -85,7 +86,7 @@ def ours(code: int, size: tuple[int, int], rate: int, frames: int) -> Figures:
 def floor(code: int, size: tuple[int, int], rate: int, frames: int) -> Figures:
     """libusb in C, straight into the node's ring."""
     index = index_of(code, size, rate)
-    command = [BUILD / "c_reader", "--present", "--node", "--mode", str(index), "--stream", str(frames + MORE)]
+    command = [READER, "--present", "--node", "--mode", str(index), "--stream", str(frames + MORE)]
     feeder = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert feeder.stderr is not None
     lines = (line.strip() for line in feeder.stderr)
@@ -138,7 +139,7 @@ def bulk_ours(frames: int) -> Figures:
 
 def bulk_floor(frames: int) -> Figures:
     """The same in C."""
-    command = [BUILD / "c_reader", "--present", "--mode", str(index_of(NV12, UHD, FAST)), "--stream", str(frames)]
+    command = [READER, "--present", "--mode", str(index_of(NV12, UHD, FAST)), "--stream", str(frames)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=LIMIT_S)
     found: Figures = json.loads(done.stdout)
     return found
