@@ -37,7 +37,7 @@ NODE_FORMATS: Final = {"NV12": NV12, "YUYV": YUYV}
 NODE_KINDS: Final = tuple(kind.value for kind in NodeKind)
 SOURCE_KINDS: Final = ("module", "v4l2", "libcamera")
 RETRY_CODES: Final = tuple(code.value for code in Code)
-RULE_ACTIONS: Final = ("prefer", "never")
+RULE_ACTIONS: Final = ("prefer", "never", "pin")
 MAX_CARD_NAME: Final = 31  # bytes of struct v4l2_capability's card, without the final zero
 MAX_DWELL_MS: Final = 10_000
 LEVELS: Final = ("high", "low")
@@ -233,7 +233,11 @@ class Rule:
     kind: str | None = _key(_optional(_choice(SOURCE_KINDS)), None, "module, v4l2 or libcamera")
     identity: str | None = _key(_optional(_text(256)), None, "pattern for maker/model/serial")
     port: str | None = _key(_optional(_text(64)), None, "pattern for the port's path or name")
-    use: str = _key(_choice(RULE_ACTIONS), "prefer", "prefer (in the order of the rules) or never")
+    by_id: str | None = _key(_optional(_text(256)), None, "pattern for its name under /dev/v4l/by-id")
+    node: str | None = _key(_optional(_text(64)), None, "NAME of the [node.NAME] it is for; not set: for all")
+    use: str = _key(
+        _choice(RULE_ACTIONS), "prefer", "prefer (in the order of the rules), pin (before all, at once) or never"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,12 +275,13 @@ class Config:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     port: Mapping[str, PortConfig] = field(default_factory=dict)
     retry: Mapping[str, RetryConfig] = field(default_factory=dict)
+    more: Mapping[str, NodeConfig] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
 
     @property
     def nodes(self) -> Mapping[str, NodeConfig]:
         """Every video device by name: ``[node]`` itself has none, ``[node.NAME]`` has NAME."""
-        return {"": self.node}
+        return {"": self.node, **self.more}
 
     def port_config(self, path: str) -> PortConfig:
         """What is configured for a port, or the defaults."""
@@ -373,6 +378,12 @@ def _read(path: Path) -> Table:
         if name == "port":
             for port, settings in file.table(value, ("port",)).items():
                 file.check(PortConfig, settings, ("port", port))
+        elif name == "node":
+            table = file.table(value, ("node",))
+            named = _named_nodes(table)
+            file.check(NodeConfig, {key: given for key, given in table.items() if key not in named}, ("node",))
+            for node, settings in named.items():
+                file.check(NodeConfig, settings, ("node", node))
         elif name == "retry":
             for code, rule in file.table(value, ("retry",)).items():
                 if code not in RETRY_CODES:
@@ -383,6 +394,11 @@ def _read(path: Path) -> Table:
         else:
             raise file.unknown((name,), (*SECTIONS, "port", "retry"))
     return top
+
+
+def _named_nodes(table: Table) -> dict[str, Table]:
+    """The tables ``[node.NAME]`` within ``[node]``."""
+    return {name: given for name, given in table.items() if isinstance(given, dict)}
 
 
 def _merge(below: Table, above: Table) -> Table:
@@ -422,5 +438,12 @@ def load(files: Sequence[Path] | None = None) -> Config:
         merged = _merge(merged, _read(path))
     ports = {path: _build(PortConfig, table) for path, table in merged.get("port", {}).items()}
     retry = {code: _build(RetryConfig, table) for code, table in merged.get("retry", {}).items()}
+    named = _named_nodes(merged.get("node", {}))
+    first = {key: given for key, given in merged.get("node", {}).items() if key not in named}
+    more = {
+        node: _build(NodeConfig, {**first, "name": f"{names.NODE_CARD_NAME} {node}"[:MAX_CARD_NAME], **table})
+        for node, table in named.items()
+    }
+    merged["node"] = first
     sections = {name: _build(kind, merged.get(name, {})) for name, kind in SECTIONS.items()}
-    return Config(**sections, port=ports, retry=retry, files=tuple(files))
+    return Config(**sections, port=ports, more=more, retry=retry, files=tuple(files))

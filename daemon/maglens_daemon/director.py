@@ -19,12 +19,14 @@ from typing import Final, Protocol
 from maglens_daemon import policy
 from maglens_daemon.cards import card_for
 from maglens_daemon.config import NodeConfig
+from maglens_daemon.inputs import Inputs
 from maglens_daemon.mode_choice import Choice, Means, choose_mode, obstacle
 from maglens_daemon.session import Session, SessionState
 from maglens_daemon.stage import OpenNode, Playing, Stage
 from maglens_driver.errors import Gone, Interrupted, MaglensError, Refused, WrongState
 from maglens_driver.mode import Mode
 from maglens_v4l2.card import Card
+from maglens_v4l2.node import Node
 from maglens_v4l2.pipeline import Pipeline
 from maglens_v4l2.store import Store
 
@@ -70,6 +72,14 @@ class House(Protocol):
         """The sessions that may play on the stage ``name``, in the order of their coming."""
         ...
 
+    def all(self) -> Sequence[Session]:
+        """Every session, also those that belong to other stages."""
+        ...
+
+    def choose(self, name: str, identity: str) -> None:
+        """A person chose what plays on the stage ``name``, by identity key, or "auto"."""
+        ...
+
     def rules(self, name: str) -> policy.Rules:
         """For :func:`policy.choose`, on the stage ``name``."""
         ...
@@ -101,6 +111,9 @@ class Director:
         self._house = house
         self._records: dict[int, _Record] = {}
         self._coming: dict[int, _Coming] = {}  # by session id
+        self._inputs = Inputs()
+        self._input = 0  # as apps chose it last
+        self._told: Node | None = None  # the node that knows the inputs as they are
         self._turn = asyncio.Event()
         self._again: asyncio.TimerHandle | None = None
 
@@ -149,6 +162,13 @@ class Director:
         return choose_mode(session.source.modes, pipeline.format, _means(session))
 
     # For the stage (stage.Crew).
+
+    def input_chosen(self, index: int) -> None:
+        """See :class:`stage.Crew`."""
+        chosen = self._inputs.source(index) if index else policy.AUTO
+        if chosen is not None and index != self._input:
+            self._house.choose(self.name, chosen)
+        self._input = index
 
     def card(self) -> Card:
         """See :class:`stage.Crew`."""
@@ -202,19 +222,7 @@ class Director:
             if choice.mode is None:
                 self.obstacles[session.id] = choice.reason
                 continue
-            port = session.port
-            seen.append(
-                policy.SourceState(
-                    session.id,
-                    session.visitor.kind,
-                    session.identity.key,
-                    port.path,
-                    port.name,
-                    session.ready_at,
-                    session.visitor.snapped,
-                    session.visitor.by_id,
-                )
-            )
+            seen.append(state_of(session))
         return seen
 
     def _settle(self) -> None:
@@ -223,6 +231,7 @@ class Director:
             self._call_off(coming)
         if pipeline is None:
             return
+        self._tell_inputs()
         now = asyncio.get_running_loop().time()
         candidates = self._candidates(now)
         due = [record.retry_at for record in self._records.values() if record.retry_at > now]
@@ -249,6 +258,14 @@ class Director:
         due += self._rest(now)
         self._wake_at(min(due, default=None))
         pipeline.show(self.card())
+
+    def _tell_inputs(self) -> None:
+        """Let apps see which sources there are."""
+        node = self.stage.node
+        present = {s.identity.key: s.identity.model for s in self._house.all() if s.identity and s.is_playable}
+        if (self._inputs.update(present) or node is not self._told) and node is not None:
+            node.push_inputs(self._inputs.infos())
+            self._told = node
 
     def _bring(self, order: Sequence[int], pipeline: Pipeline, now: float) -> list[float]:
         """Have the best of ``order``, those before the one that plays, on its way; and the next best too where that
@@ -402,6 +419,22 @@ class Director:
         self._wake_at(None)
         for coming in list(self._coming.values()):
             self._call_off(coming)
+
+
+def state_of(session: Session) -> policy.SourceState:
+    """An identified session as the policy sees it."""
+    assert session.identity is not None
+    port, visitor = session.port, session.visitor
+    return policy.SourceState(
+        session.id,
+        visitor.kind,
+        session.identity.key,
+        port.path,
+        port.name,
+        session.ready_at,
+        visitor.snapped,
+        visitor.by_id,
+    )
 
 
 def _means(session: Session) -> Means:

@@ -64,18 +64,20 @@ class Service:
     async def _open_node(self, settings: NodeConfig) -> Node:
         """The camera that a daemon before this one left with systemd, else a new one; kept with systemd from now on
         where it can outlive us."""
-        kind, kept = NodeKind(settings.kind), self._kept.pop(CAMERA_FD, None)
+        name = next((name for name, known in self._manager.config.nodes.items() if known == settings), "")
+        stored_as = f"{CAMERA_FD}-{name}" if name else CAMERA_FD
+        kind, kept = NodeKind(settings.kind), self._kept.pop(stored_as, None)
         try:
-            node = open_node(kind, settings.mode, kept, mjpeg=settings.mjpeg)
+            node = open_node(kind, settings.mode, kept, name=settings.name, mjpeg=settings.mjpeg)
         except WrongState as why:
             if kept is None:
                 raise
             log.warning("%s; making a new camera", why)
             os.close(kept)
-            self._notifier.forget(CAMERA_FD)
-            node = open_node(kind, settings.mode, mjpeg=settings.mjpeg)
+            self._notifier.forget(stored_as)
+            node = open_node(kind, settings.mode, name=settings.name, mjpeg=settings.mjpeg)
         if isinstance(node, KernelNode):
-            self._notifier.store(CAMERA_FD, node.fileno())
+            self._notifier.store(stored_as, node.fileno())
         return node
 
     def _appeared(self) -> None:

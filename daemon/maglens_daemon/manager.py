@@ -18,7 +18,7 @@ from maglens_daemon import policy
 from maglens_daemon.allotment import Allotment
 from maglens_daemon.board.report import Report
 from maglens_daemon.config import Config, NodeConfig
-from maglens_daemon.director import Director
+from maglens_daemon.director import Director, state_of
 from maglens_daemon.errors import NotFound
 from maglens_daemon.port import make_port
 from maglens_daemon.session import Session, SessionState, Visitor
@@ -39,7 +39,7 @@ class Manager:
 
     def __init__(self, config: Config, open_node: OpenNode, store: Store | None = None) -> None:
         self.config = config
-        self.pinned = policy.AUTO
+        self.choices = dict.fromkeys(config.nodes, policy.AUTO)  # what people chose, by node: identity key or "auto"
         self.listeners: list[Callable[[], None]] = []
         self.on_control: list[Callable[[Session, int, int], None]] = []
         self.store = store if store is not None else Store(Path(names.STATE_DIR))
@@ -55,6 +55,11 @@ class Manager:
     def stages(self) -> Sequence[Stage]:
         """One per node, in the order of the configuration."""
         return [director.stage for director in self.directors]
+
+    @property
+    def pinned(self) -> str:
+        """What people chose for the first node."""
+        return self.choices[""]
 
     @property
     def stage(self) -> Stage:
@@ -123,12 +128,31 @@ class Manager:
 
     def cast(self, name: str) -> Sequence[Session]:
         """See :class:`director.House`."""
+        if len(self.choices) == 1:
+            return self.sessions
+        rules = self.config.policy.rule
+        return [
+            session
+            for session in self.sessions
+            if session.identity is None or policy.node_of(state_of(session), rules, self.choices) == name
+        ]
+
+    def all(self) -> Sequence[Session]:
+        """See :class:`director.House`."""
         return self.sessions
+
+    def choose(self, name: str, identity: str) -> None:
+        """See :class:`director.House`."""
+        for node, chosen in self.choices.items():
+            if chosen == identity:  # it plays on one node only
+                self.choices[node] = policy.AUTO
+        self.choices[name] = identity
+        self.reconsider()
 
     def rules(self, name: str) -> policy.Rules:
         """See :class:`director.House`."""
         settings = self.config.policy
-        return policy.Rules(settings.rule, self.pinned, settings.dwell_ms / 1000)
+        return policy.Rules(policy.for_node(settings.rule, name), self.choices[name], settings.dwell_ms / 1000)
 
     def settings(self, name: str) -> NodeConfig:
         """See :class:`director.House`."""
@@ -170,14 +194,14 @@ class Manager:
 
     # What people choose.
 
-    def use(self, name: str) -> str:
-        """Pin a source by identity key, port, port name or serial number, or ``auto``. Raises ``LookupError``."""
-        if name == policy.AUTO:
-            self.pinned = policy.AUTO
-        else:
-            self.pinned = self.find(name).key
-        self.reconsider()
-        return self.pinned
+    def use(self, name: str, node: str = "") -> str:
+        """Pin a source on a node, by identity key, port, port name or serial number, or ``auto``. Raises
+        :class:`NotFound`."""
+        if node not in self.choices:
+            there = ", ".join(known for known in self.choices if known) or "none but the first"
+            raise NotFound(f"there is no node {node!r}; there is {there}", hint="maglens status")
+        self.choose(node, policy.AUTO if name == policy.AUTO else self.find(name).key)
+        return self.choices[node]
 
     def find(self, name: str) -> Identity:
         """The identity that a name means; raises :class:`MaglensError` where none or several fit."""

@@ -22,7 +22,7 @@ class ManagerObject:
     """org.maglens1.Manager"""
 
     interface: Final = names.BUS_INTERFACE
-    changing: Final = frozenset(("Use", "Reload"))
+    changing: Final = frozenset(("Use", "UseOn", "Reload"))
 
     def __init__(self, manager: Manager, reload: Callable[[], None]) -> None:
         self._manager = manager
@@ -43,13 +43,16 @@ class ManagerObject:
 
     def methods(self) -> Mapping[str, Handler]:
         """Coroutine functions by name."""
-        return {"Status": self._status, "Use": self._use, "Reload": self._do_reload}
+        return {"Status": self._status, "Use": self._use, "UseOn": self._use_on, "Reload": self._do_reload}
 
     async def _status(self) -> list[Any]:
         return [json.dumps(status.status(self._manager))]
 
     async def _use(self, source: str) -> list[Any]:
         return [self._manager.use(source)]
+
+    async def _use_on(self, node: str, source: str) -> list[Any]:
+        return [self._manager.use(source, node)]
 
     async def _do_reload(self) -> list[Any]:
         self._reload()
@@ -136,7 +139,7 @@ class NodeObject:
 
     def properties(self) -> dict[str, Any]:
         """Values by name."""
-        s = status.node_status(self._manager.stage)
+        s = status.node_status(self._manager, self._manager.stage)
         problem = f"{s['problem']}\ntry: {s['hint']}" if s["hint"] else s["problem"]
         return {
             "Path": s["path"],
@@ -151,4 +154,4 @@ class NodeObject:
         return {"Counters": self._counters}
 
     async def _counters(self) -> list[Any]:
-        return [status.node_status(self._manager.stage)["counters"]]
+        return [status.node_status(self._manager, self._manager.stage)["counters"]]

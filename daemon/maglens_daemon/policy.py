@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
@@ -11,11 +11,13 @@ from typing import Final
 from maglens_daemon.config import Rule
 
 AUTO: Final = "auto"
+PINNED: Final = -1  # place of what a rule pins
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """``rule`` in the order of the configuration; ``pinned`` is the identity key chosen live, or "auto"."""
+    """``rule`` in the order of the configuration, those of one node; ``pinned`` is the identity key chosen live, or
+    "auto"."""
 
     rule: tuple[Rule, ...] = ()
     pinned: str = AUTO
@@ -56,15 +58,33 @@ def _matches(rule: Rule, source: SourceState) -> bool:
         (rule.kind is None or rule.kind == source.kind)
         and (rule.identity is None or fnmatchcase(source.identity, rule.identity))
         and (rule.port is None or fnmatchcase(source.port, rule.port) or fnmatchcase(source.port_name, rule.port))
+        and (rule.by_id is None or fnmatchcase(source.by_id, rule.by_id))
     )
 
 
+def for_node(rules: Sequence[Rule], node: str) -> tuple[Rule, ...]:
+    """The rules that hold on a node."""
+    return tuple(rule for rule in rules if rule.node is None or rule.node == node)
+
+
+def node_of(source: SourceState, rules: Sequence[Rule], choices: Mapping[str, str]) -> str:
+    """Whose source it is, for it can play on one node only: the one where a person chose it, else the one that a rule
+    for this node alone names, else the first. ``choices``: identity key or "auto" by node."""
+    for node, chosen in choices.items():
+        if chosen == source.identity:
+            return node
+    for rule in rules:
+        if rule.node is not None and rule.node in choices and rule.use != "never" and _matches(rule, source):
+            return rule.node
+    return next(iter(choices))
+
+
 def _place(rules: Rules, source: SourceState) -> int | None:
-    """Place of a source in the order of preference, from 0; None: never. What no rule names comes last: what was
-    snapped on or plugged in, then what is built in."""
+    """Place of a source in the order of preference, from ``PINNED``; None: never. What no rule names comes
+    last: what was snapped on or plugged in, then what is built in."""
     for place, rule in enumerate(rules.rule):
         if _matches(rule, source):
-            return None if rule.use == "never" else place
+            return {"never": None, "pin": PINNED}.get(rule.use, place)
     return len(rules.rule) + (not source.snapped)
 
 
@@ -87,6 +107,7 @@ def choose(rules: Rules, seen: Sequence[SourceState], playing: int | None, now: 
     if current is None:
         return Choice(tuple(s.id for s in ranked))
     above = ranked[: ranked.index(current)]
-    ripe_at = {s.id: s.since + rules.dwell_s if s.identity != rules.pinned else now for s in above}
+    at_once = {s.id for s in above if s.identity == rules.pinned or places.get(s.id) == PINNED}
+    ripe_at = {s.id: now if s.id in at_once else s.since + rules.dwell_s for s in above}
     ripe = tuple(s.id for s in above if ripe_at[s.id] <= now)
     return Choice((*ripe, current.id), min((at for at in ripe_at.values() if at > now), default=None))

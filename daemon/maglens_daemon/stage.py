@@ -19,7 +19,7 @@ from maglens_driver.errors import MaglensError
 from maglens_driver.mode import Mode
 from maglens_v4l2.card import Card
 from maglens_v4l2.controls import Controls
-from maglens_v4l2.node import FormatChosen, Node, NodeEvent, UsageChanged
+from maglens_v4l2.node import FormatChosen, InputChosen, Node, NodeEvent, UsageChanged
 from maglens_v4l2.pipeline import Pipeline
 from maglens_v4l2.store import Store
 
@@ -56,6 +56,10 @@ class Crew(Protocol):
 
     def lost(self, generation: int, why: Exception) -> None:
         """A stream has ended by itself, whether it played or was on its way."""
+        ...
+
+    def input_chosen(self, index: int) -> None:
+        """An app chose an input: 0 is automatic."""
         ...
 
     def control_changed(self, session: Session, control: int, value: int) -> None:
@@ -173,6 +177,8 @@ class Stage:
             self._crew.reconsider()
         elif isinstance(event, FormatChosen):
             self._crew.reconsider()
+        elif isinstance(event, InputChosen):
+            self._crew.input_chosen(event.index)
 
     def _on_failed(self, why: Exception) -> None:
         if self._failed is not None and not self._failed.done():

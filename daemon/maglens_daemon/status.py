@@ -67,8 +67,12 @@ class ModuleStatus(TypedDict):
 
 
 class NodeStatus(TypedDict):
-    """The video device; ``path`` empty and ``problem`` filled while there is none."""
+    """A video device; ``path`` empty and ``problem`` filled while there is none. ``group`` is NAME of [node.NAME],
+    ``playing`` and ``choice`` an identity key each, the first empty for the card, the second "auto" for the rules."""
 
+    group: str
+    playing: str
+    choice: str
     path: str
     name: str
     format: ModeStatus | None
@@ -123,6 +127,7 @@ class Status(TypedDict):
     choice: str
     power: PowerStatus
     node: NodeStatus
+    nodes: list[NodeStatus]
     ports: list[PortStatus]
     modules: list[ModuleStatus]
 
@@ -198,7 +203,7 @@ def port_status(report: Report) -> PortStatus:
     )
 
 
-def node_status(stage: Stage) -> NodeStatus:
+def node_status(manager: Manager, stage: Stage) -> NodeStatus:
     """A stage's node as data."""
     node, pipeline, problem = stage.node, stage.pipeline, stage.node_problem
     state = node.state() if node else None
@@ -213,7 +218,11 @@ def node_status(stage: Stage) -> NodeStatus:
             "filled": stats.filled,
             **{f"dropped_{cause}": count for cause, count in stats.dropped.items()},
         }
+    playing = stage.playing.session.identity if stage.playing else None
     return NodeStatus(
+        group=stage.name,
+        playing=playing.key if playing else "",
+        choice=manager.choices[stage.name],
         path=node.path if node else "",
         name=stage.settings().name,
         format=mode_status(state.format) if state else None,
@@ -252,7 +261,8 @@ def status(manager: Manager) -> Status:
         playing=playing.key if playing else "",
         choice=manager.pinned,
         power=PowerStatus(budget_mw=manager.config.power.budget_mw, granted_mw=manager.allotment.granted_mw),
-        node=node_status(manager.stage),
+        node=node_status(manager, manager.stage),
+        nodes=[node_status(manager, stage) for stage in manager.stages],
         ports=[port_status(report) for report in manager.reports()],
         modules=[module_status(manager, session) for session in manager.sessions],
     )

@@ -73,6 +73,9 @@ def module(**changes: Any) -> ModuleStatus:
 
 def everything(*modules: ModuleStatus, **node: Any) -> Status:
     made = NodeStatus(
+        group="",
+        playing="",
+        choice="auto",
         path="/dev/video0",
         name="maglens",
         format=MODE,
@@ -92,6 +95,7 @@ def everything(*modules: ModuleStatus, **node: Any) -> Status:
         choice="auto",
         power=PowerStatus(budget_mw=6000, granted_mw=4200),
         node=made,
+        nodes=[made],
         ports=[],
         modules=list(modules),
     )

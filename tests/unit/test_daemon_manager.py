@@ -386,7 +386,7 @@ def test_no_node_is_one_clear_line_and_mended_without_a_restart(caplog: pytest.L
             for _ in range(3):
                 t.manager.node_hint()
                 await asyncio.sleep(0.01)
-            assert status.node_status(t.manager.stage)["hint"] == "sudo modprobe v4l2loopback"
+            assert status.node_status(t.manager, t.manager.stage)["hint"] == "sudo modprobe v4l2loopback"
             t.trouble.clear()
             t.manager.node_hint()
             await t.until(lambda: t.manager.stage.node is not None)

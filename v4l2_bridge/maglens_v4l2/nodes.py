@@ -8,6 +8,7 @@ import logging
 
 from maglens_driver.errors import MissingDependency
 from maglens_driver.mode import Mode
+from maglens_driver.names import NODE_CARD_NAME
 from maglens_v4l2 import canonical
 from maglens_v4l2.kernel_node import KernelNode
 from maglens_v4l2.loopback_node import LoopbackNode
@@ -24,8 +25,11 @@ class NodeKind(enum.Enum):
     LOOPBACK = "v4l2loopback"
 
 
-def open_node(kind: NodeKind, mode: Mode, kept_fd: int | None = None, *, mjpeg: bool = False) -> Node:
-    """The node that apps will open. ``mode`` is its format where that is fixed, else apps' first choice.
+def open_node(
+    kind: NodeKind, mode: Mode, kept_fd: int | None = None, *, name: str = NODE_CARD_NAME, mjpeg: bool = False
+) -> Node:
+    """The node that apps will open, and list under ``name``. ``mode`` is its format where that is fixed, else apps'
+    first choice.
 
     ``kept_fd`` is the descriptor of a kernel node that a process before left behind; it is adopted and belongs to
     the node from then on. ``mjpeg``: it also offers that, where its formats are not fixed. Raises
@@ -36,11 +40,11 @@ def open_node(kind: NodeKind, mode: Mode, kept_fd: int | None = None, *, mjpeg: 
         return KernelNode.adopt_fd(kept_fd)
     formats = canonical.formats(mode, mjpeg)
     if kind is NodeKind.KERNEL:
-        return KernelNode.create(mode, formats=formats)
+        return KernelNode.create(mode, name, camera_id=name, formats=formats)
     if kind is NodeKind.LOOPBACK:
-        return LoopbackNode.create(mode)
+        return LoopbackNode.create(mode, name)
     try:
-        return KernelNode.create(mode, formats=formats)
+        return KernelNode.create(mode, name, camera_id=name, formats=formats)
     except MissingDependency as error:
         log.info("%s; looking for v4l2loopback", error)
-    return LoopbackNode.create(mode)
+    return LoopbackNode.create(mode, name)

@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     modules.add_argument("-v", "--verbose", action="store_true", help="power, link and frames too")
     use = add("use", "show:use", "choose what plays")
     use.add_argument("source", help="maker/model/serial, serial, model or port of a module, or auto")
+    use.add_argument("--node", default="", metavar="NAME", help="on the video device of [node.NAME]")
     add("reload", "show:reload", "read the configuration again")
     _add_control(add)
     _add_sim(

@@ -94,7 +94,7 @@ async def watch(args: argparse.Namespace) -> int:
 async def use(args: argparse.Namespace) -> int:
     """Choose a source."""
     async with Client() as client:
-        (chosen,) = await client.manager("Use", "s", args.source)
+        (chosen,) = await client.manager("UseOn", "ss", args.node, args.source)
     if args.json:
         emit({"choice": chosen})
     else:

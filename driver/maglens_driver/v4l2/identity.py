@@ -21,7 +21,7 @@ def identify(fd: int, path: str) -> Identity:
     """Raises ``Refused`` when it is a node of ours, or no camera."""
     found = linuxpy().read_capabilities(fd)
     driver, card, bus = (text.decode("utf-8", "replace") for text in (found.driver, found.card, found.bus_info))
-    if driver in OWN_DRIVERS or card == NODE_CARD_NAME:
+    if driver in OWN_DRIVERS or card == NODE_CARD_NAME or card.startswith(f"{NODE_CARD_NAME} "):
         raise Refused("own_node", f"{path} is maglens' own node, which is never a source")
     caps = found.device_caps if found.capabilities & DEVICE_CAPS else found.capabilities
     if not (caps & CAPTURE and caps & STREAMING):
