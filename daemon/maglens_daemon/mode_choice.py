@@ -37,8 +37,8 @@ def obstacle(mode: Mode, means: Means) -> str:
     return ""
 
 
-def _rank(mode: Mode, node: Mode, raw: bool) -> tuple[float, ...]:
-    """Smaller is better. Smoothness first, then detail, then the kind that the maker prefers (``raw`` or finished),
+def _rank(mode: Mode, node: Mode, preferred: bool) -> tuple[float, ...]:
+    """Smaller is better. Smoothness first, then detail, then the kind (raw or finished) that the maker prefers,
     then the work it takes, then the load on the link."""
     missing_rate = max(0.0, 1 - float(node.interval / mode.interval))
     cover = min(1.0, mode.width / node.width) * min(1.0, mode.height / node.height)
@@ -48,7 +48,7 @@ def _rank(mode: Mode, node: Mode, raw: bool) -> tuple[float, ...]:
     return (
         round(missing_rate, 3),
         round(1 - cover, 3),
-        (mode.fourcc in RAW) is not raw,
+        not preferred,
         not passes,
         round(excess, 3),
         compressed,
@@ -59,8 +59,8 @@ def _rank(mode: Mode, node: Mode, raw: bool) -> tuple[float, ...]:
 
 
 def choose_mode(modes: Sequence[Mode], node: Mode, means: Means) -> Choice:
-    """The mode that serves the node's format best: what keeps the rate and covers the size; of that raw frames where
-    the maker names those first; then the same format and size, which passes through untouched; else the least."""
+    """The mode that serves the node's format best: what keeps the rate and covers the size; of one size the kind that
+    the maker names first, raw or finished; then the same format, which passes through untouched; else the least."""
     if not modes:
         return Choice(None, "it has no sensor of its own")
     if node.fourcc == MJPG:  # which nobody here makes
@@ -72,5 +72,11 @@ def choose_mode(modes: Sequence[Mode], node: Mode, means: Means) -> Choice:
     if not fitting:
         least = min(modes, key=lambda m: (m.mbit_s, m.mw))
         return Choice(None, f"no mode fits: {obstacle(least, means)}")
-    raw = modes[0].fourcc in RAW
-    return Choice(min(fitting, key=lambda mode: _rank(mode, node, raw)))
+    kinds: dict[tuple[int, int], bool] = {}
+    for mode in modes:
+        kinds.setdefault((mode.width, mode.height), mode.fourcc in RAW)
+
+    def rank(mode: Mode) -> tuple[float, ...]:
+        return _rank(mode, node, kinds[mode.width, mode.height] is (mode.fourcc in RAW))
+
+    return Choice(min(fitting, key=rank))
