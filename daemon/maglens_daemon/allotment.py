@@ -1,56 +1,279 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Allotment: what is promised to which session, and what may be offered to a newcomer."""
+"""Allotment: shares the board's power out among the stays, and keeps to it when the board can spare less.
+
+Whatever changes (a stay comes or goes, the battery sags, the configuration is another) only wakes :meth:`run`. It
+works out everyone's share (:func:`budget.allot`), first takes from those who have more, each once its stream has
+stepped down to a mode that the share carries, then gives to those who have less. What is promised at any time is in
+the :class:`budget.Ledger`, which lets nobody have more than there is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
 
 from maglens_daemon import budget
-from maglens_daemon.config import PowerConfig
-from maglens_daemon.port import SUPPLY_MV, UNCONFIGURED_MA
+from maglens_daemon.power_policy import Condition, Level
 from maglens_daemon.session import Session, SessionState
+from maglens_daemon.supply import DEFAULT_MW
+from maglens_driver.errors import Refused
+from maglens_driver.link import limits
+
+log = logging.getLogger(__name__)
+
+STEP_DOWN_S: Final = 2.0  # for a stream to give way to a cheaper one; then the contract shrinks all the same
+BURST_WAIT_S: Final = 2.0  # for another module's motors to come to rest
+_STEP_MW: Final = 50  # an offer's 10 mA at 5 V
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """mW: the cheapest mode, the most the module ever draws (never over its port's limit), and its standby."""
+
+    least_mw: int
+    most_mw: int
+    standby_mw: int
+
+
+@dataclass(slots=True)
+class _Stay:
+    """What is kept of one. ``offered_mw``: last; ``squeezed``: its contract is the least of what it asked for."""
+
+    needs: Needs
+    offered_mw: int = 0
+    squeezed: bool = False
+    burst_mw: int = 0
+
+
+def needs_of(session: Session) -> Needs:
+    """What an identified session needs; a source that says nothing gets what its port allows."""
+    source, limit = session.source, session.port.limit_mw
+    prices = [mode.mw for mode in source.modes] if source is not None else []
+    descriptor = getattr(source, "descriptor", None)
+    most = max(descriptor.power.peak_mw, *prices, 0) if descriptor is not None else limit
+    standby = descriptor.power.standby_mw if descriptor is not None else 0
+    return Needs(_up(min(prices, default=standby)), min(_up(most), limit), standby)
 
 
 class Allotment:
-    """One per daemon, in the event loop's thread. ``power`` gives the configuration as it is now."""
+    """One per daemon, in the event loop's thread. ``condition`` gives what the board can spare now, ``reconsider``
+    has the directors look again."""
 
-    def __init__(self, power: Callable[[], PowerConfig]) -> None:
-        self._power = power
-        self._reserved: dict[Session, int] = {}  # mW
+    def __init__(self, condition: Callable[[], Condition], reconsider: Callable[[], None]) -> None:
+        self.ledger = budget.Ledger()
+        self._condition = condition
+        self._reconsider = reconsider
+        self._stays: dict[Session, _Stay] = {}
+        self._turn = asyncio.Event()
+        self._stepped = asyncio.Event()
+        self._rested = asyncio.Event()  # a burst has ended
 
     @property
     def granted_mw(self) -> int:
         """Power promised to all modules together, mW."""
-        return budget.granted(self._reserved.values())
+        return self.ledger.promised_mw
 
-    def promised_mw(self, session: Session) -> int:
-        """What one session was offered or holds, mW; 0 before."""
-        return self._reserved.get(session, 0)
+    def limit_mw(self, session: Session) -> int:
+        """What its port lets through now: the contract, motors at work on top; at standby what it then may draw."""
+        stay, feed = self._stays.get(session), session.feed
+        if feed is None:
+            return min(session.port.limit_mw, DEFAULT_MW)
+        if stay is not None and session.state is SessionState.STANDBY and stay.needs.standby_mw:
+            return min(feed.supply.limit_mw, stay.needs.standby_mw) + stay.burst_mw
+        return feed.supply.limit_mw + (stay.burst_mw if stay is not None else 0)
+
+    # For the sessions (session.Host).
 
     def reserve(self, session: Session) -> int:
         """See :class:`session.Host`."""
-        standing = [
-            budget.Ask(other.port.path, mw, mw, other.port.priority)
-            for other, mw in self._reserved.items()
-            if other is not session and mw
-        ]
-        limit = session.port.limit_mw
-        least = min(limit, SUPPLY_MV * UNCONFIGURED_MA // 1000)
-        spare = self._power().budget_mw
-        if spare is not None:  # what stands is promised; a newcomer shares what is left
-            spare = max(0, spare - sum(ask.most_mw for ask in standing))
-        limits = budget.Limits(spare, {session.port.path: limit})
-        share = budget.allot(limits, [budget.Ask(session.port.path, least, limit, session.port.priority)])
-        self._reserved[session] = share[session.port.path]
-        return share[session.port.path]
+        stay = self._stays[session] = _Stay(needs_of(session))
+        self.ledger.total_mw = self._condition().budget_mw
+        share = self._shares()[_key(session)]
+        stay.offered_mw = self._promise(session, share)
+        if not stay.offered_mw:
+            self._note(session, 0)
+        if stay.offered_mw < share:
+            self.wake()  # others have to give way first
+        return stay.offered_mw
 
     def changed(self, session: Session) -> None:
-        """Its state changed: what stands is its contract, and nothing after its end."""
-        if session.contract is not None:
-            self._reserved[session] = session.contract.mw
-        elif session.state.is_end or session.state is SessionState.ATTACH:
+        """Its state or contract changed: what stands is its contract, and nothing after its end."""
+        self._stepped.set()
+        if session.state.is_end or session.state is SessionState.ATTACH or session.unplugged:
             self.forget(session)
+        elif session in self._stays and session.feed is not None and session.feed.is_settled:
+            before, now = self.ledger.of(_key(session)), session.contract.mw if session.contract is not None else 0
+            if now < before:
+                self.ledger.settle(_key(session), now)
+                self.wake()  # there is more for the others
 
     def forget(self, session: Session) -> None:
         """Its stay has ended."""
-        self._reserved.pop(session, None)
+        if self._stays.pop(session, None) is not None:
+            self.ledger.settle(_key(session), 0)
+            self.wake()
+
+    @asynccontextmanager
+    async def burst(self, session: Session) -> AsyncIterator[None]:
+        """Have power ready while motors move: before they are told to, and ``limits.BURST_S`` after they were.
+        Raises ``Refused("POWER")`` where there is none for them within ``BURST_WAIT_S``."""
+        stay, contract = self._stays.get(session), session.contract
+        if stay is None or contract is None or not contract.burst_mw or stay.burst_mw:
+            yield  # nothing more to be had, or it is ready already
+            return
+        mw = contract.burst_mw
+        try:
+            async with asyncio.timeout(BURST_WAIT_S):
+                while not self.ledger.begin_burst(_key(session), mw):
+                    self._rested.clear()
+                    await self._rested.wait()
+        except TimeoutError:
+            raise Refused("POWER", "there is no power for its motors now", hint="maglens status") from None
+        stay.burst_mw = mw
+        try:
+            yield
+        finally:
+            asyncio.get_running_loop().call_later(limits.BURST_S, self._end_burst, session, stay, mw)
+
+    def _end_burst(self, session: Session, stay: _Stay, mw: int) -> None:
+        stay.burst_mw = 0
+        self.ledger.end_burst(_key(session), mw)
+        self._rested.set()
+        self.wake()
+
+    async def remake(self) -> None:
+        """Offer everyone again what they were offered, as after a sleep in which they may have lost power."""
+        await asyncio.gather(
+            *(s.offer_power(self._stays[s].offered_mw) for s in self._present() if self._stays[s].offered_mw)
+        )
+
+    # The work.
+
+    def wake(self) -> None:
+        """Something changed."""
+        self._turn.set()
+
+    async def run(self) -> None:
+        """Keep everyone to their share; runs until cancelled."""
+        while True:
+            await self._turn.wait()
+            self._turn.clear()
+            await self._settle()
+
+    async def _settle(self) -> None:
+        self.ledger.total_mw = self._condition().budget_mw
+        for session in self._stays:
+            if session.feed is not None:
+                supply = session.feed.supply
+                supply.ceiling_mw = self.ledger.ceiling(_key(session), supply.limit_mw)
+        shares = self._shares()
+        await asyncio.gather(*(self._lower(s, shares[_key(s)]) for s in self._present()))
+        shares = self._shares()
+        await asyncio.gather(*(self._raise(s, shares[_key(s)]) for s in self._present() if _key(s) in shares))
+
+    def _present(self) -> list[Session]:
+        return [s for s in self._stays if s.is_playable and s.feed is not None]
+
+    def _shares(self) -> dict[str, int]:
+        condition, asks = self._condition(), []
+        for session, stay in self._stays.items():
+            needs = stay.needs
+            most = needs.most_mw if condition.level is Level.NORMAL else needs.least_mw
+            if condition.level is not Level.CRITICAL:
+                asks.append(budget.Ask(_key(session), needs.least_mw, most, session.port.priority))
+        ports = {_key(session): session.port.limit_mw for session in self._stays}
+        shares = dict.fromkeys(ports, 0)
+        shares.update(budget.allot(budget.Limits(condition.budget_mw, ports), asks))
+        return shares
+
+    async def _lower(self, session: Session, share: int) -> None:
+        """Down to ``share``, where it has more; to standby power where that is nothing."""
+        stay, contract = self._stays[session], session.contract
+        target = share or stay.needs.standby_mw
+        if contract is None or contract.mw <= max(target, _STEP_MW):
+            return
+        session.restraint.mw = target
+        self._note(session, share)
+        log.warning(
+            "%s: squeezed from %d to %d mW: %s",
+            session.label,
+            contract.mw,
+            target,
+            session.restraint.power_note,
+            extra=session.log_fields(),
+        )
+        self._reconsider()
+        await self._wait_for_step(session, target)
+        if share and contract.least_mw < contract.operating_mw and contract.least_mw >= share - _STEP_MW:
+            stay.squeezed = True
+            await session.squeeze()
+        else:
+            stay.offered_mw = _up(target)
+            await session.offer_power(stay.offered_mw)
+
+    async def _wait_for_step(self, session: Session, target: int) -> None:
+        """Until its stream, if there is one, draws no more than ``target``."""
+        try:
+            async with asyncio.timeout(STEP_DOWN_S):
+                while session.state is SessionState.STREAMING and session.mode and session.mode.mw > target:
+                    self._stepped.clear()
+                    await self._stepped.wait()
+        except TimeoutError:
+            log.warning("%s: its stream did not step down in time", session.label, extra=session.log_fields())
+
+    async def _raise(self, session: Session, share: int) -> None:
+        """Up to ``share``, where it has less than it wants."""
+        stay, contract, feed = self._stays.get(session), session.contract, session.feed
+        if stay is None or feed is None or not share:
+            return
+        declared = feed.supply.declared_mw or 0
+        unmet = contract is None or contract.mismatch or stay.squeezed
+        unmet = unmet or (contract is not None and not contract.burst_mw and contract.mw < declared <= share)
+        if not unmet or (share <= stay.offered_mw and not stay.squeezed and contract is not None):
+            self._free(session, share)
+            return
+        if stay.squeezed and contract is not None and share <= contract.mw + _STEP_MW:
+            return  # the least is all there is
+        got = self._promise(session, share)
+        if not got or (contract is not None and got <= contract.mw):
+            return
+        stay.offered_mw, stay.squeezed = got, False
+        supply = feed.supply
+        supply.ceiling_mw = self.ledger.ceiling(_key(session), supply.limit_mw)
+        await session.offer_power(got)
+        self._free(session, share)
+
+    def _free(self, session: Session, share: int) -> None:
+        """Its contract alone says what it may have, unless it is less than it could use."""
+        if session.restraint.mw is None and not session.restraint.power_note:
+            return
+        session.restraint.mw = None
+        contract = session.contract
+        if contract is not None and not contract.mismatch:
+            session.restraint.power_note = ""
+        self._reconsider()
+
+    def _promise(self, session: Session, share: int) -> int:
+        stay = self._stays[session]
+        return self.ledger.reserve(_key(session), min(stay.needs.least_mw, share), share) if share else 0
+
+    def _note(self, session: Session, share: int) -> None:
+        condition = self._condition()
+        why = condition.reason or "the budget is promised to others"
+        what = "it gets less power" if share else "it gets standby power only"
+        if session.contract is None:
+            what = "no power is left for it"
+        session.restraint.power_note = f"{what}: {why}"
+
+
+def _key(session: Session) -> str:
+    return str(session.id)
+
+
+def _up(mw: int) -> int:
+    """Rounded up to what an offer can say."""
+    return -(-mw // _STEP_MW) * _STEP_MW

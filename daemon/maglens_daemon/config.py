@@ -24,6 +24,8 @@ from typing import Any, Final, TypeVar, cast
 from maglens_daemon.board.failures import Code
 from maglens_daemon.board.hall import SWITCHES
 from maglens_daemon.errors import ConfigError
+from maglens_daemon.link_health import LinkRules
+from maglens_daemon.power_policy import PowerRules
 from maglens_daemon.toml_lines import KeyPath, Lines
 from maglens_driver import names
 from maglens_driver.link import limits
@@ -42,6 +44,7 @@ MAX_CARD_NAME: Final = 31  # bytes of struct v4l2_capability's card, without the
 MAX_DWELL_MS: Final = 10_000
 LEVELS: Final = ("high", "low")
 _USB_PATH: Final = re.compile(r"\d+-\d+(\.\d+)*")
+LONGEST_QUIET: Final = 32  # times quiet_s: the longest wait before a climb that has failed before
 
 
 class _Unfit(ValueError):
@@ -128,6 +131,12 @@ def _usb_paths(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(v, str) and v.isprintable() for v in value):
+        raise _Unfit("a list of texts")
+    return tuple(value)
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise _Unfit("true or false")
@@ -165,6 +174,28 @@ class PowerConfig:
     )
     usb2_ma: int = _key(_number(0, 5000), 500, "mA at 5 V on a port that trained at 480 Mbit/s or less")
     usb3_ma: int = _key(_number(0, 5000), 900, "mA at 5 V on a faster port")
+    battery_budget_mw: int | None = _key(
+        _optional(_number(0, 1_000_000)), None, "mW for all ports while only a battery feeds the board"
+    )
+    battery_low: int = _key(_number(0, 100), 20, "percent of the battery below which modules are squeezed; 0: never")
+    battery_critical: int = _key(_number(0, 100), 5, "percent below which modules get standby power only; 0: never")
+    thermal_zones: tuple[str, ...] = _key(
+        _texts, cast(tuple[str, ...], ("*",)), "patterns for the types of the thermal zones that count; []: none"
+    )
+    warm_c: int = _key(_number(0, 200), 85, "degrees Celsius above which modules are squeezed")
+    hot_c: int = _key(_number(0, 200), 100, "degrees Celsius above which modules get standby power only")
+
+    @property
+    def rules(self) -> PowerRules:
+        """For :func:`power_policy.assess`."""
+        return PowerRules(
+            budget_mw=self.budget_mw,
+            battery_budget_mw=self.battery_budget_mw,
+            low_percent=self.battery_low or None,
+            critical_percent=self.battery_critical or None,
+            warm_c=self.warm_c,
+            hot_c=self.hot_c,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +203,21 @@ class LinkConfig:
     """``[link]``: what a link is trusted to carry."""
 
     derating: float = _key(_share, 0.75, "share of the trained rate that modes may fill")
+    bad_percent: int = _key(
+        _number(1, 100), 2, "percent of damaged frames within five seconds above which a smaller mode is used"
+    )
+    gap_percent: int = _key(_number(1, 100), 50, "the same for frames that the module could not send")
+    quiet_s: int = _key(_number(1, 3600), 30, "seconds without trouble before a larger mode is tried again")
+
+    @property
+    def rules(self) -> LinkRules:
+        """For :class:`link_health.LinkHealth`."""
+        return LinkRules(
+            damaged_share=self.bad_percent / 100,
+            gap_share=self.gap_percent / 100,
+            quiet_s=float(self.quiet_s),
+            longest_quiet_s=float(self.quiet_s * LONGEST_QUIET),
+        )
 
 
 @dataclass(frozen=True, slots=True)

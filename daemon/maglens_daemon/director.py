@@ -20,6 +20,8 @@ from maglens_daemon import policy
 from maglens_daemon.cards import card_for
 from maglens_daemon.config import NodeConfig
 from maglens_daemon.inputs import Inputs
+from maglens_daemon.link_health import LinkRules
+from maglens_daemon.link_watch import LinkWatch
 from maglens_daemon.mode_choice import Choice, Means, choose_mode, obstacle
 from maglens_daemon.session import Session, SessionState
 from maglens_daemon.stage import OpenNode, Playing, Stage
@@ -51,6 +53,7 @@ class _Record:
     start_s: float = START_S  # what it took last from being brought to its first frame
     watched: bool = False  # somebody was watching when it came
     attach_to_frame_ms: float | None = None
+    link: LinkWatch | None = None  # once it has played
 
 
 @dataclass(slots=True)
@@ -62,11 +65,14 @@ class _Coming:
     generation: int
     began: float
     mode: Mode | None = None
+    means: Means | None = None  # when that was chosen
     task: asyncio.Task[None] | None = None
 
 
 class House(Protocol):
-    """What a director needs of the manager; all in the event loop's thread."""
+    """What a director needs of the manager; all in the event loop's thread. ``parked``: nobody is to play now."""
+
+    parked: bool
 
     def cast(self, name: str) -> Sequence[Session]:
         """The sessions that may play on the stage ``name``, in the order of their coming."""
@@ -86,6 +92,10 @@ class House(Protocol):
 
     def settings(self, name: str) -> NodeConfig:
         """The configuration of the stage ``name``."""
+        ...
+
+    def link_rules(self) -> LinkRules:
+        """For :class:`link_health.LinkHealth`."""
         ...
 
     def next_generation(self) -> int:
@@ -159,7 +169,9 @@ class Director:
         pipeline = self.stage.pipeline
         if pipeline is None or session.source is None:
             return Choice(None, "there is no video device")
-        return choose_mode(session.source.modes, pipeline.format, _means(session))
+        choice = choose_mode(session.source.modes, pipeline.format, session.means())
+        notes = session.restraint.notes(session.port, session.source.modes)
+        return choice if choice.mode is not None else Choice(None, "; ".join((choice.reason, *notes)))
 
     # For the stage (stage.Crew).
 
@@ -181,12 +193,12 @@ class Director:
     def taken(self, generation: int) -> None:
         """See :class:`stage.Crew`."""
         coming = next((c for c in self._coming.values() if c.generation == generation), None)
-        if coming is None or coming.mode is None:
+        if coming is None or coming.mode is None or coming.means is None:
             return  # seen to already, when it was called off
         session, previous = coming.session, self.stage.playing
         del self._coming[session.id]
         self._records[session.id].start_s = asyncio.get_running_loop().time() - coming.began
-        self.stage.enter(Playing(session, generation, coming.mode))
+        self.stage.enter(Playing(session, generation, coming.mode, coming.means))
         if previous is not None:
             self._stop_in_background(previous.session, previous.generation)
         log.info("%s plays %s", session.label, coming.mode.describe(), extra=session.log_fields())
@@ -239,17 +251,19 @@ class Director:
         gone = playing is not None and playing.session.id not in {seen.id for seen in candidates}
         if gone or not pipeline.convertible:
             self._clear()
+        elif playing is not None and not self._plays_best(playing):
+            self._clear()  # and it comes again, in another mode
         current = stage.playing.session.id if stage.playing is not None else None
         choice = policy.choose(self._house.rules(self.name), candidates, current, now)
         if choice.again_at is not None:
             due.append(choice.again_at)
         if current is not None and current not in choice.order:
             self._clear()  # the rules say never
-        if pipeline.watched:
-            due += self._bring(choice.order, pipeline, now)
+        if pipeline.watched and not self._house.parked:
+            due += self._bring(choice.order, pipeline, now) + self._watch_link(now)
         elif stage.playing is not None or self._coming:
             linger = (stage.unwatched_at if stage.unwatched_at is not None else now) + LINGER_S
-            if now < linger:
+            if now < linger and not self._house.parked:
                 due.append(linger)
             else:
                 self._clear()
@@ -266,6 +280,24 @@ class Director:
         if (self._inputs.update(present) or node is not self._told) and node is not None:
             node.push_inputs(self._inputs.infos())
             self._told = node
+
+    def _plays_best(self, playing: Playing) -> bool:
+        """Whether it plays in the mode that its link and power now carry best."""
+        choice = self.mode_for(playing.session).mode
+        return playing.means == playing.session.means() or choice is None or choice == playing.mode
+
+    def _watch_link(self, now: float) -> list[float]:
+        """See whether the link of what plays carries it; when to look again."""
+        playing = self.stage.playing
+        record = self._records.get(playing.session.id) if playing is not None else None
+        if playing is None or record is None:
+            return []
+        if record.link is None:
+            record.link = LinkWatch(playing.session, self._house.link_rules())
+        moved, again = record.link.look(now, playing.generation, playing.mode)
+        if moved:
+            self.reconsider()
+        return [again]
 
     def _bring(self, order: Sequence[int], pipeline: Pipeline, now: float) -> list[float]:
         """Have the best of ``order``, those before the one that plays, on its way; and the next best too where that
@@ -318,8 +350,9 @@ class Director:
             wanted = self.mode_for(session)
             if wanted.mode is None:
                 raise Refused("mode", wanted.reason)
+            coming.means = session.means()
             mode = await session.configure(wanted.mode)
-            if against := obstacle(mode, _means(session)):
+            if against := obstacle(mode, coming.means):
                 raise Refused("ADJUSTED", f"the module answered CONFIGURE with what it may not have: {against}")
             coming.mode = mode
             await session.start(coming.pipeline.begin(coming.generation, mode), coming.generation)
@@ -434,13 +467,4 @@ def state_of(session: Session) -> policy.SourceState:
         session.ready_at,
         visitor.snapped,
         visitor.by_id,
-    )
-
-
-def _means(session: Session) -> Means:
-    """What link and contract give a session."""
-    contract = session.contract
-    return Means(
-        session.port.usable_mbit_s if session.port.speed_mbit_s else None,
-        contract.operating_mw if contract is not None else None,
     )

@@ -11,6 +11,7 @@ import enum
 import grp
 import importlib
 import importlib.util
+import json
 import os
 import platform
 import pwd
@@ -330,7 +331,23 @@ def boards(machine: Machine) -> Iterator[Finding]:
             yield _ok(one.subject, one.found)
 
 
-CHECKS: Final = (kernel_module, camera, rules, service, users, usb, libraries, configuration, boards)
+def modules(machine: Machine) -> Iterator[Finding]:
+    """What the service says of modules that are on: refused, or kept below their best."""
+    text = machine.ask("maglens", "status", "--json")
+    try:
+        present = json.loads(text or "{}").get("modules", [])
+    except (ValueError, AttributeError):
+        present = []
+    for module in present:
+        subject = f"module at {module['port']}"
+        if module["reason"]:
+            yield Finding(subject, Verdict.WRONG, module["reason"], module["hint"])
+        for note in module["notes"]:
+            what, _, mend = note.partition(": ")
+            yield Finding(subject, Verdict.NOTE, what, mend)
+
+
+CHECKS: Final = (kernel_module, camera, rules, service, users, usb, libraries, configuration, boards, modules)
 
 
 def examine(machine: Machine) -> list[Finding]:

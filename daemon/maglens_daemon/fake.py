@@ -11,16 +11,22 @@ from fractions import Fraction
 from typing import Final
 
 from maglens_daemon.contract import Contract
+from maglens_daemon.conversation import pausing
+from maglens_daemon.feed import Begin
+from maglens_daemon.in_process import SinkLink
 from maglens_daemon.session import Seat, Session
 from maglens_driver.control import Cid, ControlInfo, ControlType
 from maglens_driver.errors import Gone, MaglensError, Refused
 from maglens_driver.frame import Frame
-from maglens_driver.link.pd import FixedPdo
+from maglens_driver.gadget.power import Sink
 from maglens_driver.mode import NV12, Mode, make_mode
 from maglens_driver.source import FrameSink, Identity, Source
 
 MODE: Final = make_mode(NV12, 64, 48, Fraction(1, 30), mbit_s=2, mw=500)
 FOCUS: Final = ControlInfo(Cid.FOCUS_ABSOLUTE, "Focus", ControlType.INTEGER, 0, 400, 10, 50)
+
+
+EVERYTHING_MW: Final = 4500  # a module that takes all that a USB 3 port offers
 
 
 class Steps:
@@ -43,6 +49,11 @@ class Steps:
     def free(self, step: str) -> None:
         """End a hold."""
         self._holds.pop(step).set()
+
+    def free_all(self) -> None:
+        """End every hold."""
+        for step in [*self._holds]:
+            self.free(step)
 
     async def reached(self, step: str) -> None:
         """Wait until ``step`` was begun at least once."""
@@ -154,12 +165,13 @@ class FakeVisitor:
     seat: Seat | None = None
     patience = 1
 
-    def __init__(self, serial: str = "1", modes: Sequence[Mode] = (MODE,), contract: Contract | None = None) -> None:
+    def __init__(
+        self, serial: str = "1", modes: Sequence[Mode] = (MODE,), want_mw: int = EVERYTHING_MW, least_mw: int = 500
+    ) -> None:
         self.steps = Steps()
         self.source = FakeSource(self.steps, serial, modes)
-        self.offered: Sequence[FixedPdo] = ()
+        self.sink = Sink(want_mw, least_mw)
         self.refusal: MaglensError | None = None
-        self._contract = contract
         self._added_ns = time.monotonic_ns()
         self._unplugged = asyncio.Event()
 
@@ -178,13 +190,10 @@ class FakeVisitor:
         await self.steps.step("open")
         return self.source
 
-    async def agree(self, source: Source, offered: Sequence[FixedPdo]) -> Contract | None:
-        """Step ``agree``; the contract it was made with, else all that is offered."""
-        self.offered = offered
+    async def converse(self, source: Source, begin: Begin) -> Contract | None:
+        """Step ``agree``, then what both ends agree on."""
         await self.steps.step("agree")
-        if self._contract is not None or not offered:
-            return self._contract
-        return Contract(offered[0].mv, offered[0].ma, offered[0].ma)
+        return await pausing(begin(SinkLink(self.sink), asyncio.get_running_loop().time))
 
     async def attend(self, source: Source, session: Session) -> None:
         """Step ``attend``, then until :meth:`unplug`."""

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from typing import Final
 
-from maglens_daemon.contract import Contract, negotiate
+from maglens_daemon.contract import Contract
+from maglens_daemon.conversation import pausing
+from maglens_daemon.feed import Begin
 from maglens_daemon.session import Session
-from maglens_driver.errors import Gone
+from maglens_driver.errors import Gone, WrongState
 from maglens_driver.gadget.power import Sink
-from maglens_driver.link.pd import FixedPdo, PdMessage
+from maglens_driver.link.pd import PdMessage
 from maglens_driver.source import Source
 from maglens_driver.virtual.source import VirtualSource
 
@@ -30,7 +31,8 @@ class SinkLink:
 
     def power_send(self, message: PdMessage) -> None:
         """From the host. The bytes go along, as on the wire."""
-        self.sink.receive(PdMessage.unpack(message.pack(source=True)))
+        if not self.sink.receive(PdMessage.unpack(message.pack(source=True))):
+            raise WrongState("the module refused POWER_SEND: wrong state")
 
     def power_receive(self) -> PdMessage | None:
         """To the host."""
@@ -51,7 +53,8 @@ class VirtualVisitor:
     def __init__(self, source: VirtualSource) -> None:
         self.source = source
         needs = source.descriptor.power
-        self.sink = Sink(needs.peak_mw, needs.standby_mw)
+        prices = [mode.mw for mode in source.modes]
+        self.sink = Sink(max(prices), min(prices), peak_mw=needs.peak_mw)
         self._added_ns = time.monotonic_ns()
         self._gone = asyncio.Event()
 
@@ -67,9 +70,9 @@ class VirtualVisitor:
         """It is already there."""
         return self.source
 
-    async def agree(self, source: Source, offered: Sequence[FixedPdo]) -> Contract | None:
-        """The real negotiation with the gadget's own sink; nothing of it waits."""
-        return negotiate(SinkLink(self.sink), offered)
+    async def converse(self, source: Source, begin: Begin) -> Contract | None:
+        """The real negotiation with the gadget's own sink."""
+        return await pausing(begin(SinkLink(self.sink), asyncio.get_running_loop().time))
 
     async def attend(self, source: Source, session: Session) -> None:
         """Nothing to tell but the end."""

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
-from maglens_daemon import config, instance, journal
+from maglens_daemon import conditions, config, instance, journal
 from maglens_daemon.board.boards import Boards
 from maglens_daemon.bus import Bus
 from maglens_daemon.cameras import Cameras
@@ -23,6 +23,7 @@ from maglens_daemon.exits import Exit
 from maglens_daemon.heartbeat import beat
 from maglens_daemon.manager import Manager
 from maglens_daemon.notify import Notifier, stored
+from maglens_daemon.sleep_guard import SleepGuard
 from maglens_daemon.status import state_line
 from maglens_daemon.system_watch import watch_devices
 from maglens_daemon.version import VERSION
@@ -55,7 +56,7 @@ class Service:
 
     def __init__(self, settings: Config, notifier: Notifier) -> None:
         self._notifier = notifier
-        self._manager = Manager(settings, self._open_node)
+        self._manager = Manager(settings, self._open_node, root=conditions.ROOT)
         self._cameras = Cameras(self._manager)
         self._boards = Boards(self._manager)
         self._kept = stored()
@@ -127,6 +128,8 @@ class Service:
             begin(self._boards.run(), "boards")
             begin(watch_modules(self._boards, discovery, ModuleVisitor), "modules")
             begin(watch_devices(self._appeared), "devices")
+            begin(watch_devices(manager.conditions.hint, conditions.SUBSYSTEMS), "supplies")
+            begin(SleepGuard(manager.park, manager.unpark).run(), "sleep")
             begin(self._serve_bus(bus), "bus")
             begin(beat(manager, self._notifier), "heartbeat")
             try:

@@ -11,15 +11,18 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final
 
 from maglens_daemon import policy
 from maglens_daemon.allotment import Allotment
 from maglens_daemon.board.report import Report
+from maglens_daemon.conditions import Conditions
 from maglens_daemon.config import Config, NodeConfig
 from maglens_daemon.director import Director, state_of
 from maglens_daemon.errors import NotFound
+from maglens_daemon.link_health import LinkRules
 from maglens_daemon.port import make_port
 from maglens_daemon.session import Session, SessionState, Visitor
 from maglens_daemon.stage import OpenNode, Stage
@@ -32,20 +35,29 @@ from maglens_v4l2.store import Store
 log = logging.getLogger(__name__)
 
 SHUTDOWN_S: Final = 5.0
+PARK_S: Final = 3.0  # logind waits for five seconds at most (InhibitDelayMaxSec)
 
 
 class Manager:
-    """One per daemon. ``open_node`` makes or adopts a node; ``listeners`` are called after every change."""
+    """One per daemon. ``open_node`` makes or adopts a node; ``listeners`` are called after every change.
+    ``root``: where battery and heat are read (``/sys`` below it); None: they are not followed."""
 
-    def __init__(self, config: Config, open_node: OpenNode, store: Store | None = None) -> None:
+    def __init__(
+        self, config: Config, open_node: OpenNode, store: Store | None = None, root: Path | None = None
+    ) -> None:
         self.config = config
         self.choices = dict.fromkeys(config.nodes, policy.AUTO)  # what people chose, by node: identity key or "auto"
         self.listeners: list[Callable[[], None]] = []
         self.on_control: list[Callable[[Session, int, int], None]] = []
         self.store = store if store is not None else Store(Path(names.STATE_DIR))
-        self.allotment = Allotment(lambda: self.config.power)
+        self.allotment = Allotment(lambda: self.conditions.now, self.reconsider)
         self.directors = [Director(name, self, open_node, self.store) for name in config.nodes]
         self.reports: Callable[[], Sequence[Report]] = tuple  # of ports that a board watches
+        self.conditions: Conditions = Conditions(
+            lambda: self.config.power.rules, lambda: self.config.power.thermal_zones, self._condition_changed, root
+        )
+        self.parked = False  # the system is going to sleep
+        self._stopped = asyncio.Event()
         self._first_settings = config.nodes
         self._tasks: dict[Session, asyncio.Task[None]] = {}
         self._ids = itertools.count(1)
@@ -109,6 +121,10 @@ class Manager:
         """See :class:`session.Host`."""
         return self.allotment.reserve(session)
 
+    def burst(self, session: Session) -> AbstractAsyncContextManager[None]:
+        """See :class:`session.Host`."""
+        return self.allotment.burst(session)
+
     def twin(self, session: Session, identity: Identity) -> Session | None:
         """See :class:`session.Host`."""
         for other in self.sessions:
@@ -119,6 +135,7 @@ class Manager:
     def changed(self, session: Session) -> None:
         """See :class:`session.Host`."""
         self.allotment.changed(session)
+        self._stopped.set()
         if session.state is SessionState.READY:
             for director in self.directors:
                 director.readied(session)
@@ -157,6 +174,10 @@ class Manager:
     def settings(self, name: str) -> NodeConfig:
         """See :class:`director.House`."""
         return self.config.nodes.get(name, self._first_settings[name])
+
+    def link_rules(self) -> LinkRules:
+        """See :class:`director.House`."""
+        return self.config.link.rules
 
     def next_generation(self) -> int:
         """See :class:`director.House`."""
@@ -230,14 +251,15 @@ class Manager:
 
     async def set_controls(self, session: Session, values: Mapping[int, int]) -> Mapping[int, int]:
         """Write controls for a person; the values as clamped. Those of what plays go the way apps' own writes go."""
-        source, stage = session.playable(), self.stage_of(session)
+        session.playable()
+        stage = self.stage_of(session)
         if stage is not None and stage.controls is not None:
             controls = stage.controls
             clamped: Mapping[int, int] = {
                 control: await controls.write(control, value, Origin.APP) for control, value in values.items()
             }
         else:
-            clamped = await source.set(values)
+            clamped = await session.write(values)
         for control, value in clamped.items():
             self.control_changed(session, control, value)
         return clamped
@@ -261,9 +283,35 @@ class Manager:
         if config.nodes != self.config.nodes:
             log.warning("[node] has changed: that takes effect when the service is restarted")
         self.config = config
+        self.conditions.look()
+        self.allotment.wake()
         for session in self.sessions:
             session.port = make_port(session.port.path, session.port.speed_mbit_s, config)
         self.node_hint()
+        self.reconsider()
+
+    def _condition_changed(self) -> None:
+        self.allotment.wake()
+        self.reconsider()
+
+    # Sleep.
+
+    async def park(self) -> None:
+        """The system goes to sleep: end all streams, within ``PARK_S``. The nodes stay."""
+        self.parked = True
+        self.reconsider()
+        try:
+            async with asyncio.timeout(PARK_S):
+                while any(session.state is SessionState.STREAMING for session in self.sessions):
+                    self._stopped.clear()
+                    await self._stopped.wait()
+        except TimeoutError:
+            log.warning("streams did not end in time before the system sleeps")
+
+    async def unpark(self) -> None:
+        """It is awake again: make all contracts anew, then play."""
+        await self.allotment.remake()
+        self.parked = False
         self.reconsider()
 
     # The whole of it.
@@ -272,6 +320,8 @@ class Manager:
         """Keep the nodes and direct; runs until cancelled, and returns when all is put away."""
         tasks = [asyncio.create_task(stage.keep_node(), name=f"node-{stage.name}") for stage in self.stages]
         tasks += [asyncio.create_task(d.direct(), name=f"director-{d.name}") for d in self.directors]
+        tasks.append(asyncio.create_task(self.allotment.run(), name="allotment"))
+        tasks.append(asyncio.create_task(self.conditions.run(), name="conditions"))
         try:
             await asyncio.gather(*tasks)
         finally:

@@ -39,6 +39,8 @@ class ManagerObject:
             "Playing": playing.key if playing else "",
             "Choice": manager.pinned,
             "Granted": manager.allotment.granted_mw,
+            "PowerLevel": manager.conditions.now.level.name.lower(),
+            "PowerReason": manager.conditions.now.reason,
         }
 
     def methods(self) -> Mapping[str, Handler]:
@@ -95,6 +97,13 @@ class ModuleObject:
             "Mode": s["mode"]["text"] if s["mode"] else "",
             "Speed": s["speed_mbit_s"],
             "Contract": terms,
+            "SourceCapabilities": [
+                [int(name.partition(":")[0]), offer["voltage"], offer["maximum_current"]]
+                for name, offer in (s["supply"]["source_capabilities"] if s["supply"] else {}).items()
+            ],
+            "SupplyState": s["supply"]["state"] if s["supply"] else "",
+            "PowerLimit": s["supply"]["limit_mw"] if s["supply"] else 0,
+            "Notes": s["notes"],
             "Playing": s["playing"],
         }
 

@@ -33,25 +33,27 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, Protocol
 
 from maglens_daemon.board.failures import AttachFailed
 from maglens_daemon.contract import Contract
+from maglens_daemon.feed import Begin, Feed
 from maglens_daemon.journal import about
+from maglens_daemon.mode_choice import Means
 from maglens_daemon.port import Port, offers
+from maglens_daemon.restraint import Restraint
+from maglens_driver.control import MOTORS
 from maglens_driver.errors import BadModule, Deadline, Gone, MaglensError, WrongState
-from maglens_driver.link.pd import FixedPdo
+from maglens_driver.link.wire import CapabilityLevel, CapabilityReason
 from maglens_driver.mode import Mode
 from maglens_driver.source import FrameSink, Identity, Source
 
 log = logging.getLogger(__name__)
 
 IDENTIFY_TRIES: Final = 3  # a module whose contacts have just closed may miss the first request
-CONTRACT_TRIES: Final = 2
 IDENTIFY_S: Final = 5.0  # open, INFO and the largest descriptor, each request within its own limit
-CONTRACT_S: Final = 5.0
 CONFIGURE_S: Final = 2.0
 START_S: Final = 3.0
 STOP_S: Final = 3.0
@@ -160,8 +162,8 @@ class Visitor(Protocol):
         """Identify it."""
         ...
 
-    async def agree(self, source: Source, offered: Sequence[FixedPdo]) -> Contract | None:
-        """A contract; None for kinds that have none."""
+    async def converse(self, source: Source, begin: Begin) -> Contract | None:
+        """Carry on a conversation about power; only where :attr:`needs_power`."""
         ...
 
     async def attend(self, source: Source, session: Session) -> None:
@@ -178,6 +180,10 @@ class Host(Protocol):
 
     def reserve(self, session: Session) -> int:
         """mW that may be offered to it now; kept for it until :meth:`changed` tells of its contract or its end."""
+        ...
+
+    def burst(self, session: Session) -> AbstractAsyncContextManager[None]:
+        """Power for its motors, while it is told to move them. Raises ``Refused("POWER")``."""
         ...
 
     def twin(self, session: Session, identity: Identity) -> Session | None:
@@ -202,6 +208,8 @@ class Session:
         self.hint = ""
         self.source: Source | None = None
         self.contract: Contract | None = None
+        self.restraint = Restraint()
+        self.feed: Feed | None = None  # from identification on, where it needs power
         self.mode: Mode | None = None
         self.ready_at = 0.0  # loop time
         self.unplugged = False  # the source says so; the port will
@@ -209,6 +217,7 @@ class Session:
         self._host = host
         self._removed = asyncio.Event()
         self._failed = asyncio.Event()
+        self._failure: Exception | None = None  # for the stay to judge
         self._cut = asyncio.Event()  # the board took power or USB away
         self._operation = asyncio.Lock()  # configure, start, stop and standby never overlap
 
@@ -228,6 +237,16 @@ class Session:
     def is_playable(self) -> bool:
         """Whether it can be asked for frames now."""
         return self.state.is_playable and not self.unplugged and not self._removed.is_set()
+
+    def means(self) -> Means:
+        """What its modes may use of link and power now."""
+        contract, source = self.contract, self.source
+        unpowered = 0 if self.visitor.needs_power else None
+        return self.restraint.means(
+            self.port.usable_mbit_s if self.port.speed_mbit_s else None,
+            contract.operating_mw if contract is not None else unpowered,
+            source.modes if source is not None else (),
+        )
 
     def log_fields(self) -> dict[str, str]:
         """Fields for the journal."""
@@ -328,7 +347,7 @@ class Session:
         self.unplugged = True
         self._enter(SessionState.ATTACH)
         await self._close()
-        self.source = None
+        self.source, self.feed, self.restraint, self._failure = None, None, Restraint(), None
         self.unplugged = False
         self._failed.clear()
         self._cut.clear()
@@ -369,22 +388,63 @@ class Session:
             )
 
     async def _agree(self) -> None:
-        assert self.source is not None
+        source = self.source
+        assert source is not None
         if not self.visitor.needs_power:
             return
-        for left in reversed(range(CONTRACT_TRIES)):
-            offered_mw = self._host.reserve(self)
-            try:
-                async with asyncio.timeout(CONTRACT_S):
-                    self.contract = await self.visitor.agree(self.source, offers(offered_mw))
-                return
-            except (Deadline, TimeoutError) as late:
-                if left == 0:
-                    raise Deadline(
-                        f"no power contract after {CONTRACT_TRIES} tries: {late or 'it takes too long'}",
-                        hint="lift it off and snap it on again",
-                    ) from late
-                log.info("%s: %s; trying again", self.label, late, extra=self.log_fields())
+        declared = getattr(source, "descriptor", None)
+        self.feed = Feed(
+            lambda begin: self.visitor.converse(source, begin),
+            declared.power.peak_mw if declared is not None else None,
+        )
+        offered = offers(self._host.reserve(self))
+        if offered:  # else it stays without until there is power, and that is told
+            self.contract = await self.feed.agree(offered, self._no_answer)
+
+    def _no_answer(self, late: Exception) -> None:
+        log.info("%s: %s; trying again", self.label, late, extra=self.log_fields())
+
+    def hear_capability(self, reason: int, level: int) -> None:
+        """The module says how much it can do just now; words that nobody knows are ignored."""
+        try:
+            self.restraint.hear(CapabilityReason(reason), CapabilityLevel(level))
+        except ValueError:
+            log.info("%s: capability: reason %d, level %d", self.label, reason, level, extra=self.log_fields())
+            return
+        text = self.restraint.module_note() or "the module says that it can do everything again"
+        log.warning("%s: %s", self.label, text, extra=self.log_fields())
+        self._host.changed(self)
+
+    # Power at run time.
+
+    async def offer_power(self, mw: int) -> None:
+        """Offer other power than before; the contract afterwards is what holds. A module that does not answer any
+        more has failed."""
+        await self._repower(lambda feed: feed.agree(offers(mw), self._no_answer))
+
+    async def squeeze(self) -> None:
+        """GotoMin: the contract's least, from now on."""
+        await self._repower(Feed.squeeze)
+
+    async def hear_power(self) -> None:
+        """The module says that a power message waits."""
+        await self._repower(Feed.hear)
+
+    async def _repower(self, work: Callable[[Feed], Awaitable[Contract | None]]) -> None:
+        feed = self.feed
+        if feed is None or not self.is_playable:
+            return
+        try:
+            self.contract = await work(feed)
+        except (MaglensError, OSError) as why:
+            if self._removed.is_set():
+                return  # lifted off meanwhile, and that is told elsewhere
+            self.contract = feed.supply.contract if feed.supply.is_settled else None
+            log.warning("%s: power: %s", self.label, why, extra=self.log_fields())
+            if isinstance(why, Gone | Deadline | BadModule):
+                self._failure = why
+                self._failed.set()
+        self._host.changed(self)
 
     async def _attend(self) -> None:
         """Serve the source's own events until removal, or until its stream has failed for good."""
@@ -400,6 +460,8 @@ class Session:
             for task in (attend, failed):
                 task.cancel()
             await asyncio.gather(attend, failed, return_exceptions=True)
+        if self._failure is not None:
+            raise self._failure
         if self.unplugged:
             raise Gone(f"{self.label} was unplugged")
         await self._close()
@@ -439,6 +501,8 @@ class Session:
         else:
             log.debug("%s: %s", self.label, state.value, extra=self.log_fields())
         if state.is_end or state is SessionState.ATTACH:
+            if self.feed is not None:
+                self.feed.supply.cut()
             self.contract = None
             self.mode = None
         self._host.changed(self)
@@ -465,6 +529,14 @@ class Session:
             log.exception("%s: %s: unexpected error", self.label, what, extra=self.log_fields())
 
     # What the manager does with a playable session.
+
+    async def write(self, values: Mapping[int, int]) -> Mapping[int, int]:
+        """Write controls, with power for the motors that some of them move; the values as clamped."""
+        source = self.playable()
+        if not MOTORS.intersection(values):
+            return await source.set(values)
+        async with self._host.burst(self):
+            return await source.set(values)
 
     async def configure(self, want: Mode) -> Mode:
         """Set the mode; the answer is what will be sent. Raises ``Deadline`` and what the source raises."""

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from maglens_daemon.background import Background
 from maglens_daemon.config import NodeConfig
+from maglens_daemon.mode_choice import Means
 from maglens_daemon.session import Session
 from maglens_driver.errors import MaglensError
 from maglens_driver.mode import Mode
@@ -37,6 +38,7 @@ class Playing:
     session: Session
     generation: int
     mode: Mode
+    means: Means  # when it was chosen
 
 
 class Crew(Protocol):
@@ -221,7 +223,7 @@ class Stage:
             values = await source.get()
             if self.playing is not playing:
                 return
-            await controls.attach(source.identity.key, source.controls, values, source.set)
+            await controls.attach(source.identity.key, source.controls, values, session.write)
         except (MaglensError, OSError) as why:
             log.info("%s: controls: %s", session.label, why, extra=session.log_fields())
         if self.playing is None:

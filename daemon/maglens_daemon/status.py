@@ -31,12 +31,24 @@ class ModeStatus(TypedDict):
 
 
 class ContractStatus(TypedDict):
-    """A power contract in USB PD's terms: millivolt, milliampere, and whether the module wants more."""
+    """A power contract in USB PD's terms: millivolt, milliampere (``least_ma``: what GotoMin leads to), and whether
+    the module wants more. ``burst_mw``: on top while motors move."""
 
     mv: int
     operating_ma: int
     maximum_ma: int
+    least_ma: int
     capability_mismatch: bool
+    burst_mw: int
+
+
+class SupplyStatus(TypedDict):
+    """The port as a PD source: where the agreement is, what it lets through now in mW, and its offers in the shape of
+    /sys/class/usb_power_delivery: ``1:fixed_supply`` with millivolt and milliampere."""
+
+    state: str
+    limit_mw: int
+    source_capabilities: dict[str, dict[str, int]]
 
 
 class ModuleStatus(TypedDict):
@@ -58,6 +70,8 @@ class ModuleStatus(TypedDict):
     speed_mbit_s: int
     usable_mbit_s: int
     contract: ContractStatus | None
+    supply: SupplyStatus | None
+    notes: list[str]
     mode: ModeStatus | None
     modes: list[ModeStatus]
     playing: bool
@@ -86,10 +100,17 @@ class NodeStatus(TypedDict):
 
 
 class PowerStatus(TypedDict):
-    """mW: the configured budget (null: only the ports limit) and what is promised."""
+    """mW: the budget as it is now (null: only the ports limit) and what is promised. ``level`` normal, low or
+    critical, and why; the battery in percent and the hottest thermal zone in degrees Celsius, null without one."""
 
     budget_mw: int | None
     granted_mw: int
+    level: str
+    reason: str
+    on_battery: bool
+    battery_percent: int | None
+    zone: str
+    celsius: float | None
 
 
 class DrawStatus(TypedDict):
@@ -151,7 +172,37 @@ def _contract_status(contract: Contract) -> ContractStatus:
         mv=contract.mv,
         operating_ma=contract.operating_ma,
         maximum_ma=contract.maximum_ma,
+        least_ma=contract.least_ma,
         capability_mismatch=contract.mismatch,
+        burst_mw=contract.burst_mw,
+    )
+
+
+def _supply_status(manager: Manager, session: Session) -> SupplyStatus | None:
+    if session.feed is None:
+        return None
+    supply = session.feed.supply
+    return SupplyStatus(
+        state=supply.state.value,
+        limit_mw=manager.allotment.limit_mw(session),
+        source_capabilities={
+            f"{position}:fixed_supply": {"voltage": offer.mv, "maximum_current": offer.ma}
+            for position, offer in enumerate(supply.offered, 1)
+        },
+    )
+
+
+def _power_status(manager: Manager) -> PowerStatus:
+    condition, readings = manager.conditions.now, manager.conditions.readings
+    return PowerStatus(
+        budget_mw=condition.budget_mw,
+        granted_mw=manager.allotment.granted_mw,
+        level=condition.level.name.lower(),
+        reason=condition.reason,
+        on_battery=readings.on_battery,
+        battery_percent=readings.percent,
+        zone=readings.zone,
+        celsius=readings.celsius,
     )
 
 
@@ -176,6 +227,8 @@ def module_status(manager: Manager, session: Session) -> ModuleStatus:
         speed_mbit_s=session.port.speed_mbit_s,
         usable_mbit_s=session.port.usable_mbit_s,
         contract=_contract_status(session.contract) if session.contract else None,
+        supply=_supply_status(manager, session),
+        notes=session.restraint.notes(session.port, source.modes if source else ()),
         mode=mode_status(session.mode) if session.mode else None,
         modes=[mode_status(mode) for mode in source.modes] if source else [],
         playing=manager.stage_of(session) is not None,
@@ -260,7 +313,7 @@ def status(manager: Manager) -> Status:
         state=state_line(manager),
         playing=playing.key if playing else "",
         choice=manager.pinned,
-        power=PowerStatus(budget_mw=manager.config.power.budget_mw, granted_mw=manager.allotment.granted_mw),
+        power=_power_status(manager),
         node=node_status(manager, manager.stage),
         nodes=[node_status(manager, stage) for stage in manager.stages],
         ports=[port_status(report) for report in manager.reports()],

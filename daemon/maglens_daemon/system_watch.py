@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import pyudev
@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 SUBSYSTEMS: Final = ("video4linux", "misc")
 
 
-async def watch_devices(changed: Callable[[], None]) -> None:
-    """Call ``changed`` for every uevent of :data:`SUBSYSTEMS` that udev has finished with; runs until cancelled."""
+async def watch_devices(changed: Callable[[], None], subsystems: Sequence[str] = SUBSYSTEMS) -> None:
+    """Call ``changed`` for every uevent of ``subsystems`` that udev has finished with; runs until cancelled."""
     monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="udev")
-    for subsystem in SUBSYSTEMS:
+    for subsystem in subsystems:
         monitor.filter_by(subsystem)
     monitor.start()
     loop = asyncio.get_running_loop()

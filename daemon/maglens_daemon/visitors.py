@@ -6,17 +6,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Protocol, cast
 
-from maglens_daemon.contract import TRANSFERS, Contract, negotiate
+from maglens_daemon.contract import Contract
+from maglens_daemon.conversation import TRANSFERS, blocking
+from maglens_daemon.feed import Begin
 from maglens_daemon.journal import about
 from maglens_daemon.port import UNCONFIGURED_MA
 from maglens_daemon.session import Session, Visitor
 from maglens_driver.errors import BadModule, Gone
 from maglens_driver.libcamera.source import LibcameraSource
 from maglens_driver.link import wire
-from maglens_driver.link.pd import FixedPdo
 from maglens_driver.source import Source
 from maglens_driver.usb.device import UsbDevice
 from maglens_driver.usb.discovery import DeviceEventKind, Discovery
@@ -60,15 +61,18 @@ class ModuleVisitor:
         """INFO and DESCRIPTOR."""
         return await self._open_source(self.device)
 
-    async def agree(self, source: Source, offered: Sequence[FixedPdo]) -> Contract | None:
+    async def converse(self, source: Source, begin: Begin) -> Contract | None:
         """All of it in one hop to the thread of the control requests: a hop costs as much as a request."""
         control = cast(ModuleSource, source).control
-        return await control.run(lambda requests: negotiate(requests, offered), TRANSFERS)
+        return await control.run(lambda requests: blocking(begin(requests, time.monotonic)), TRANSFERS)
 
     async def attend(self, source: Source, session: Session) -> None:
         """Events that are not the stream's own business; raises ``Gone`` when they end."""
         async for event in cast(ModuleSource, source).events():
-            _tell(event, session)
+            if event.kind == wire.EventKind.POWER:
+                await session.hear_power()
+            else:
+                _tell(event, session)
         raise Gone(f"{session.label} was unplugged")
 
     async def standby(self, source: Source) -> bool:
@@ -104,7 +108,7 @@ class CameraVisitor:
         """Look at it; nothing is changed."""
         return await V4L2Source.open(self.path)
 
-    async def agree(self, source: Source, offered: Sequence[FixedPdo]) -> Contract | None:
+    async def converse(self, source: Source, begin: Begin) -> Contract | None:
         """Its port feeds it without being asked."""
         return None
 
@@ -143,7 +147,7 @@ class LibcameraVisitor:
         """In a child process of its own."""
         return await LibcameraSource.open(self.camera_id)
 
-    async def agree(self, source: Source, offered: Sequence[FixedPdo]) -> Contract | None:
+    async def converse(self, source: Source, begin: Begin) -> Contract | None:
         """It is built in."""
         return None
 
@@ -162,13 +166,7 @@ def _tell(event: wire.Event, session: Session) -> None:
         what = "has a fault" if event.value else "is well again"
         log.warning("%s %s: code %d", session.label, what, event.id, extra=session.log_fields())
     elif event.kind == wire.EventKind.CAPABILITY:
-        log.warning(
-            "%s can do less or more: reason %d, level %d",
-            session.label,
-            event.id,
-            event.value,
-            extra=session.log_fields(),
-        )
+        session.hear_capability(event.id, event.value)
     elif event.kind == wire.EventKind.BUTTON:
         log.info("%s: button %d: %d", session.label, event.id, event.value, extra=session.log_fields())
 

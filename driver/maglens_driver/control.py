@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Final
 
 _USER = 0x00980900
 _CAMERA = 0x009A0900
@@ -37,6 +38,12 @@ class Cid(enum.IntEnum):
     TEST_PATTERN = 0x009F0900 + 3
     # FOCUS_ABSOLUTE's motor in millionths of a dioptre: a hundredth is ten times a long lens's depth of field.
     FOCUS_FINE = _LINK + 1
+
+
+MOTORS: Final = frozenset(
+    int(c) for c in (Cid.FOCUS_ABSOLUTE, Cid.FOCUS_FINE, Cid.ZOOM_ABSOLUTE, Cid.IRIS_ABSOLUTE, Cid.AUTO_FOCUS_START)
+)
+"""Controls that move something: a module may draw more for a moment after one was written."""
 
 
 class ControlType(enum.IntEnum):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 import pytest
 
@@ -47,7 +48,7 @@ class House:
     def dismiss(self, path: str) -> None:
         self.sessions[-1].removed()
 
-    def promised_mw(self, session: Session) -> int:
+    def limit_mw(self, session: Session) -> int:
         return session.contract.mw if session.contract else self.promised.get(session, 0)
 
     def reconsider(self) -> None:
@@ -56,6 +57,9 @@ class House:
     def reserve(self, session: Session) -> int:
         self.promised[session] = OFFERED_MW
         return OFFERED_MW
+
+    def burst(self, session: Session) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
 
     def twin(self, session: Session, identity: Identity) -> Session | None:
         return None

@@ -31,6 +31,7 @@ from maglens_daemon.status import (
     PortStatus,
     PowerStatus,
     Status,
+    SupplyStatus,
 )
 from maglens_driver.errors import BadModule, MaglensError, MissingDependency
 from maglens_driver.gadget.faults import Fault
@@ -59,7 +60,15 @@ def module(**changes: Any) -> ModuleStatus:
         lens="35 mm f/1.4",
         speed_mbit_s=5000,
         usable_mbit_s=3750,
-        contract=ContractStatus(mv=5000, operating_ma=840, maximum_ma=840, capability_mismatch=False),
+        contract=ContractStatus(
+            mv=5000, operating_ma=840, maximum_ma=840, least_ma=200, capability_mismatch=False, burst_mw=0
+        ),
+        supply=SupplyStatus(
+            state="contract",
+            limit_mw=4200,
+            source_capabilities={"1:fixed_supply": {"voltage": 5000, "maximum_current": 900}},
+        ),
+        notes=[],
         mode=MODE,
         modes=[MODE],
         playing=True,
@@ -69,6 +78,18 @@ def module(**changes: Any) -> ModuleStatus:
     )
     made.update(changes)  # type: ignore[typeddict-item]
     return made
+
+
+POWER = PowerStatus(
+    budget_mw=6000,
+    granted_mw=4200,
+    level="normal",
+    reason="",
+    on_battery=True,
+    battery_percent=80,
+    zone="cpu-thermal",
+    celsius=51.0,
+)
 
 
 def everything(*modules: ModuleStatus, **node: Any) -> Status:
@@ -93,7 +114,7 @@ def everything(*modules: ModuleStatus, **node: Any) -> Status:
         state="",
         playing=modules[0]["identity"] if modules else "",
         choice="auto",
-        power=PowerStatus(budget_mw=6000, granted_mw=4200),
+        power=POWER,
         node=made,
         nodes=[made],
         ports=[],
@@ -162,7 +183,9 @@ def test_status_of_a_refused_module() -> None:
 
 def test_contract_in_pds_terms() -> None:
     assert output.contract_text(None) == "no contract"
-    wants = ContractStatus(mv=5000, operating_ma=500, maximum_ma=500, capability_mismatch=True)
+    wants = ContractStatus(
+        mv=5000, operating_ma=500, maximum_ma=500, least_ma=500, capability_mismatch=True, burst_mw=0
+    )
     assert output.contract_text(wants) == "5.0 V 0.50 A (2.5 W, wants more)"
 
 

@@ -10,10 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maglens_daemon.contract import Contract, Negotiation, negotiate
+from maglens_daemon.contract import Contract
+from maglens_daemon.conversation import agree as talk_of
+from maglens_daemon.conversation import blocking, converse
 from maglens_daemon.in_process import SinkLink
 from maglens_daemon.port import offers
-from maglens_driver.errors import BadModule, Deadline, Refused
+from maglens_daemon.supply import DEFAULT_MW, Limit, Send, Supply, SupplyState
+from maglens_driver.errors import BadModule, Deadline, Refused, WrongState
 from maglens_driver.gadget.power import Sink, SinkState
 from maglens_driver.link import limits
 from maglens_driver.link.pd import FixedPdo, PdMessage, PdType, Rdo
@@ -43,10 +46,15 @@ class Scripted:
         self.sent: list[PdMessage] = []
         self._answer = answer
         self._waiting: deque[PdMessage | None] = deque()
+        self._next_id = 0
 
     def power_send(self, message: PdMessage) -> None:
         self.sent.append(message)
-        self._waiting.extend(self._answer(message))
+        for answer in self._answer(message):
+            if answer is not None:  # every message of a side has the next number
+                answer = PdMessage(answer.type, self._next_id, answer.objects)
+                self._next_id = (self._next_id + 1) % 8
+            self._waiting.append(answer)
 
     def power_receive(self) -> PdMessage | None:
         return self._waiting.popleft() if self._waiting else None
@@ -60,11 +68,23 @@ def on_capabilities(*answers: PdMessage | None) -> Scripted:
     return Scripted(lambda message: answers if message.type is PdType.SOURCE_CAPABILITIES else ())
 
 
-def agree(
-    module: Scripted, offered: Sequence[FixedPdo] = FIVE_VOLT, may_grant: Callable[[int], bool] | None = None
+def negotiate(
+    link: Scripted | SinkLink,
+    offered: Sequence[FixedPdo],
+    supply: Supply | None = None,
+    limits_set: list[int] | None = None,
 ) -> Contract:
-    time = FakeTime()
-    return negotiate(module, offered, may_grant or (lambda mw: True), clock=time.clock, pause=time.pause)
+    time, noted = FakeTime(), limits_set if limits_set is not None else []
+    talk = talk_of(link, supply or Supply(), offered, noted.append, clock=time.clock)
+    contract = blocking(talk, time.pause)
+    assert contract is not None
+    return contract
+
+
+def agree(module: Scripted, offered: Sequence[FixedPdo] = FIVE_VOLT, ceiling_mw: int | None = None) -> Contract:
+    supply = Supply()
+    supply.ceiling_mw = ceiling_mw
+    return negotiate(module, offered, supply)
 
 
 def test_a_module_that_wants_less_than_is_offered() -> None:
@@ -98,10 +118,11 @@ def test_a_module_that_takes_its_time_is_asked_again() -> None:
 
 
 def test_silence_ends_at_the_limit() -> None:
-    time = FakeTime()
-    with pytest.raises(Deadline, match="Source_Capabilities"):
-        negotiate(on_capabilities(), FIVE_VOLT, clock=time.clock, pause=time.pause)
+    time, supply = FakeTime(), Supply()
+    with pytest.raises(Deadline, match="did not answer"):
+        blocking(talk_of(on_capabilities(), supply, FIVE_VOLT, clock=time.clock), time.pause)
     assert limits.REPLY_S <= time.now < limits.REPLY_S + 0.05
+    assert supply.state is SupplyState.UNSURE
 
 
 def test_no_power_no_words() -> None:
@@ -136,11 +157,32 @@ def test_after_reject_a_legal_request_is_accepted() -> None:
 
 
 def test_wait_while_it_is_not_to_be_had() -> None:
-    answers = iter([False, True])
-    replies = {PdType.SOURCE_CAPABILITIES: request(), PdType.WAIT: request()}
-    module = Scripted(lambda message: [replies[message.type]] if message.type in replies else [])
-    assert agree(module, may_grant=lambda mw: next(answers)).mw == 2500
+    supply = Supply()
+    supply.ceiling_mw = 2000
+
+    def answer(message: PdMessage) -> list[PdMessage]:
+        if message.type is PdType.WAIT:
+            supply.ceiling_mw = 2500
+        return [request()] if message.type in (PdType.SOURCE_CAPABILITIES, PdType.WAIT) else []
+
+    module = Scripted(answer)
+    assert negotiate(module, FIVE_VOLT, supply).mw == 2500
     assert [m.type for m in module.sent][1] is PdType.WAIT
+
+
+def test_after_wait_a_silent_module_keeps_what_it_has() -> None:
+    sink, supply = Sink(want_mw=4000, least_mw=500), Supply()
+    first = negotiate(SinkLink(sink), offers(2000), supply)
+    supply.ceiling_mw = 2000
+    assert negotiate(SinkLink(sink), offers(4000), supply) == first
+    assert supply.state is SupplyState.CONTRACT
+    assert sink.allowed_mw == 2000
+
+
+def test_after_reject_a_silent_module_has_no_contract() -> None:
+    module = on_capabilities(request(position=7))
+    with pytest.raises(Refused, match="wants nothing"):
+        agree(module)
 
 
 def test_offers_are_repeated_on_request() -> None:
@@ -163,24 +205,111 @@ def test_mismatch_may_name_a_wish_beyond_the_offer() -> None:
     assert (contract.operating_ma, contract.maximum_ma, contract.mismatch) == (900, 900, True)
 
 
+def test_more_than_it_has_declared_is_rejected() -> None:
+    sink, supply = Sink(want_mw=2000, least_mw=500, peak_mw=2500), Supply(declared_mw=2500)
+    sink.manners.greedy_mw = 1000
+    with pytest.raises(Refused, match="wants nothing"):
+        negotiate(SinkLink(sink), FIVE_VOLT, supply)
+    assert sink.allowed_mw == DEFAULT_MW
+
+
+@pytest.mark.parametrize("declared", [2501, 2549, 2550])
+def test_a_declaration_is_rounded_up_to_the_steps_of_a_request(declared: int) -> None:
+    sink = Sink(want_mw=declared, least_mw=500)
+    assert negotiate(SinkLink(sink), FIVE_VOLT, Supply(declared_mw=declared)).operating_ma == 510
+
+
+@pytest.mark.parametrize(("offered_ma", "burst_mw"), [(900, 2000), (800, 2000), (790, 0)])
+def test_bursts_are_kept_ready_where_the_offer_reaches_the_peak(offered_ma: int, burst_mw: int) -> None:
+    sink = Sink(want_mw=2000, least_mw=500, peak_mw=4000)
+    contract = negotiate(SinkLink(sink), (FixedPdo(5000, offered_ma),), Supply(declared_mw=4000))
+    assert contract.burst_mw == burst_mw
+    assert sink.burst_mw == 2000 + burst_mw
+
+
+def test_the_limit_is_raised_before_and_lowered_after() -> None:
+    told: list[object] = []
+    sink, supply = Sink(want_mw=4000, least_mw=500), Supply()
+
+    class Link(SinkLink):
+        def power_send(self, message: PdMessage) -> None:
+            told.append(message.type)
+            super().power_send(message)
+
+    blocking(talk_of(Link(sink), supply, offers(4000), told.append))
+    assert told == [PdType.SOURCE_CAPABILITIES, 4000, PdType.ACCEPT, PdType.PS_RDY, 4000]
+    told.clear()
+    blocking(converse(Link(sink), supply, supply.squeeze(), told.append))
+    assert told == [PdType.GOTO_MIN, PdType.PS_RDY, 500]
+    assert (sink.allowed_mw, supply.contract and supply.contract.mw) == (500, 500)
+    told.clear()
+    blocking(talk_of(Link(sink), supply, offers(1000), told.append))
+    assert told == [PdType.SOURCE_CAPABILITIES, 1000, PdType.ACCEPT, PdType.PS_RDY, 1000]
+
+
+def test_a_module_that_remembers_another_host_is_reset_first() -> None:
+    sink = Sink(want_mw=4000, least_mw=500)
+    negotiate(SinkLink(sink), offers(4000))
+    again = Supply()
+    assert negotiate(SinkLink(sink), offers(3000), again).mw == 3000
+    assert again.state is SupplyState.CONTRACT
+
+
+def test_a_contract_that_has_nothing_to_give_is_not_squeezed() -> None:
+    supply = Supply()
+    with pytest.raises(WrongState):
+        supply.squeeze()
+    negotiate(SinkLink(Sink(want_mw=1000, least_mw=1000)), offers(4000), supply)
+    with pytest.raises(WrongState):
+        supply.squeeze()
+
+
+def test_a_module_may_ask_again_by_itself() -> None:
+    sink, supply = Sink(want_mw=1000, least_mw=500), Supply()
+    negotiate(SinkLink(sink), offers(4000), supply)
+    sink.want_mw = 3000
+    sink.ask()
+    message = SinkLink(sink).power_receive()
+    assert message is not None
+    contract = blocking(converse(SinkLink(sink), supply, supply.receive(message)))
+    assert contract is not None
+    assert (contract.mw, sink.allowed_mw) == (3000, 3000)
+
+
+def test_what_is_cut_promises_nothing() -> None:
+    supply = Supply()
+    negotiate(SinkLink(Sink(1000, 500)), offers(4000), supply)
+    supply.cut()
+    assert (supply.contract, supply.limit_mw, supply.state) == (None, 0, SupplyState.OFF)
+    with pytest.raises(WrongState):
+        supply.offer(FIVE_VOLT)
+
+
 @given(
     raw=st.lists(st.integers(0, 0xFFFFFFFF), min_size=1, max_size=6),
     ma=st.integers(10, 5000),
     granted=st.integers(0, 30_000),
 )
 def test_no_request_gets_more_than_was_offered_and_may_be_granted(raw: list[int], ma: int, granted: int) -> None:
-    offered = (FixedPdo(5000, ma),)
-    negotiation = Negotiation(offered, lambda mw: mw <= granted)
-    for number in raw:
+    offered, supply = (FixedPdo(5000, ma),), Supply()
+    supply.ceiling_mw = granted
+    supply.offer(offered)
+    for number, rdo in enumerate(raw):
         try:
-            answer = negotiation.receive(PdMessage(PdType.REQUEST, 0, (number,)))
+            steps = supply.receive(PdMessage(PdType.REQUEST, number, (rdo,)))
         except (BadModule, Refused):
             return
-        if answer.contract is not None:
-            assert answer.contract.mw <= min(offered[0].mw, granted)
-            assert answer.contract.operating_ma <= answer.contract.maximum_ma
-            assert 0 <= answer.contract.least_ma <= answer.contract.operating_ma
-            assert [m.type for m in answer.messages] == [PdType.ACCEPT, PdType.PS_RDY]
+        if supply.state is SupplyState.TRANSITION:
+            sent = [step.message for step in steps if isinstance(step, Send)]
+            assert [m.type for m in sent] == [PdType.ACCEPT, PdType.PS_RDY]
+            for message in sent:
+                supply.acknowledged(message)
+            contract = supply.contract
+            assert contract is not None
+            assert contract.mw <= min(offered[0].mw, granted)
+            assert contract.operating_ma <= contract.maximum_ma
+            assert 0 <= contract.least_ma <= contract.operating_ma
+            assert steps[-1] == Limit(contract.mw)
             return
 
 

@@ -14,7 +14,6 @@ import pytest
 
 from maglens_daemon import status
 from maglens_daemon.config import Config, NodeConfig, PolicyConfig, PortConfig, PowerConfig, Rule
-from maglens_daemon.contract import Contract
 from maglens_daemon.director import STREAM_TRIES
 from maglens_daemon.errors import NotFound
 from maglens_daemon.fake import FOCUS, MODE, FakeVisitor
@@ -335,13 +334,14 @@ def test_dwell_keeps_a_loose_contact_from_flickering() -> None:
 
 def test_the_budget_is_shared_and_given_back() -> None:
     async def play() -> None:
-        async with theatre(replace(SMALL, power=PowerConfig(budget_mw=6000))) as t:
+        async with theatre(replace(SMALL, power=PowerConfig(budget_mw=4800))) as t:
             one = t.arrive(FakeVisitor("1"), "1-1")
             await t.until(lambda: one.state is SessionState.READY)
             assert t.manager.allotment.granted_mw == 4500
             two = t.arrive(FakeVisitor("2"), "1-2")
             await t.until(lambda: two.state is SessionState.READY)
-            assert two.contract is None, "1.5 W are less than a module needs, so nothing is offered"
+            assert two.contract is None, "300 mW are less than its cheapest mode, so nothing is offered"
+            assert "no power is left for it" in t.manager.obstacle(two)
             assert t.manager.allotment.granted_mw == 4500
             t.manager.depart("1-1")
             t.manager.depart("1-2")
@@ -355,18 +355,18 @@ BIG = replace(MODE, mw=2000)
 
 
 @pytest.mark.parametrize(
-    ("modes", "contract", "reason"),
+    ("modes", "want_mw", "reason"),
     [
-        ([BIG], Contract(5000, 200, 200), "needs 2000 mW, the contract gives 1000"),
-        ([replace(MODE, mbit_s=3751)], None, "needs 3751 Mbit/s, the link carries 3750"),
-        ([], None, "no sensor of its own"),
+        ([BIG], 1000, "needs 2000 mW, the contract gives 1000"),
+        ([replace(MODE, mbit_s=3751)], 2000, "needs 3751 Mbit/s, the link carries 3750"),
+        ([], 2000, "no sensor of its own"),
     ],
 )
-def test_what_cannot_play_says_why(modes: list[Mode], contract: Contract | None, reason: str) -> None:
+def test_what_cannot_play_says_why(modes: list[Mode], want_mw: int, reason: str) -> None:
     async def play() -> None:
         async with theatre() as t:
             t.watch()
-            session = t.arrive(FakeVisitor(modes=modes, contract=contract))
+            session = t.arrive(FakeVisitor(modes=modes, want_mw=want_mw))
             await t.until(lambda: bool(t.manager.obstacle(session)))
             assert reason in t.manager.obstacle(session)
             assert t.manager.stage.playing is None
@@ -445,7 +445,7 @@ def test_a_virtual_module_through_the_whole_of_it() -> None:
             assert module["state"] == "streaming"
             contract = module["contract"]
             assert contract is not None
-            assert contract["mv"] * contract["operating_ma"] == source.descriptor.power.peak_mw * 1000
+            assert contract["mv"] * contract["operating_ma"] == max(m.mw for m in source.modes) * 1000
             assert not contract["capability_mismatch"]
             assert module["mode"] is not None
             assert module["mode"]["text"] == "640x480 NV12 30 fps"

@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -35,6 +36,8 @@ S = SessionState
 class FakeHost:
     """A manager that has power and no twins, and remembers the states it was told of."""
 
+    bursts = 0
+
     def __init__(self) -> None:
         self.states: list[SessionState] = []
         self.other: Session | None = None
@@ -43,6 +46,11 @@ class FakeHost:
 
     def reserve(self, session: Session) -> int:
         return self.power_mw
+
+    @asynccontextmanager
+    async def burst(self, session: Session) -> AsyncIterator[None]:
+        self.bursts += 1
+        yield
 
     def twin(self, session: Session, identity: Identity) -> Session | None:
         return self.other
@@ -444,7 +452,8 @@ def test_the_offer_is_what_the_host_reserved() -> None:
         stage = Stage()
         stage.host.power_mw = 1500
         await stage.to_ready()
-        assert [(o.mv, o.ma) for o in stage.visitor.offered] == [(5000, 300)]
+        assert stage.session.feed is not None
+        assert [(o.mv, o.ma) for o in stage.session.feed.supply.offered] == [(5000, 300)]
         await stage.end()
 
     fake_clock.run(play())

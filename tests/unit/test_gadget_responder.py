@@ -13,7 +13,7 @@ from crc32c import crc32c
 from maglens_driver.control import Cid
 from maglens_driver.errors import BadModule
 from maglens_driver.gadget import responder as responder_module
-from maglens_driver.gadget.power import Sink
+from maglens_driver.gadget.power import Sink, SinkState
 from maglens_driver.gadget.responder import LEGAL, Responder
 from maglens_driver.link import limits, wire
 from maglens_driver.link.descriptor import Descriptor
@@ -67,6 +67,7 @@ class Bench:
     def __init__(self, state: ModuleState = S.IDLE, mw: int = 5000, link: int = 4000) -> None:
         self.works = Works()
         self.sink = Sink(3000, 1000)
+        self.numbers = itertools.count()
         if mw > 2500:
             self.agree(FixedPdo(5000, mw // 5))
         self.it = Responder(MODULE.pack(), MODULE.modes, self.sink, self.works, link_mbit_s=link)
@@ -86,12 +87,16 @@ class Bench:
         assert self.it.state is state
         self.works.done.clear()
 
+    def number(self) -> int:
+        """Of the host's next power message."""
+        return next(self.numbers) % 8
+
     def agree(self, *offers: FixedPdo) -> PdMessage:
-        self.sink.receive(source_capabilities(offers, 0))
+        self.sink.receive(source_capabilities(offers, self.number()))
         request = self.sink.take()
         assert request is not None
-        assert self.sink.receive(PdMessage(PdType.ACCEPT, 1))
-        assert self.sink.receive(PdMessage(PdType.PS_RDY, 2))
+        assert self.sink.receive(PdMessage(PdType.ACCEPT, self.number()))
+        assert self.sink.receive(PdMessage(PdType.PS_RDY, self.number()))
         return request
 
     def raw(self, request: int, payload: bytes, tag: int = TAG) -> tuple[Status, bytes]:
@@ -126,7 +131,7 @@ BODIES = {
     Op.START: wire.Epoch(9).pack(),
     Op.FLUSH: wire.Epoch(9).pack(),
     Op.SET_CONTROLS: wire.pack_controls([wire.ControlValue(Cid.GAIN, 0, 300)]),
-    Op.POWER_SEND: source_capabilities([FixedPdo(5000, 900)], 0).pack(source=True),
+    Op.POWER_SEND: source_capabilities([FixedPdo(5000, 900)], 3).pack(source=True),
 }
 AFTER = {Op.CONFIGURE: S.CONFIGURED, Op.START: S.STREAMING, Op.STANDBY: S.STANDBY}
 OUT_OPS = [op for op in LEGAL if op not in wire.IN_OPS]
@@ -383,14 +388,55 @@ class TestSink:
         sink.receive(PdMessage(PdType.PS_RDY, 4))
         assert sink.allowed_mw == 1000
 
-    def test_soft_reset_is_accepted_and_keeps_the_contract(self) -> None:
+    def test_soft_reset_ends_the_contract_and_raises_nothing(self) -> None:
         sink = Sink(3000, 1000)
         sink.receive(source_capabilities([FixedPdo(5000, 900)], 0))
         assert sink.receive(PdMessage(PdType.SOFT_RESET, 1))
         message = sink.take()
         assert message is not None
-        assert (message.type, message.message_id) == (PdType.ACCEPT, 0)
+        assert (message.type, message.message_id) == (PdType.ACCEPT, 1)
         assert sink.take() is None
+        assert sink.allowed_mw == 2500
+        sink.receive(source_capabilities([FixedPdo(5000, 300)], 2))
+        sink.receive(PdMessage(PdType.ACCEPT, 3))
+        sink.receive(PdMessage(PdType.PS_RDY, 4))
+        sink.receive(PdMessage(PdType.SOFT_RESET, 5))
+        assert (sink.allowed_mw, sink.state) == (1500, SinkState.DEFAULT)
+
+    def test_what_comes_late_is_refused(self) -> None:
+        sink = Sink(3000, 1000)
+        sink.receive(source_capabilities([FixedPdo(5000, 900)], 3))
+        assert not sink.receive(source_capabilities([FixedPdo(5000, 300)], 2))
+        assert not sink.receive(PdMessage(PdType.ACCEPT, 3))
+        assert sink.receive(PdMessage(PdType.ACCEPT, 5))
+
+    def test_new_offers_replace_a_request_that_was_not_fetched(self) -> None:
+        sink = Sink(3000, 1000)
+        sink.receive(source_capabilities([FixedPdo(5000, 900)], 0))
+        sink.receive(source_capabilities([FixedPdo(5000, 300)], 1))
+        message = sink.take()
+        assert message is not None
+        assert Rdo.unpack(message.objects[0]).operating_ma == 300
+        assert sink.take() is None
+
+    def test_a_stubborn_sink_draws_on(self) -> None:
+        sink = Sink(3000, 1000)
+        sink.manners.stubborn = True
+        sink.receive(source_capabilities([FixedPdo(5000, 900)], 0))
+        sink.receive(PdMessage(PdType.ACCEPT, 1))
+        sink.receive(PdMessage(PdType.PS_RDY, 2))
+        assert sink.receive(PdMessage(PdType.GOTO_MIN, 3))
+        sink.receive(PdMessage(PdType.PS_RDY, 4))
+        assert sink.allowed_mw == 3000
+
+    def test_a_silent_sink_has_its_answer_and_keeps_it(self) -> None:
+        sink = Sink(3000, 1000)
+        sink.manners.silent = True
+        sink.receive(source_capabilities([FixedPdo(5000, 900)], 0))
+        assert not sink.has_message
+        assert sink.take() is None
+        sink.manners.silent = False
+        assert sink.has_message
 
     def test_other_supplies_are_refused(self) -> None:
         with pytest.raises(BadModule):

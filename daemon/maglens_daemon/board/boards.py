@@ -148,9 +148,9 @@ class Boards:
         """See :class:`keeper.House`."""
         self._manager.depart(path)
 
-    def promised_mw(self, session: Session) -> int:
+    def limit_mw(self, session: Session) -> int:
         """See :class:`keeper.House`."""
-        return self._manager.allotment.promised_mw(session)
+        return self._manager.allotment.limit_mw(session)
 
     def reconsider(self) -> None:
         """See :class:`keeper.House`."""

@@ -36,8 +36,8 @@ class House(Protocol):
         """It was lifted off."""
         ...
 
-    def promised_mw(self, session: Session) -> int:
-        """What the session was offered or holds by contract; 0 before."""
+    def limit_mw(self, session: Session) -> int:
+        """What its port lets through: the contract as it is now, and what was kept ready for its motors."""
         ...
 
     def reconsider(self) -> None: ...
@@ -95,7 +95,7 @@ class Keeper:
     @property
     def limit_mw(self) -> int:
         """What may be drawn now: nothing was agreed on yet, or what the session was offered or has by contract."""
-        promised = self._house.promised_mw(self.session) if self.session is not None else 0
+        promised = self._house.limit_mw(self.session) if self.session is not None else 0
         contract = self.session.contract if self.session is not None else None
         return promised if contract is not None else max(promised, UNCONFIGURED_MW)
 

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from maglens_daemon.contract import Contract
+from maglens_daemon.feed import Begin
 from maglens_driver.errors import WrongState
-from maglens_driver.link.pd import FixedPdo
 from maglens_driver.source import Source
 
 if TYPE_CHECKING:
@@ -68,9 +67,9 @@ class BoardVisitor:
         """See :class:`maglens_daemon.session.Visitor`."""
         return await self.module.open()
 
-    async def agree(self, source: Source, offered: Sequence[FixedPdo]) -> Contract | None:
+    async def converse(self, source: Source, begin: Begin) -> Contract | None:
         """See :class:`maglens_daemon.session.Visitor`."""
-        return await self.module.agree(source, offered)
+        return await self.module.converse(source, begin)
 
     async def attend(self, source: Source, session: Session) -> None:
         """See :class:`maglens_daemon.session.Visitor`."""

@@ -69,6 +69,7 @@ def module_lines(module: ModuleStatus) -> list[str]:
             lines.append(f"    lens      {module['lens']}, firmware {module['firmware']}")
         lines.append(f"    power     {contract_text(module['contract'])}")
         lines.append(f"    link      {module['speed_mbit_s']} Mbit/s, {module['usable_mbit_s']} for pictures")
+    lines += [f"    note      {note}" for note in module["notes"]]
     if module["mode"]:
         lines.append(f"    mode      {module['mode']['text']}")
     if module["obstacle"]:
@@ -92,7 +93,8 @@ def status_text(status: Status) -> str:
         if node["hint"]:
             lines.append(f"          try: {node['hint']}")
     budget = "" if power["budget_mw"] is None else f" of {power['budget_mw'] / 1000:.1f} W"
-    lines.append(f"power     {power['granted_mw'] / 1000:.1f} W{budget} promised")
+    short = "" if power["level"] == "normal" else f"; {power['level']}: {power['reason']}"
+    lines.append(f"power     {power['granted_mw'] / 1000:.1f} W{budget} promised{short}")
     lines += [line for port in status["ports"] for line in port_lines(port)]
     chosen = "by the rules" if status["choice"] == "auto" else f"by choice: {status['choice']}"
     lines.append(f"plays     {status['playing'] or 'nothing'}, {chosen}")

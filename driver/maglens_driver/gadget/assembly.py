@@ -48,10 +48,12 @@ class Assembly:
             raise ValueError("the gadget is not open")
         return self._files
 
-    def attach(self, udc: str | None = None) -> str:
-        """Snap on; see :meth:`ConfigfsGadget.attach`."""
+    def attach(self, udc: str | None = None, touches: str | None = None) -> str:
+        """Snap on; see :meth:`ConfigfsGadget.attach`. ``touches``: the fastest speed that the contacts allow, as
+        ``high-speed`` with the slow pair alone; None: all that it can."""
         if self._gadget is None:
             raise ValueError("the gadget is not open")
+        self._gadget.touch(touches or self._gadget.spec.max_speed)
         return self._gadget.attach(udc)
 
     def detach(self) -> None:

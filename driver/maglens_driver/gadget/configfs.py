@@ -73,6 +73,10 @@ class ConfigfsGadget:
         """Take it out again. Idempotent."""
         (self._config / self.function.name).unlink(missing_ok=True)
 
+    def touch(self, max_speed: str) -> None:
+        """How far the contacts touch at the next attach: ``high-speed`` with the slow pair alone."""
+        (self.path / "max_speed").write_text(max_speed)
+
     def attach(self, udc: str | None = None) -> str:
         """Appear on a device controller: ``udc``, or the first free one. Its name.
 

@@ -37,6 +37,14 @@ class Fault(enum.Enum):
     DESCRIPTOR_ZERO = "descriptor-zero"  # a mode 0 pixels wide
     DESCRIPTOR_HUGE = "descriptor-huge"  # a mode 1,000,000 pixels wide
     DESCRIPTOR_VERSION = "descriptor-version"  # a major version of the future
+    # Power and link.
+    POWER_GREEDY = "power-greedy"  # asks for more than it has declared; value: mW more (1000); until cleared
+    POWER_STUBBORN = "power-stubborn"  # takes GotoMin and draws on as before; until cleared
+    POWER_LATE = "power-late"  # its power messages wait; value: milliseconds (800)
+    POWER_SILENT = "power-silent"  # it never has an answer to power messages; until cleared
+    BROWN_OUT = "brown-out"  # loses its power as its sensor starts; value: milliseconds without (50)
+    HALF_SEATED = "half-seated"  # the fast pairs do not touch: it comes up at 480 Mbit/s; until cleared
+    HEAT = "heat"  # says that it can do less for heat, then nothing; value: milliseconds to each step (1000)
     # Frames.
     STALL = "stall"  # frames stop coming, the rest answers, until cleared
     HALT = "halt"  # the bulk endpoint answers STALL until the host clears it
@@ -58,7 +66,16 @@ class Fault(enum.Enum):
 DESCRIPTOR_FAULTS: Final = frozenset(f for f in Fault if f.value.startswith("descriptor-"))
 ATTACH_FAULTS: Final = frozenset((Fault.BOUNCE, Fault.STRANGER))
 REPLY_FAULTS: Final = frozenset(f for f in Fault if f.value.startswith("reply-"))
-LASTING_FAULTS: Final = DESCRIPTOR_FAULTS | {Fault.HANG, Fault.STALL, Fault.STRANGER}
+POWER_FAULTS: Final = frozenset((Fault.POWER_GREEDY, Fault.POWER_STUBBORN, Fault.POWER_LATE, Fault.POWER_SILENT))
+LASTING_FAULTS: Final = DESCRIPTOR_FAULTS | {
+    Fault.HANG,
+    Fault.STALL,
+    Fault.STRANGER,
+    Fault.POWER_GREEDY,
+    Fault.POWER_STUBBORN,
+    Fault.POWER_SILENT,
+    Fault.HALF_SEATED,
+}
 """In force until cleared, however often they are met."""
 
 
@@ -101,6 +118,12 @@ class Faults:
         """Whether a fault is asked for; takes nothing."""
         with self._changed:
             return fault in self._active
+
+    def value(self, fault: Fault, default: int = 0) -> int | None:
+        """A lasting fault's value (``default`` where it was 0), None where it is not asked for. Takes nothing."""
+        with self._changed:
+            entry = self._active.get(fault)
+            return None if entry is None else entry.value or default
 
     def take(self, fault: Fault, default: int = 0) -> int | None:
         """Whether to misbehave now: the fault's value (``default`` where it was 0), or None. Uses it up by one."""

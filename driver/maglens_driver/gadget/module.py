@@ -64,6 +64,9 @@ class _Works:
 
     def start(self, epoch: int) -> None:
         module = self._module
+        without_ms = module.faults.take(Fault.BROWN_OUT, 50)
+        if without_ms is not None:
+            module.on_brown_out(without_ms / 1000)
         module.streamer.start(epoch)
         module.wait(module.source.start(module.streamer, module.stay.generation))
 
@@ -106,7 +109,7 @@ class Module:
         self._link = link
         self._descriptor = descriptor
         prices = [m.mw for m in descriptor.modes] or [descriptor.power.standby_mw]
-        self.sink = Sink(max(prices), min(prices))
+        self.sink = Sink(max(prices), min(prices), peak_mw=descriptor.power.peak_mw)
         self.responder = Responder(
             descriptor.pack(), descriptor.modes, self.sink, _Works(self), link_mbit_s=usable_mbit(link.claimed_mbit)
         )
@@ -114,6 +117,8 @@ class Module:
         self._stranger = stranger
         self.streamer = Streamer(Writer(files.bulk), self.clock, faults, stay, files.halt_bulk)
         self.events = Events(Writer(files.interrupt), self.clock, faults)
+        self.on_brown_out: Callable[[float], None] = lambda seconds: None
+        self._power_silent_until = 0.0
         self.streamer.on_control = lambda control, value: self.events.push(EventKind.CONTROL, control, value)
         self._over = threading.Event()
         self._threads = [
@@ -182,6 +187,8 @@ class Module:
             return
         if self._silent():
             return
+        if setup.request in (Op.POWER_SEND, Op.POWER_RECEIVE):
+            self._set_manners()
         try:
             if setup.to_host:
                 self._files.reply(self._damaged(self._answer(setup))[: setup.length])
@@ -205,6 +212,16 @@ class Module:
         if silent_ms is not None:
             self._over.wait(silent_ms / 1000)
         return silent_ms is not None
+
+    def _set_manners(self) -> None:
+        """How the sink behaves now, by the faults asked for."""
+        now, manners = time.monotonic(), self.sink.manners
+        late_ms = self.faults.take(Fault.POWER_LATE, 800) if self.sink.has_message else None
+        if late_ms is not None:
+            self._power_silent_until = now + late_ms / 1000
+        manners.greedy_mw = self.faults.value(Fault.POWER_GREEDY, 1000) or 0
+        manners.stubborn = self.faults.has(Fault.POWER_STUBBORN)
+        manners.silent = self.faults.has(Fault.POWER_SILENT) or now < self._power_silent_until
 
     def _answer(self, setup: Setup) -> bytes:
         if setup.request == Op.INFO:

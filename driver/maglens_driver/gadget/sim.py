@@ -18,7 +18,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -72,6 +72,7 @@ class Simulator:
         self._stranger = False
         self._generation = 0
         self._lock = asyncio.Lock()
+        self._working: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Render the pictures, make the gadget, and be ready to be attached."""
@@ -97,7 +98,39 @@ class Simulator:
             faults=self.faults,
             stranger=self._stranger,
         )
+        loop = asyncio.get_running_loop()
+
+        def brown_out(seconds: float) -> None:
+            loop.call_soon_threadsafe(self._brown_out, seconds)
+
+        self._module.on_brown_out = brown_out
         self._module.begin()
+
+    def _brown_out(self, seconds: float) -> None:
+        self._begin(self._without_power(seconds))
+
+    async def _without_power(self, seconds: float) -> None:
+        """It resets where it sits: off the bus, a new boot id, and on again."""
+        async with self._lock:
+            udc = self._udc
+            if udc is None:
+                return
+            await self._off()
+            await asyncio.sleep(seconds)
+            await self._on(udc)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+
+    async def _heat(self, step_s: float) -> None:
+        """Warm, then too hot, then cool again."""
+        for level in (CapabilityLevel.REDUCED, CapabilityLevel.DISABLED, CapabilityLevel.FULL):
+            if self._module is None or self._udc is None:
+                return
+            self._module.events.push(EventKind.CAPABILITY, CapabilityReason.TEMPERATURE, level)
+            await asyncio.sleep(step_s)
 
     async def close(self) -> None:
         """Snap off and take everything down."""
@@ -138,7 +171,8 @@ class Simulator:
         assert self._module is not None
         stay = self._module.stay
         stay.attach_ns = time.monotonic_ns()
-        self._udc = await asyncio.to_thread(self._assembly.attach, udc)
+        touches = "high-speed" if self.faults.has(Fault.HALF_SEATED) else None
+        self._udc = await asyncio.to_thread(self._assembly.attach, udc, touches)
         stay.attached_ns = time.monotonic_ns()
         self.stays.append(stay)
 
@@ -259,6 +293,9 @@ class Simulator:
                 return self.event(
                     EventKind.CAPABILITY, CapabilityReason[reason.upper()], CapabilityLevel[level.upper()]
                 )
+            case {"op": "fault", "fault": Fault.HEAT.value}:
+                self._begin(self._heat((request.get("value") or 1000) / 1000))
+                return {"faults": self.faults.active(), "ns": time.monotonic_ns()}
             case {"op": "fault", "fault": str(fault)}:
                 self.faults.ask(
                     _fault(fault), request.get("count", 1), request.get("value", 0), request.get("skip", 0)

@@ -111,6 +111,10 @@ TIMES: Final[Mapping[str, tuple[str, str]]] = {
         "from Accept (or GotoMin) to PS_RDY",
         "tPSTransition 450 to 550 ms, tSrcTransition 25 to 35 ms",
     ),
+    "BURST_S": (
+        "after the result of a SET_CONTROLS that moves something, during which the module may draw up to peak_mw",
+        "none; PDP peak current bits allow 1 to 10 ms",
+    ),
     "FIRST_FRAME_S": ("from the result of START to the first leader, besides one frame interval", "none"),
     "STALL_INTERVALS": (
         "frame intervals without an undamaged frame: the stream has stalled; the host sends STOP and START once, "

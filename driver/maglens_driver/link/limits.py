@@ -44,4 +44,5 @@ FIRST_FRAME_S: Final = 2.0 * TIME_FACTOR  # START to the first leader, on top of
 STALL_INTERVALS: Final = 10  # no leader for so many intervals (and at least STALL_MIN_S): the stream stalls
 STALL_MIN_S: Final = 1.0 * TIME_FACTOR
 FLUSH_S: Final = 0.5 * TIME_FACTOR
+BURST_S: Final = 0.5 * TIME_FACTOR  # motors may draw up to peak_mw so long after SET_CONTROLS; PD has none
 HARD_RESETS: Final = 2  # port power-cycles before a port is given up; PD nHardResetCount 2

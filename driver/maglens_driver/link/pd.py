@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from maglens_driver.errors import BadModule
 from maglens_driver.link.limits import MAX_PD_OBJECTS
@@ -28,6 +29,9 @@ class PdType(enum.Enum):
     SOURCE_CAPABILITIES = (1, True)
     REQUEST = (2, True)
 
+
+MESSAGE_IDS: Final = 8  # USB PD 6.2.1.1.3: a rolling counter of three bits
+_NEWEST_AHEAD: Final = 4  # a message so far ahead is new, with others lost before it; anything else is late
 
 _BY_NUMBER = {t.value: t for t in PdType}
 _SPEC_REVISION_3 = 2 << 6
@@ -130,3 +134,8 @@ class PdMessage:
 def source_capabilities(offers: Sequence[FixedPdo], message_id: int) -> PdMessage:
     """Source_Capabilities for these offers, 5 V first as PD wants it."""
     return PdMessage(PdType.SOURCE_CAPABILITIES, message_id, tuple(o.pack() for o in offers))
+
+
+def is_newer(message_id: int, heard: int) -> bool:
+    """Whether a message follows the one heard last; False: it is that one again, or came late (USB PD 6.8.1)."""
+    return 0 < (message_id - heard) % MESSAGE_IDS <= _NEWEST_AHEAD

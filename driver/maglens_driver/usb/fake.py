@@ -71,7 +71,8 @@ class FakeModule:
 
     def __post_init__(self) -> None:
         self.values = {c.id: c.default for c in self.descriptor.controls}
-        self.sink = Sink(max((m.mw for m in self.descriptor.modes), default=0), self.descriptor.power.standby_mw)
+        prices, needs = [m.mw for m in self.descriptor.modes], self.descriptor.power
+        self.sink = Sink(max(prices, default=0), min(prices, default=needs.standby_mw), peak_mw=needs.peak_mw)
         self.responder = Responder(
             self.descriptor.pack(), self.descriptor.modes, self.sink, self, link_mbit_s=limits.MAX_MODE_MBIT_S
         )

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Sleep guard: holds the system's sleep up until the streams are parked (systemd.io/INHIBITOR_LOCKS).
+
+logind hands out a file descriptor: as long as it is open, sleep waits, five seconds at most. It is taken again after
+every sleep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from dbus_fast import BusType, Message, MessageType
+from dbus_fast.aio import MessageBus
+
+from maglens_driver.errors import MaglensError
+
+log = logging.getLogger(__name__)
+
+LOGIND: Final = "org.freedesktop.login1"
+_PATH: Final = "/org/freedesktop/login1"
+_MANAGER: Final = "org.freedesktop.login1.Manager"
+_DBUS: Final = "org.freedesktop.DBus"
+_MATCH: Final = f"type='signal',sender='{LOGIND}',interface='{_MANAGER}',member='PrepareForSleep'"
+_RETRY_S: Final = 30.0
+
+
+class SleepGuard:
+    """``park`` ends the streams, ``unpark`` lets them go on; both are awaited. ``address``: another bus."""
+
+    def __init__(
+        self, park: Callable[[], Awaitable[None]], unpark: Callable[[], Awaitable[None]], address: str | None = None
+    ) -> None:
+        self._park = park
+        self._unpark = unpark
+        self._address = address
+        self._lock: int | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether a sleep would wait for us."""
+        return self._lock is not None
+
+    async def run(self) -> None:
+        """Guard whenever there is a logind; the rest of the service does not depend on it. Runs until cancelled."""
+        told = False
+        while True:
+            try:
+                await self._guard()
+            except (OSError, EOFError, MaglensError) as error:
+                if not told:
+                    log.info("no logind: %s; streams are not parked before the system sleeps", error)
+                told = True
+            await asyncio.sleep(_RETRY_S)
+
+    async def _guard(self) -> None:
+        bus = await MessageBus(self._address, BusType.SYSTEM, negotiate_unix_fd=True).connect()
+        going: asyncio.Queue[bool] = asyncio.Queue()
+
+        def hear(message: Message) -> None:
+            if message.message_type is MessageType.SIGNAL and message.member == "PrepareForSleep":
+                going.put_nowait(bool(message.body[0]))
+
+        bus.add_message_handler(hear)
+        gone = asyncio.ensure_future(bus.wait_for_disconnect())  # type: ignore[no-untyped-call]
+        try:
+            await _call(bus, _DBUS, "/org/freedesktop/DBus", _DBUS, "AddMatch", "s", _MATCH)
+            await self._take(bus)
+            while True:
+                next_one = asyncio.ensure_future(going.get())
+                await asyncio.wait((next_one, gone), return_when=asyncio.FIRST_COMPLETED)
+                if not next_one.done():
+                    next_one.cancel()
+                    raise ConnectionResetError("the system bus has gone")
+                if next_one.result():
+                    log.info("the system goes to sleep: streams are parked")
+                    await self._park()
+                    self._drop()
+                else:
+                    log.info("the system is awake")
+                    await self._unpark()
+                    await self._take(bus)
+        finally:
+            gone.cancel()
+            await asyncio.gather(gone, return_exceptions=True)
+            self._drop()
+            bus.disconnect()
+
+    async def _take(self, bus: MessageBus) -> None:
+        reply = await _call(
+            bus, LOGIND, _PATH, _MANAGER, "Inhibit", "ssss", "sleep", "maglens", "camera streams are parked", "delay"
+        )
+        self._drop()
+        self._lock = reply.unix_fds[reply.body[0]]
+
+    def _drop(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+async def _call(
+    bus: MessageBus, name: str, path: str, interface: str, member: str, signature: str, *body: str
+) -> Message:
+    reply = await bus.call(
+        Message(destination=name, path=path, interface=interface, member=member, signature=signature, body=list(body))
+    )
+    if reply is None or reply.message_type is MessageType.ERROR:
+        raise MaglensError(f"{member}: {reply.body[0] if reply and reply.body else 'no answer'}")
+    return reply

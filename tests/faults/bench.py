@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Bench: the manager, its boards and directors over two played ports on one budget and a battery, in fake time."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+from unittest.mock import patch
+
+from maglens_daemon import status
+from maglens_daemon.board.attach import AttachState
+from maglens_daemon.board.boards import Boards
+from maglens_daemon.config import Config, LinkConfig, NodeConfig, PolicyConfig, PortConfig, PowerConfig, Rule
+from maglens_daemon.manager import Manager
+from maglens_daemon.session import Session, SessionState
+from maglens_driver.frame import Frame, Lease
+from maglens_v4l2.memory_node import MemoryNode
+from maglens_v4l2.node import Node
+from maglens_v4l2.store import Store
+from tests.faults.module import INTERVAL, SMALL, BenchModule, BenchPort
+from tests.faults.pipeline import CountingPipeline
+
+SICK: Final = "1-1"
+HEALTHY: Final = "1-2"
+BUDGET_MW: Final = 6000
+SETTLE_S: Final = 5.0
+
+
+class CountingSink:
+    """Where the healthy module streams to, past the stage: when its frames came."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.losses: list[Exception] = []
+
+    def lease(self, nbytes: int) -> Lease | None:
+        return None
+
+    def deliver(self, frame: Frame) -> None:
+        frame.lease.release()
+
+    def control(self, generation: int, control: int, value: int) -> None: ...
+
+    def dropped(self, generation: int, cause: str) -> None: ...
+
+    def lost(self, generation: int, why: Exception) -> None:
+        self.losses.append(why)
+
+
+def port_config() -> PortConfig:
+    """All that a board can have."""
+    return PortConfig(detect="gpiochip0:1", power="gpiochip0:2", fault="gpiochip0:3", meter="/sys/meter", max_mw=4500)
+
+
+CONFIG: Final = Config(
+    node=NodeConfig(width=64, height=48, rate=1 / INTERVAL),
+    power=PowerConfig(budget_mw=BUDGET_MW),
+    link=LinkConfig(quiet_s=10),
+    policy=PolicyConfig(dwell_ms=0, rule=(Rule(port=HEALTHY, use="never"),)),
+    port={SICK: port_config(), HEALTHY: port_config()},
+)
+
+
+class Bench:
+    """``sick`` plays on the stage; ``healthy`` streams beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder
+        self.battery(80)
+        self.manager = Manager(CONFIG, self._open_node, Store(folder / "store"), root=folder)
+        self.ports = {path: BenchPort(path) for path in CONFIG.port}
+        self.boards = Boards(self.manager, open_port=lambda path, settings: self.ports[path])
+        self.sick = BenchModule("sick", self.boards)
+        self.healthy = BenchModule("healthy", self.boards)
+        self.tasks: list[asyncio.Task[None]] = []
+        self.missed: list[str] = []  # what should have been told meanwhile, and was not
+        self.overdrawn: list[str] = []  # times and figures of promises over the budget
+        self._most_mw = BUDGET_MW
+
+    async def _open_node(self, settings: NodeConfig) -> Node:
+        return MemoryNode([settings.mode])
+
+    # The board.
+
+    def battery(self, percent: int, status: str = "Discharging") -> None:
+        """What its battery says from now on; tell the manager by :meth:`uevent`."""
+        folder = self.root / "sys/class/power_supply/BAT0"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in (("type", "Battery"), ("capacity", str(percent)), ("status", status)):
+            (folder / name).write_text(text + "\n")
+
+    def zone(self, celsius: int) -> None:
+        """Its one thermal zone."""
+        folder = self.root / "sys/class/thermal/thermal_zone0"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "type").write_text("cpu-thermal\n")
+        (folder / "temp").write_text(f"{celsius * 1000}\n")
+
+    def uevent(self) -> None:
+        """The kernel tells of either."""
+        self.manager.conditions.hint()
+
+    # What is.
+
+    @property
+    def pipeline(self) -> CountingPipeline:
+        return CountingPipeline.made[-1]
+
+    def session(self, path: str) -> Session | None:
+        """The latest stay on a port."""
+        return next((s for s in reversed(self.manager.sessions) if s.port.path == path), None)
+
+    def attach_state(self, path: str) -> AttachState:
+        return next(r.state for r in self.manager.reports() if r.path == path)
+
+    def counters(self, path: str) -> dict[str, int]:
+        return next(dict(r.counters) for r in self.manager.reports() if r.path == path)
+
+    def state(self) -> str:
+        """Where the sick module has come to, in one word."""
+        session, attach = self.session(SICK), self.attach_state(SICK)
+        if session is None:
+            return "empty" if attach is AttachState.EMPTY else str(attach.value)
+        if session.state is SessionState.STREAMING:
+            playing = self.manager.stage.playing
+            return "streaming" if playing is not None and playing.session is session else "stopping"
+        return str(session.state.value)
+
+    def notes(self) -> str:
+        """What status says of the sick module, its obstacle and the card included."""
+        session = self.session(SICK)
+        if session is None:
+            return ""
+        told = status.module_status(self.manager, session)
+        card = self.pipeline.card
+        return "; ".join((*told["notes"], told["obstacle"], card.title, *card.lines))
+
+    def message(self) -> str:
+        """Why it is not let in."""
+        session = self.session(SICK)
+        return session.reason if session is not None else ""
+
+    def hint(self) -> str:
+        """What to do about it."""
+        session = self.session(SICK)
+        return session.hint if session is not None else ""
+
+    def seen(self, where: str, what: str) -> None:
+        """Now ``what`` has to be told."""
+        if what not in where:
+            self.missed.append(f"{what!r} was not told, but {where!r}")
+
+    def check(self) -> None:
+        """At any time: no promise over the budget, no draw over a port's limit left standing by us."""
+        ledger = self.manager.allotment.ledger
+        total = BUDGET_MW if ledger.total_mw is None else ledger.total_mw
+        now = asyncio.get_running_loop().time()
+        if ledger.promised_mw > max(total, self._most_mw):
+            self.overdrawn.append(f"{now:.2f} s: {ledger.promised_mw} of {total} mW")
+        self._most_mw = ledger.promised_mw
+        limits = sum(self.manager.allotment.limit_mw(s) for s in self.manager.sessions if s.contract is not None)
+        if limits > ledger.promised_mw:
+            self.overdrawn.append(f"{now:.2f} s: limits of {limits} mW for promises of {ledger.promised_mw}")
+
+    async def power_comes(self) -> None:
+        """Wait until the sick module's port is switched on, which a port in quarantine never is."""
+        if self.attach_state(SICK) is not AttachState.QUARANTINED:
+            await self.ports[SICK].switched_on.wait()
+
+    async def pass_time(self, seconds: float) -> None:
+        """Looking all the while."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while loop.time() < until:
+            await asyncio.sleep(min(0.05, until - loop.time()))
+            self.check()
+
+    async def reach(self, *states: str, limit_s: float = 60.0) -> float:
+        """Wait until the sick module is in one of these states; seconds it took. ``TimeoutError`` with what is."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        while self.state() not in states:
+            if loop.time() > begun + limit_s:
+                text = status.status(self.manager)
+                for task in self.tasks:
+                    if task.done():
+                        task.result()
+                raise TimeoutError(f"{self.state()} instead of {' or '.join(states)}: {text}")
+            await asyncio.sleep(0.01)
+            self.check()
+        return loop.time() - begun
+
+    async def steady(self, seconds: float = SETTLE_S, limit_s: float = 600.0) -> tuple[str, float]:
+        """Wait until the state has not changed for so long: the state, and the seconds until it was reached."""
+        loop = asyncio.get_running_loop()
+        begun = since = loop.time()
+        before = (self.state(), self.attach_state(SICK))
+        while loop.time() < since + seconds:
+            if loop.time() > begun + limit_s:
+                raise TimeoutError(f"never at rest, now {before}")
+            await asyncio.sleep(0.05)
+            self.check()
+            now = (self.state(), self.attach_state(SICK))
+            if now != before:
+                before, since = now, loop.time()
+        return before[0], since - begun
+
+    async def begin_healthy(self) -> CountingSink:
+        """The healthy module streams its smallest mode, and must go on doing so."""
+        self.healthy.snap_on(self.ports[HEALTHY])
+        session = None
+        while session is None or session.state is not SessionState.READY:
+            await asyncio.sleep(0.01)
+            session = self.session(HEALTHY)
+        sink = HealthySink()
+        await session.configure(SMALL)
+        await session.start(sink, 1_000_000)
+        return sink
+
+    async def close(self) -> None:
+        for session in self.manager.sessions:
+            session.removed()
+        await self.manager.close()
+        await self.boards.close()
+
+
+class HealthySink(CountingSink):
+    """Takes frames into memory of its own."""
+
+    class _Buffer:
+        view = memoryview(bytearray(SMALL.nbytes))
+
+        def release(self) -> None: ...
+
+    def lease(self, nbytes: int) -> Lease | None:
+        return self._Buffer()
+
+    def deliver(self, frame: Frame) -> None:
+        self.times.append(asyncio.get_running_loop().time())
+
+    def longest_gap(self) -> float:
+        """Between two frames, up to now."""
+        times = [*self.times, asyncio.get_running_loop().time()]
+        return max((b - a for a, b in itertools.pairwise(times)), default=0.0)
+
+
+@asynccontextmanager
+async def bench() -> AsyncIterator[Bench]:
+    """A bench at work."""
+    with (
+        tempfile.TemporaryDirectory(prefix="maglens-bench-") as folder,
+        patch("maglens_daemon.stage.Pipeline", CountingPipeline),
+    ):
+        made = Bench(Path(folder))
+        tasks = made.tasks = [asyncio.create_task(made.manager.run()), asyncio.create_task(made.boards.run())]
+        await made.manager.settled()
+        await made.boards.apply()
+        try:
+            yield made
+            for task in tasks:
+                if task.done():
+                    task.result()
+        finally:
+            await made.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            CountingPipeline.made.clear()

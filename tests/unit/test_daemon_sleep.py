@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Sleep: a logind of the test's own on a private bus, and what the manager does with its streams."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+from dbus_fast import BusType, Message, MessageType
+from dbus_fast.aio import MessageBus
+
+from maglens_daemon.fake import FakeVisitor
+from maglens_daemon.session import SessionState
+from maglens_daemon.sleep_guard import LOGIND, SleepGuard
+from maglens_daemon.supply import SupplyState
+from tests.unit.private_bus import private_bus
+from tests.unit.test_daemon_manager import theatre
+
+WAIT_S = 20.0
+
+
+class FakeLogind:
+    """Hands out locks, and says that the system goes to sleep."""
+
+    def __init__(self, bus: MessageBus) -> None:
+        self._bus = bus
+        self.asked: list[list[str]] = []
+        self.ends: list[int] = []
+        self._lent: list[int] = []  # our copies of what was sent
+        self.taken = asyncio.Event()
+
+    @classmethod
+    async def start(cls, address: str) -> FakeLogind:
+        bus = await MessageBus(address, BusType.SYSTEM, negotiate_unix_fd=True).connect()
+        made = cls(bus)
+        bus.add_message_handler(made._handle)
+        await bus.request_name(LOGIND)
+        return made
+
+    def _handle(self, message: Message) -> Message | None:
+        if message.message_type is not MessageType.METHOD_CALL or message.member != "Inhibit":
+            return None
+        ours, theirs = os.pipe2(os.O_CLOEXEC)
+        self.asked.append(list(message.body))
+        self.ends.append(ours)
+        self._lent.append(theirs)
+        self.taken.set()
+        return Message.new_method_return(message, "h", [0], unix_fds=[theirs])
+
+    async def say(self, going: bool) -> None:
+        self.taken.clear()
+        self._close_copies()
+        await self._bus.send(
+            Message.new_signal(
+                "/org/freedesktop/login1", "org.freedesktop.login1.Manager", "PrepareForSleep", "b", [going]
+            )
+        )
+
+    async def released(self) -> None:
+        """The last lock was given back: its pipe has no writer any more."""
+        loop, end = asyncio.get_running_loop(), self.ends[-1]
+        closed = loop.create_future()
+
+        def readable() -> None:
+            loop.remove_reader(end)
+            closed.set_result(os.read(end, 1))
+
+        loop.add_reader(end, readable)
+        assert await asyncio.wait_for(closed, WAIT_S) == b""
+
+    def _close_copies(self) -> None:
+        while self._lent:
+            os.close(self._lent.pop())
+
+    def stop(self) -> None:
+        for end in self.ends:
+            os.close(end)
+        self._bus.disconnect()
+
+
+def test_sleep_waits_until_the_streams_are_parked(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    async def play(address: str) -> None:
+        logind = await FakeLogind.start(address)
+        parks, may_park = asyncio.Event(), asyncio.Event()
+
+        async def park() -> None:
+            order.append("park")
+            parks.set()
+            await may_park.wait()
+            order.append("parked")
+
+        async def unpark() -> None:
+            order.append("unpark")
+
+        guard = SleepGuard(park, unpark, address)
+        task = asyncio.create_task(guard.run())
+        await asyncio.wait_for(logind.taken.wait(), WAIT_S)
+        assert logind.asked == [["sleep", "maglens", "camera streams are parked", "delay"]]
+        await logind.say(True)
+        await asyncio.wait_for(parks.wait(), WAIT_S)
+        assert guard.holds, "sleep may not begin before the streams are parked"
+        may_park.set()
+        await logind.released()
+        assert order == ["park", "parked"]
+        await logind.say(False)
+        await asyncio.wait_for(logind.taken.wait(), WAIT_S)
+        assert order == ["park", "parked", "unpark"]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        logind._close_copies()
+        await logind.released()
+        logind.stop()
+
+    with private_bus(tmp_path) as address:
+        asyncio.run(play(address))
+
+
+def test_streams_are_parked_and_go_on_with_a_new_contract() -> None:
+    async def play() -> None:
+        async with theatre() as t:
+            app = t.watch()
+            visitor = FakeVisitor()
+            session = t.arrive(visitor)
+            await t.until_playing(session)
+            assert session.feed is not None
+            node = t.nodes[-1]
+            await t.manager.park()
+            assert session.state is SessionState.READY
+            assert t.manager.stage.playing is None
+            visitor.sink.contract = visitor.sink._default  # the port was without power meanwhile
+            offers_before = session.feed.supply.offered
+            await t.manager.unpark()
+            await t.until_playing(session)
+            assert session.feed.supply.state is SupplyState.CONTRACT
+            assert session.feed.supply.offered == offers_before
+            assert visitor.sink.allowed_mw == session.contract.mw if session.contract else False
+            assert t.nodes == [node], "the node was never put away"
+            assert await asyncio.to_thread(app.copy, WAIT_S) is not None
+
+    asyncio.run(play())
+
+
+def test_nothing_begins_to_play_while_the_system_goes_to_sleep() -> None:
+    async def play() -> None:
+        async with theatre() as t:
+            await t.manager.park()
+            t.watch()
+            visitor = FakeVisitor()
+            session = t.arrive(visitor)
+            await t.until(lambda: session.state is SessionState.READY)
+            t.manager.reconsider()
+            await asyncio.sleep(0.05)
+            assert visitor.steps.passed["start"] == 0
+            await t.manager.unpark()
+            await t.until_playing(session)
+
+    asyncio.run(play())
