@@ -19,11 +19,12 @@ import pytest
 from maglens_daemon import instance, journal
 from maglens_daemon.cards import NOTHING, card_for
 from maglens_daemon.config import Config
-from maglens_daemon.doctor import Finding, Machine, Verdict, examine
+from maglens_daemon.doctor import examine
 from maglens_daemon.errors import AlreadyRunning, NoPermission
 from maglens_daemon.exits import Exit
 from maglens_daemon.fake import FakeVisitor
 from maglens_daemon.heartbeat import Progress, Pulse
+from maglens_daemon.machine import Finding, Machine, Verdict
 from maglens_daemon.notify import Notifier, stored
 from maglens_daemon.port import make_port
 from maglens_daemon.session import Session, SessionState

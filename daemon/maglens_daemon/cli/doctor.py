@@ -7,8 +7,9 @@ import argparse
 import dataclasses
 
 from maglens_daemon.cli.output import emit, say
-from maglens_daemon.doctor import Machine, Verdict, examine
+from maglens_daemon.doctor import examine
 from maglens_daemon.exits import Exit
+from maglens_daemon.machine import Machine, Verdict
 
 _SIGNS = {Verdict.OK: "ok  ", Verdict.NOTE: "note", Verdict.WRONG: "MEND"}
 
