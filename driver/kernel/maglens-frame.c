@@ -106,7 +106,7 @@ static u32 maglens_show(struct maglens_camera *cam, const u8 *data, u32 bytes, u
 
 	lockdep_assert_held(&cam->frame_lock);
 	if (timestamp < least) {
-		/* A frame that was overtaken by the filler: a visible step, but not into the future. */
+		/* Overtaken by the filler: a visible step, but not into the future. */
 		timestamp = min(cam->last_timestamp + cam->interval_ns / 4, ktime_get_ns());
 		timestamp = max(timestamp, least);
 	}
