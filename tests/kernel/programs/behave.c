@@ -61,6 +61,7 @@ int main(void)
 	test_events();
 	test_submit();
 	test_filler();
+	test_continuity();
 	test_adopt();
 	test_controls();
 	test_sharing(false);

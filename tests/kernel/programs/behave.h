@@ -19,6 +19,7 @@ void test_create_refuses(void);
 void test_ring(void);
 void test_submit(void);
 void test_filler(void);
+void test_continuity(void);
 void test_adopt(void);
 void test_controls(void);
 void test_events(void);

@@ -21,17 +21,13 @@ void test_submit(void)
 	struct v4l2_buffer buf;
 	struct backend b;
 	struct reader r;
-	struct v4l2_streamparm slow = {.type = V4L2_BUF_TYPE_VIDEO_CAPTURE};
 	uint32_t size = test_formats()[0].sizeimage;
-	uint64_t stamp;
-
-	slow.parm.capture.timeperframe = (struct v4l2_fract){1, 1};
+	uint64_t stamp, moved;
 
 	camera_open(&b, 0);
 	check(!backend_submit(&b, size, &s) && s.delivered == 0, "submit: without readers it is dropped");
 	reader_open(&r, &b);
-	/* A frame a second, so that the filler keeps out of this. */
-	check(!xioctl(r.fd, VIDIOC_S_PARM, &slow), "submit: one frame per second is agreed");
+	check(!reader_calm(&r), "submit: one frame per second is agreed");
 	check(!reader_start(&r, 4), "submit: a reader starts");
 	camera_state(&b, &st);
 	check(st.openers == 1 && st.holders == 1 && st.streamers == 1, "state: counts the reader");
@@ -58,8 +54,9 @@ void test_submit(void)
 	s.timestamp_ns = stamp - SECOND_NS;
 	xioctl(b.fd, MAGLENS_IOC_SUBMIT, &s);
 	reader_take(&r, 1000, &buf);
-	check((uint64_t)buf.timestamp.tv_sec * 1000000 + buf.timestamp.tv_usec == stamp / 1000 + 1,
-	      "submit: a timestamp from before the last frame's is moved up");
+	moved = (uint64_t)buf.timestamp.tv_sec * 1000000 + buf.timestamp.tv_usec;
+	check(moved > stamp / 1000 && moved <= now_ns() / 1000,
+	      "submit: a timestamp from before the last frame's is moved up, not into the future");
 	reader_queue(&r, buf.index);
 	s.timestamp_ns = now_ns() + 3600 * SECOND_NS;
 	xioctl(b.fd, MAGLENS_IOC_SUBMIT, &s);

@@ -36,6 +36,8 @@ static void attach(struct reader *r, struct backend *b, uint32_t width, uint32_t
 	reader_open(r, b);
 	ret = reader_format(r, V4L2_PIX_FMT_YUYV, width, height);
 	if (!ret)
+		ret = reader_calm(r);
+	if (!ret)
 		ret = reader_start(r, 4);
 	if (ret) {
 		errno = -ret;

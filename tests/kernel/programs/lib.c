@@ -275,6 +275,14 @@ int reader_format(struct reader *r, uint32_t fourcc, uint32_t width, uint32_t he
 	return xioctl(r->fd, VIDIOC_S_FMT, &f);
 }
 
+int reader_calm(struct reader *r)
+{
+	struct v4l2_streamparm parm = {.type = V4L2_BUF_TYPE_VIDEO_CAPTURE};
+
+	parm.parm.capture.timeperframe = (struct v4l2_fract){1, 1};
+	return xioctl(r->fd, VIDIOC_S_PARM, &parm);
+}
+
 int reader_buffers(struct reader *r, unsigned int n)
 {
 	struct v4l2_requestbuffers req = {

@@ -63,6 +63,7 @@ bool backend_event(const struct backend *b, int timeout_ms, struct maglens_event
 int video_open(const struct backend *b, int flags); /* waits for the node to appear */
 void reader_open(struct reader *r, const struct backend *b);
 int reader_format(struct reader *r, uint32_t fourcc, uint32_t width, uint32_t height);
+int reader_calm(struct reader *r); /* a frame a second, so that the filler keeps out of what is measured */
 int reader_buffers(struct reader *r, unsigned int n); /* REQBUFS and mmap; 0 or -errno */
 int reader_queue(struct reader *r, unsigned int index);
 int reader_start(struct reader *r, unsigned int n);
