@@ -6,11 +6,13 @@ import argparse
 import json
 import re
 import shutil
+import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.kernel import compliance, source, uml
+from tests.kernel import compliance, headers, source, stock, uml, uml_guest
+from tests.kernel.compliance import Verdict
 from tests.kernel.guest import Boot, boot
 from tests.kernel.tap import Tap
 from tests.kernel.uml import Uml
@@ -30,7 +32,12 @@ COST_RATIO = 1.5
 BOOT_S = 60
 """What a boot, the end of one and its search for leaks may take on a busy machine."""
 
-CHECKS = ("promises", "stress", "compliance", "fuzz", "planted", "cost")
+SCENARIOS_S = 180.0
+"""For the scenarios of the plain kernel, boot included."""
+
+CHECKS = ("style", "headers", "promises", "stress", "compliance", "fuzz", "planted", "cost", "guest", "stock")
+LONG_ONLY = {"stock"}
+ON_SANITIZED = {"promises", "stress", "compliance", "fuzz", "planted"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,12 @@ class Run:
             self.tap.note("\n".join(done.complaints))
             self._account(kernel, done)
         return done
+
+    def verdicts(self, found: dict[str, Verdict]) -> None:
+        """Put verdicts of v4l2-compliance, by mode and kernel, into the report."""
+        table = self.report["v4l2_compliance"]
+        assert isinstance(table, dict)
+        table.update({key: asdict(verdict) for key, verdict in found.items()})
 
     def _account(self, kernel: Uml, done: Boot) -> None:
         reports = self.report["sanitizer_reports"]
@@ -120,12 +133,9 @@ def check_module(run: Run, kernel: Uml, wanted: set[str]) -> None:
         run.report["v4l_utils_version"] = version[1] if version else "unknown"
         for mode in compliance.MODES:
             verdict = compliance.read(done.text(f"compliance.{mode}"))
-            counts = f"{verdict.succeeded} succeeded, {verdict.failed} failed, {verdict.warnings} warnings"
-            run.tap.check(verdict.as_expected(mode), f"{kind}: v4l2-compliance, {mode}: {counts}")
+            run.tap.check(verdict.as_expected(mode), f"{kind}: v4l2-compliance, {mode}: {verdict.counts}")
             run.tap.note("\n".join((*verdict.failures, *verdict.warns)))
-            table = run.report["v4l2_compliance"]
-            assert isinstance(table, dict)
-            table[f"{mode}, {kernel.version} {kind}"] = asdict(verdict)
+            run.verdicts({f"{mode}, {kernel.version} {kind}": verdict})
 
 
 def fuzz_script(seconds: int, seed: int) -> str:
@@ -173,16 +183,40 @@ def check_cost(run: Run, kernel: Uml) -> None:
     run.report["submit_cost"] = figures
 
 
+def check_style(run: Run) -> None:
+    """checkpatch, sparse and the layouts of the ABI. A skip is a failure here: all it needs has been built."""
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "tests/kernel/test_style.py"]
+    done = subprocess.run(command, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    lines = done.stdout.splitlines() or ["no output"]
+    ok = done.returncode == 0 and "skipped" not in lines[-1]
+    if not run.tap.check(ok, f"style: {lines[-1].strip('= ')}"):
+        run.tap.note(done.stdout)
+
+
+def check_guest(run: Run, kernel_src: Path | None) -> None:
+    """The scenarios of the plain kernel, as udev, the project's Python and its programs see it."""
+    log = bytearray()
+    argv = ["python3", "-m", "pytest", "-v", "tests/kernel/scenarios"]
+    done = uml_guest.run(argv, log.extend, name="scenarios", deadline_s=SCENARIOS_S, kernel_src=kernel_src)
+    text = log.decode(errors="replace")
+    for name, verdict in re.findall(r"^\S+::(\S+) (PASSED|FAILED|ERROR|SKIPPED)", text, re.M):
+        run.tap.check(verdict == "PASSED", f"guest: {name.replace('_', ' ')}")
+    if not run.tap.check(done.ok, f"guest: all of them, status {done.status}, and the kernel content"):
+        run.tap.note("\n".join([*text.splitlines()[-80:], *done.complaints]))
+
+
 def main() -> int:
     """Run what was asked for; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.kernel", description=__doc__)
     parser.add_argument("--kernel-src", type=Path, metavar="PATH", help="a kernel source tree; else Debian's")
-    parser.add_argument("--long", action="store_true", help="50 kills, 10000 cycles, ten minutes of fuzzing")
+    parser.add_argument(
+        "--long", action="store_true", help="50 kills, 10000 cycles, ten minutes of fuzzing; the VM too"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of every random choice")
     parser.add_argument("--only", action="append", choices=CHECKS, help="may be given several times")
     parser.add_argument("--plain-too", action="store_true", help="without sanitizers as well")
     args = parser.parse_args()
-    wanted = set(args.only or CHECKS)
+    wanted = set(args.only or CHECKS) - (set() if args.long or args.only else LONG_ONLY)
     uml.need_tools()
     tree = source.given(args.kernel_src) if args.kernel_src else source.debian()
     report: dict[str, object] = {
@@ -196,8 +230,12 @@ def main() -> int:
     run = Run(Tap(), source.root(), LONG if args.long else SHORT, args.seed, report)
     programs()
     parts = wanted & {"promises", "stress", "compliance"}
-    if wanted - {"cost"}:
+    if "headers" in wanted:
+        report["headers"] = headers.check(run.tap)
+    if wanted & (ON_SANITIZED | {"style"}):
         kernel = uml.kernel(tree, sanitized=True)
+        if "style" in wanted:
+            check_style(run)
         if parts:
             check_module(run, kernel, parts)
         if "fuzz" in wanted:
@@ -210,6 +248,10 @@ def main() -> int:
             check_module(run, kernel, parts)
         if "cost" in wanted:
             check_cost(run, kernel)
+    if "guest" in wanted:
+        check_guest(run, args.kernel_src)
+    if "stock" in wanted:
+        run.verdicts(stock.check(run.tap, WORK / "stock"))
     status = run.tap.end()
     report["passed"] = status == 0
     (WORK / "report.json").write_text(json.dumps(report, indent=2) + "\n")

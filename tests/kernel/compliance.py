@@ -3,6 +3,7 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 FRAMES = 10
 MODES = ("exclusive", "shared")
@@ -27,6 +28,11 @@ class Verdict:
     failures: tuple[str, ...]
     warns: tuple[str, ...]
 
+    @property
+    def counts(self) -> str:
+        """In words."""
+        return f"{self.succeeded} succeeded, {self.failed} failed, {self.warnings} warnings"
+
     def as_expected(self, mode: str) -> bool:
         """All well; or, shared, nothing but the second streamer and what follows from it."""
         if not self.succeeded:
@@ -40,24 +46,24 @@ class Verdict:
         return not self.failed and not self.warnings
 
 
-def script(mode: str) -> str:
-    """Shell lines that run it in a mode; its output goes to /mnt/out/compliance.MODE.
+def script(mode: str, programs: Path = Path("/mnt/bin"), out: Path = Path("/mnt/out")) -> str:
+    """Shell lines that run it in a mode; its output goes to OUT/compliance.MODE, its version to OUT/v4l-utils.
 
     A second camera exports the buffers that the first imports.
     """
     flag = "--exclusive" if mode == "exclusive" else ""
     return f"""
 mkfifo /tmp/stop /tmp/stop2
-/mnt/bin/backend {flag} < /tmp/stop > /tmp/node & first=$!
-/mnt/bin/backend < /tmp/stop2 > /tmp/node2 & second=$!
+{programs}/backend {flag} < /tmp/stop > /tmp/node & first=$!
+{programs}/backend < /tmp/stop2 > /tmp/node2 & second=$!
 exec 8> /tmp/stop 9> /tmp/stop2
 until [ -s /tmp/node ] && [ -s /tmp/node2 ]; do sleep 0.05; done
-v4l2-compliance --version > /mnt/out/v4l-utils
+v4l2-compliance --version > {out}/v4l-utils
 for try in {" ".join(map(str, range(1, TRIES + 1)))}; do
     v4l2-compliance --no-progress -s{FRAMES} -e $(cat /tmp/node2) -d $(cat /tmp/node) \
-        > /mnt/out/compliance.{mode} 2>&1
-    echo $try > /mnt/out/compliance.{mode}.tries
-    grep -q "{LATE}" /mnt/out/compliance.{mode} || break
+        > {out}/compliance.{mode} 2>&1
+    echo $try > {out}/compliance.{mode}.tries
+    grep -q "{LATE}" {out}/compliance.{mode} || break
 done
 exec 8>&- 9>&-
 wait $first $second

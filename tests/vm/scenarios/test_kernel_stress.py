@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""maglens.ko on the stock kernel with two CPUs: the stress and v4l2-compliance of `make kernel-test`.
+
+There they run under sanitizers; here the kernel is what users have, and readers, storms and backend run at once.
+MAGLENS_LONG=1 in the guest: 50 kills and 10000 cycles instead of the short form.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernel import compliance
+from tests.kernel.tap import Tap
+from tests.vm.guest.devices import succeed
+
+PROGRAMS = Path("tests/kernel/programs")
+INCLUDE = "driver/kernel/include/uapi/linux"
+SEED = 1
+LONG = os.environ.get("MAGLENS_LONG") == "1"
+KILLS, CYCLES = (50, 10_000) if LONG else (8, 100)
+LIMIT_S = 3600 if LONG else 150
+
+
+@pytest.fixture(scope="module", autouse=True)
+def module(without_daemon: None) -> Iterator[None]:
+    """The module loaded and nobody's; it can be removed at the end."""
+    succeed("modprobe", "maglens")
+    yield
+    succeed("udevadm", "settle")
+    succeed("modprobe", "-r", "maglens")
+    succeed("modprobe", "maglens")
+
+
+def built(name: str, where: Path) -> Path:
+    """A test program of the kernel's, compiled here."""
+    program = where / name
+    succeed("gcc", "-O1", f"-I{INCLUDE}", PROGRAMS / "lib.c", PROGRAMS / f"{name}.c", "-o", program)
+    return program
+
+
+@pytest.mark.timeout(LIMIT_S + 30)
+def test_stress(tmp_path: Path, out: Path) -> None:
+    assert (os.cpu_count() or 0) >= 2
+    command = [str(built("stress", tmp_path)), str(SEED), str(KILLS), str(CYCLES)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    (out / "stress.tap").write_text(done.stdout)
+    tap = Tap()
+    tap.take("stress", done.stdout)
+    assert tap.results
+    assert [what for ok, what in tap.results if not ok] == [], done.stdout
+
+
+@pytest.mark.timeout(LIMIT_S + 30)
+@pytest.mark.parametrize("mode", compliance.MODES)
+def test_compliance(mode: str, tmp_path: Path, out: Path) -> None:
+    built("backend", tmp_path)
+    script = compliance.script(mode, programs=tmp_path, out=out)
+    subprocess.run(["sh", "-c", script], timeout=LIMIT_S, check=True)
+    verdict = compliance.read((out / f"compliance.{mode}").read_text())
+    version = re.match(r"v4l2-compliance (\S+),", (out / "v4l-utils").read_text())
+    assert version
+    print(f"v4l2-compliance {version[1]}, {os.uname().release}: {verdict}")
+    assert verdict.as_expected(mode), verdict
