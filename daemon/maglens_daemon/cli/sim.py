@@ -80,6 +80,13 @@ def ring(args: argparse.Namespace) -> int:
     return _report(args, reply, f"{args.ring} ring of {module.name} at {reply['value']}")
 
 
+def light(args: argparse.Namespace) -> int:
+    """Change the light on the scene."""
+    with _named(args.module) as module:
+        reply = module.light(args.kelvin, args.level)
+    return _report(args, reply, f"{module.name} sees {args.level:g} times the usual light of {args.kelvin} K")
+
+
 def fault(args: argparse.Namespace) -> int:
     """Misbehave, or behave again."""
     with _named(args.module) as module:

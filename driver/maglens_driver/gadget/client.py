@@ -100,6 +100,14 @@ class SimClient:
         """Turn the ``focus``, ``iris`` or ``zoom`` ring to a value of its control: {control, value (clamped), ns}."""
         return self.ask("ring", ring=ring, value=value)
 
+    def light(self, kelvin: int, level: float = 1.0) -> Reply:
+        """Change the light on the scene: its temperature, and its strength as a multiple of what is usual."""
+        return self.ask("light", kelvin=kelvin, level=float(level))
+
+    def rehearse(self, fourcc: str, width: int, height: int) -> Reply:
+        """Draw a raw mode for every position of focus, so that frames follow at once: {positions}. Takes minutes."""
+        return self.ask("rehearse", fourcc=fourcc, width=width, height=height)
+
     def button(self, number: int = 0, pressed: bool = True) -> Reply:
         """Press or release a button."""
         return self.ask("button", number=number, pressed=pressed)
