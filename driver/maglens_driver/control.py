@@ -19,6 +19,7 @@ class Cid(enum.IntEnum):
     CONTRAST = _USER + 1
     SATURATION = _USER + 2
     AUTO_WHITE_BALANCE = _USER + 12
+    AUTOGAIN = _USER + 18
     GAIN = _USER + 19
     HFLIP = _USER + 20
     VFLIP = _USER + 21

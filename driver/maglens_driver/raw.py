@@ -19,7 +19,8 @@ class RawFacts:
     """Samples of one mode: ``bits`` each, ``black`` without light, ``white`` where they saturate.
 
     ``illuminants``: none, one, or two, the warmer first. ``vignetting``: the gain that undoes it, at even steps of
-    the squared distance from the centre (first) to the corner (last); empty for none.
+    the squared distance from the centre (first) to the corner (last); empty for none. ``pixel_nm``: from the
+    middle of one pixel of the frame to the next on the sensor; 0 unknown.
     """
 
     bits: int
@@ -27,3 +28,4 @@ class RawFacts:
     white: float
     illuminants: tuple[Illuminant, ...] = ()
     vignetting: tuple[float, ...] = ()
+    pixel_nm: int = 0

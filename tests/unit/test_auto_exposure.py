@@ -61,6 +61,7 @@ class Loop:
                 Cid.IRIS_ABSOLUTE: self.program.iris_value(wanted.fnumber),
             }
             self.rig.write(values)
+            self.it.wrote(wanted)
 
 
 def test_the_diagram_is_the_table() -> None:

@@ -30,7 +30,7 @@ DIM_BY: Final = 4.0  # ... and taken to be so many times as much
 BRIGHTEN_BY: Final = 16.0  # the most that is trusted at a time of a dark frame, which is mostly noise
 SAME: Final = 0.01  # settings that differ by less are the same
 LATENCY: Final = 2  # frames from a setting to the first that shows it ...
-LATE: Final = 8  # ... and so many until it is no longer waited for
+LATE: Final = 150  # ... and so many until it is no longer waited for
 
 
 class ExposureState(enum.Enum):
@@ -61,7 +61,8 @@ class AutoExposure:
         self.asked = now
         self._free = Free()
         self._mains = 1
-        self._frames = 0  # since the last setting
+        self._written = True  # the module has what was asked for
+        self._frames = 0  # since then
         self._wrong = 0  # frames in a row that were off while steady
 
     def steer(self, free: Free, mains: int) -> None:
@@ -81,17 +82,18 @@ class AutoExposure:
     def set_by_hand(self, now: Exposure) -> None:
         """What is not free was moved; the rest makes up for it."""
         self.asked = now
-        self._frames = 0
+        self._written, self._frames = True, 0
         if self.state is not ExposureState.OFF:
             self._enter(ExposureState.SETTLING)
 
     def wrote(self, now: Exposure) -> None:
-        """What was asked for, as the module has clamped it."""
+        """The module has what was asked for, as it has clamped it."""
         self.asked = now
+        self._written, self._frames = True, 0
 
     def observe(self, seen: Measurement) -> Exposure | None:
-        """A frame came. The answer is the setting to write, if any."""
-        if self.state is ExposureState.OFF:
+        """A frame came. The answer is the setting to write, if any; :meth:`wrote` is to follow."""
+        if self.state is ExposureState.OFF or not self._written:
             return None
         self._frames += 1
         taken = self._taken(seen)
@@ -113,14 +115,21 @@ class AutoExposure:
         if better is None:
             self._enter(ExposureState.STEADY if off < DISTURBED else ExposureState.LIMITED)
             return None
-        self.asked, self._frames = better, 0
+        self.asked, self._written = better, False
         return better
 
     def _better(self, seen: Measurement, taken: Exposure) -> Exposure | None:
         """What would be nearer to the target; None where that is what there is."""
         factor = 1 / DIM_BY if seen.clipped > CLIPPED else min(TARGET / max(seen.luma, 1e-6), BRIGHTEN_BY)
-        wanted = self.program.share(taken.light * factor, self.asked, self._free, self._mains)
-        return None if wanted == self.asked else wanted
+        free, asked = self._free, self.asked
+        now = Exposure(
+            asked.time_s if free.time else taken.time_s,
+            asked.gain if free.gain else taken.gain,
+            asked.fnumber if free.iris else taken.fnumber,
+            asked.trim,
+        )
+        wanted = self.program.share(taken.light * factor, now, free, self._mains)
+        return None if wanted == now else wanted
 
     def _taken(self, seen: Measurement) -> Exposure:
         """How a frame was exposed, without trim; what it does not say is as was asked for."""
@@ -137,9 +146,9 @@ class AutoExposure:
             return True
         if not (seen.meta.exposure_us and seen.meta.gain_milli and seen.meta.fnumber_milli):
             return self._frames > LATENCY
-        taken, asked = self._taken(seen), self.asked
-        pairs = ((taken.time_s, asked.time_s), (taken.gain, asked.gain), (taken.fnumber, asked.fnumber))
-        return all(abs(a / b - 1) < SAME for a, b in pairs)
+        taken, asked, free = self._taken(seen), self.asked, self._free
+        same = (abs(a / b - 1) < SAME for a, b in zip(taken.settings, asked.settings, strict=True))
+        return all(is_same or not free for is_same, free in zip(same, (free.time, free.gain, free.iris), strict=True))
 
     def _enter(self, state: ExposureState) -> None:
         if state is self.state:

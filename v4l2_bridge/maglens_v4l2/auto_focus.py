@@ -22,7 +22,7 @@ from maglens_v4l2.focus_search import FocusScale, FocusSearch
 from maglens_v4l2.measurement import Measurement
 
 LATENCY: Final = 2  # frames from a setting to the first that shows it, where frames do not tell
-LATE: Final = 8  # so many frames after a setting it is no longer waited for
+LATE: Final = 150  # so many frames after a setting it is no longer waited for
 REFERENCE: Final = 4  # frames whose contrast is remembered as that of a sharp picture
 RETRY: Final = 60  # frames after a failure until a continuous search is tried again
 NOISE: Final = 3.0  # variance of a mean of squared noise, neighbours not being independent, times their number
@@ -82,7 +82,9 @@ class AutoFocus:
         self._scale: FocusScale | None = None
         self._search: FocusSearch | None = None
         self._asked = self._began = 0
-        self._frames = 0  # since it was asked for
+        self._written = True  # the module has it
+        self._again = False  # it was refused
+        self._frames = 0  # since then
         self._reference: list[float] = []
         self._changed = 0  # frames in a row unlike the reference
 
@@ -101,21 +103,28 @@ class AutoFocus:
 
     def stop(self) -> None:
         """A person has it from now on; focus stays where it is."""
-        self.continuous = False
+        self.continuous, self._written, self._again = False, True, False
         self._enter(FocusState.MANUAL)
 
-    def hold(self) -> None:
-        """No further search when the scene changes; one under way goes on."""
-        self.continuous = False
+    @property
+    def is_on(self) -> bool:
+        """Whether focus is not a person's."""
+        return self.state is not FocusState.MANUAL
 
-    def wrote(self, udpt: int) -> None:
-        """The position asked for, as the module has clamped it."""
-        self._asked = udpt
+    def wrote(self, udpt: int | None) -> None:
+        """The module has what was asked for, as it has clamped it; None: it did not take it."""
+        if udpt is not None:
+            self._asked = udpt
+        self._again = udpt is None and self.is_on
+        self._written, self._frames = True, 0
 
     def observe(self, seen: Measurement) -> int | None:
-        """A frame came. The answer is the position to write, if any."""
-        if self.state is FocusState.MANUAL:
+        """A frame came. The answer is the position to write, if any; :meth:`wrote` is to follow."""
+        if self.state is FocusState.MANUAL or not self._written:
             return None
+        if self._again:
+            self._again, self._written = False, False
+            return self._asked
         if self._search is None and self.state is FocusState.SEARCH:
             return self._begin(seen, near=False)
         self._frames += 1
@@ -155,7 +164,7 @@ class AutoFocus:
             self._reference, self._changed = [], 0
             if best is None:
                 self._enter(FocusState.FAILED)
-                self._asked, self._frames = self._began, 0
+                self._asked, self._written = self._began, False
                 return self._began
             self._enter(FocusState.SETTLE)
             z = best
@@ -164,7 +173,7 @@ class AutoFocus:
     def _go_to(self, z: float) -> int:
         assert self._scale is not None
         self._asked = self._fine.clamp(round(self._scale.udpt(z)))
-        self._frames = 0
+        self._written = False
         return self._asked
 
     def _watch(self, seen: Measurement) -> int | None:

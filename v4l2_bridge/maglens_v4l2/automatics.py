@@ -20,8 +20,9 @@ class Automatic:
 
 
 AUTOMATICS = (
-    Automatic(Cid.FOCUS_AUTO, frozenset((1,)), 0, frozenset((Cid.FOCUS_ABSOLUTE,))),
+    Automatic(Cid.FOCUS_AUTO, frozenset((1,)), 0, frozenset((Cid.FOCUS_ABSOLUTE, Cid.FOCUS_FINE))),
     Automatic(Cid.AUTO_WHITE_BALANCE, frozenset((1,)), 0, frozenset((Cid.WHITE_BALANCE_TEMPERATURE,))),
+    Automatic(Cid.AUTOGAIN, frozenset((1,)), 0, frozenset((Cid.GAIN,))),
     Automatic(Cid.ISO_SENSITIVITY_AUTO, frozenset((1,)), 0, frozenset((Cid.ISO_SENSITIVITY,))),
     # enum v4l2_exposure_auto_type: 0 automatic, 1 manual, 2 shutter priority (automatic iris), 3 aperture priority
     Automatic(Cid.EXPOSURE_AUTO, frozenset((0, 3)), 1, frozenset((Cid.EXPOSURE_ABSOLUTE,))),

@@ -36,6 +36,7 @@ CONTROLS: tuple[ControlInfo, ...] = (
     ControlInfo(Cid.CONTRAST, "Contrast", _INT, 0, 65535, 1, 128),
     ControlInfo(Cid.SATURATION, "Saturation", _INT, 0, 65535, 1, 128),
     ControlInfo(Cid.AUTO_WHITE_BALANCE, "White Balance, Automatic", _BOOL, 0, 1, 1, 0),
+    ControlInfo(Cid.AUTOGAIN, "Gain, Automatic", _BOOL, 0, 1, 1, 0),
     ControlInfo(Cid.GAIN, "Gain", _INT, 0, 1_000_000, 1, 1000),
     ControlInfo(Cid.HFLIP, "Horizontal Flip", _BOOL, 0, 1, 1, 0),
     ControlInfo(Cid.VFLIP, "Vertical Flip", _BOOL, 0, 1, 1, 0),

@@ -31,6 +31,11 @@ class Exposure:
     trim: float = 1.0
 
     @property
+    def settings(self) -> tuple[float, float, float]:
+        """What the module sets: time, gain, f-number."""
+        return self.time_s, self.gain, self.fnumber
+
+    @property
     def light(self) -> float:
         """Time x gain / f-number^2, trim included."""
         return self.time_s * self.gain * self.trim / self.fnumber**2

@@ -98,9 +98,9 @@ class Descriptor:
         known = sorted((KELVIN[m.illuminant], m.values) for m in sensor.matrices if m.illuminant in KELVIN)
         lights = tuple(Illuminant(kelvin, tuple(v / 10_000 for v in values)) for kelvin, values in known)
         falloff = tuple(gain / _MILLION for gain in self.calibration.vignetting)
-        return replace(
-            mode, raw=RawFacts(bits, sensor.black * scale, (sensor.white + 1) * scale - 1, lights, falloff)
-        )
+        black, white = sensor.black * scale, (sensor.white + 1) * scale - 1
+        pixel_nm = sensor.pitch_nm * sensor.width // mode.width
+        return replace(mode, raw=RawFacts(bits, black, white, lights, falloff, pixel_nm))
 
     def pack(self) -> bytes:
         """Deterministic CBOR."""

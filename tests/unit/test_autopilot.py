@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Autopilot: a module's controls with switches of ours among them; all converge, and a person wins at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import pytest
+
+from maglens_driver.control import Cid, ControlFlag, ControlType
+from maglens_driver.errors import Refused
+from maglens_v4l2.auto_focus import Status
+from maglens_v4l2.autopilot import Autopilot
+from maglens_v4l2.recipe import Recipe
+from maglens_v4l2.switches import APERTURE_PRIORITY, MANUAL_EXPOSURE, switches_for
+from tests.bench.auto_rig import Rig
+
+pytestmark = pytest.mark.asyncio
+TURNS = 20  # of the loop, in which the worker does what it has to
+
+
+class Stay:
+    """A module on the rig, its autopilot, and who listens."""
+
+    def __init__(self, lens: str = "35mm", seed: int = 1, size: tuple[int, int] = (640, 480)) -> None:
+        self.rig = Rig(lens, seed, size)
+        self.rig.at_udpt = 1_000_000
+        self.told: list[tuple[int, int]] = []
+        self.writes: list[dict[int, int]] = []
+        self.recipes: list[Recipe] = []
+        self.refuse = False
+        self.gate: asyncio.Event | None = None
+        self.it = Autopilot(
+            self.rig.mode,
+            [c for c in self.rig.descriptor.controls if c.id != Cid.WHITE_BALANCE_TEMPERATURE],
+            {k: v for k, v in self.rig.values.items() if k != Cid.WHITE_BALANCE_TEMPERATURE},
+            self.write,
+            tune=self.tune,
+            tell=lambda control, value: self.told.append((control, value)),
+        )
+
+    async def write(self, values: Mapping[int, int]) -> Mapping[int, int]:
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.refuse:
+            raise Refused("BUSY", "not now")
+        self.writes.append(dict(values))
+        return self.rig.write(values)
+
+    def tune(self, recipe: Recipe) -> None:
+        self.recipes.append(recipe)
+        self.rig.book.tune(recipe)
+
+    async def run(self, frames: int) -> None:
+        for _ in range(frames):
+            self.it.observe(self.rig.frame())
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+
+    def value(self, control: int) -> int:
+        return self.it.values[control]
+
+
+async def test_a_raw_module_looks_like_a_camera_with_automatics() -> None:
+    stay = Stay(size=(256, 192))
+    infos = {info.id: info for info in stay.it.controls}
+    assert len(infos) == len(stay.it.controls)
+    assert infos[Cid.FOCUS_AUTO].type is ControlType.BOOLEAN
+    assert infos[Cid.AUTO_FOCUS_STATUS].flags is ControlFlag.READ_ONLY
+    assert {item for item, _ in infos[Cid.EXPOSURE_AUTO].menu} == {0, 1, 2, 3}
+    assert stay.value(Cid.EXPOSURE_AUTO) == APERTURE_PRIORITY
+    assert set(stay.it.values) >= set(infos) - {Cid.AUTO_FOCUS_START, Cid.AUTO_FOCUS_STOP}
+    await stay.it.close()
+
+
+async def test_what_a_module_does_by_itself_is_not_offered() -> None:
+    module = {info.id: info for info in Rig("35mm", 1, (256, 192)).descriptor.controls}
+    every = {info.id for info in switches_for(module, True)}
+    own = {info.id: info for info in switches_for(module, True) if info.id in (Cid.FOCUS_AUTO, Cid.EXPOSURE_AUTO)}
+    assert every - {info.id for info in switches_for(module | own, True)} == own.keys()
+    assert not {Cid.FOCUS_AUTO, Cid.AUTO_FOCUS_STATUS} & {info.id for info in switches_for(module, False)}
+    fixed = {control: info for control, info in module.items() if control != Cid.IRIS_ABSOLUTE}
+    menu = next(info.menu for info in switches_for(fixed, True) if info.id == Cid.EXPOSURE_AUTO)
+    assert {item for item, _ in menu} == {1, 3}
+
+
+async def test_all_three_converge_and_apps_are_told() -> None:
+    stay = Stay()
+    stay.rig.light, stay.rig.kelvin = 0.3, 3200
+    await stay.run(70)
+    seen = stay.rig.frame()
+    assert seen.luma * stay.it._trim == pytest.approx(0.18, rel=0.05)
+    assert stay.value(Cid.WHITE_BALANCE_TEMPERATURE) == pytest.approx(3200, abs=200)
+    assert stay.recipes[-1].kelvin == pytest.approx(3200, abs=200)
+    assert stay.value(Cid.AUTO_FOCUS_STATUS) == Status.REACHED
+    assert stay.rig.blur_circles(stay.rig.optics()) < 1
+    assert stay.value(Cid.FOCUS_ABSOLUTE) == pytest.approx(100, abs=2)
+    told = {control for control, _ in stay.told}
+    assert told >= {Cid.EXPOSURE_ABSOLUTE, Cid.WHITE_BALANCE_TEMPERATURE, Cid.FOCUS_ABSOLUTE, Cid.AUTO_FOCUS_STATUS}
+    assert Cid.IRIS_ABSOLUTE not in told  # aperture priority: a person's
+    await stay.it.close()
+
+
+async def test_a_hand_on_the_ring_wins_at_once() -> None:
+    stay = Stay()
+    await stay.run(10)
+    assert stay.value(Cid.AUTO_FOCUS_STATUS) == Status.BUSY
+    stay.gate = asyncio.Event()  # the next of its writes is on its way when the hand comes
+    await stay.run(6)
+    writes = len(stay.writes)
+    assert stay.it.hand(Cid.FOCUS_ABSOLUTE, 321) == {Cid.FOCUS_AUTO: 0}
+    assert stay.value(Cid.AUTO_FOCUS_STATUS) == Status.IDLE
+    told = len(stay.told)
+    stay.gate.set()
+    await stay.run(20)
+    focus = [w for w in stay.writes[writes + 1 :] if w.keys() & {Cid.FOCUS_FINE, Cid.FOCUS_ABSOLUTE}]
+    assert focus == []
+    assert not [c for c, _ in stay.told[told:] if c in (Cid.FOCUS_ABSOLUTE, Cid.FOCUS_FINE)]
+    assert stay.value(Cid.FOCUS_ABSOLUTE) == 321
+    await stay.it.close()
+
+
+async def test_an_apps_write_ends_what_it_contradicts_and_nothing_else() -> None:
+    stay = Stay()
+    await stay.run(12)
+    await stay.it.set({Cid.FOCUS_AUTO: 0, Cid.FOCUS_ABSOLUTE: 150})
+    await stay.it.set({Cid.AUTO_WHITE_BALANCE: 0, Cid.WHITE_BALANCE_TEMPERATURE: 4000})
+    await stay.run(5)
+    writes = len(stay.writes)
+    stay.rig.light, stay.rig.kelvin = 3.0, 7000
+    await stay.run(20)
+    assert stay.value(Cid.WHITE_BALANCE_TEMPERATURE) == 4000
+    assert stay.recipes[-1].kelvin == pytest.approx(4000)
+    assert stay.value(Cid.FOCUS_ABSOLUTE) == 150
+    assert {control for w in stay.writes[writes:] for control in w} <= {Cid.EXPOSURE_ABSOLUTE, Cid.GAIN}
+    assert stay.writes[writes:]
+    await stay.it.close()
+
+
+async def test_manual_exposure_is_manual_and_the_iris_ring_is_made_up_for() -> None:
+    stay = Stay(size=(256, 192))
+    await stay.run(20)
+    wide = stay.value(Cid.IRIS_ABSOLUTE)
+    stay.rig.write({Cid.IRIS_ABSOLUTE: wide - 200})
+    assert stay.it.hand(Cid.IRIS_ABSOLUTE, wide - 200) == {}
+    await stay.run(20)
+    assert stay.rig.frame().luma * stay.it._trim == pytest.approx(0.18, rel=0.05)
+    assert stay.value(Cid.IRIS_ABSOLUTE) == wide - 200
+    await stay.it.set({Cid.EXPOSURE_AUTO: MANUAL_EXPOSURE, Cid.AUTOGAIN: 0, Cid.EXPOSURE_ABSOLUTE: 50})
+    assert stay.recipes[-1].brightness == 1.0
+    writes = [w for w in stay.writes if Cid.EXPOSURE_ABSOLUTE in w]
+    stay.rig.light = 5.0
+    await stay.run(20)
+    assert [w for w in stay.writes if Cid.EXPOSURE_ABSOLUTE in w] == writes
+    assert stay.value(Cid.EXPOSURE_ABSOLUTE) == 50
+    await stay.it.close()
+
+
+async def test_buttons_start_and_stop_one_search() -> None:
+    stay = Stay()
+    await stay.it.set({Cid.FOCUS_AUTO: 0})
+    await stay.run(5)
+    assert stay.value(Cid.AUTO_FOCUS_STATUS) == Status.IDLE
+    await stay.it.set({Cid.AUTO_FOCUS_START: 1})
+    assert stay.value(Cid.AUTO_FOCUS_STATUS) == Status.BUSY
+    await stay.it.set({Cid.AUTO_FOCUS_STOP: 1})
+    assert stay.value(Cid.AUTO_FOCUS_STATUS) == Status.IDLE
+    await stay.it.set({Cid.AUTO_FOCUS_START: 1})
+    await stay.run(60)
+    assert stay.value(Cid.AUTO_FOCUS_STATUS) == Status.REACHED
+    assert stay.rig.blur_circles(stay.rig.optics()) < 1
+    await stay.it.close()
+
+
+async def test_a_module_that_refuses_is_asked_again() -> None:
+    stay = Stay(size=(256, 192))
+    stay.rig.light = 4.0
+    stay.refuse = True
+    await stay.run(6)
+    stay.refuse = False
+    assert stay.writes == []
+    await stay.run(20)
+    assert stay.rig.frame().luma * stay.it._trim == pytest.approx(0.18, rel=0.05)
+    assert any(Cid.FOCUS_FINE in w for w in stay.writes)
+    await stay.it.close()

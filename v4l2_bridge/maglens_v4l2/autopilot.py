@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Autopilot: exposure, white balance and focus of one raw module for one stay, done here because it does none itself.
+
+It stands between the controls and the source: the switches that it adds look to apps like those of a camera with
+automatics of its own. A person's write goes through :meth:`Autopilot.set`, a hand on the ring through
+:meth:`Autopilot.hand`; both end what they contradict before anything else happens. All in the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from maglens_driver.control import Cid, ControlInfo
+from maglens_driver.errors import MaglensError
+from maglens_driver.mode import Mode
+from maglens_v4l2.auto_exposure import AutoExposure
+from maglens_v4l2.auto_focus import AutoFocus
+from maglens_v4l2.auto_white_balance import LIMITS_K, AutoWhiteBalance
+from maglens_v4l2.automatics import switches_to_end
+from maglens_v4l2.exposure_program import GAIN_UNIT, IRIS_UNITS, TIME_UNIT_S, Exposure, ExposureProgram, Free
+from maglens_v4l2.focus_search import CONFUSION_PER_DIAGONAL
+from maglens_v4l2.measurement import UDPT_PER_CDPT, Measurement, Window
+from maglens_v4l2.recipe import Recipe, recipe_for
+from maglens_v4l2.switches import DAYLIGHT_K, FREE_IRIS, FREE_TIME, MANUAL_EXPOSURE, switches_for
+
+FOCUS: Final = frozenset((Cid.FOCUS_FINE, Cid.FOCUS_ABSOLUTE))
+EXPOSURE: Final = frozenset((Cid.EXPOSURE_ABSOLUTE, Cid.GAIN, Cid.IRIS_ABSOLUTE))
+STEERING: Final = frozenset((Cid.EXPOSURE_AUTO, Cid.AUTOGAIN, Cid.POWER_LINE_FREQUENCY))
+BALANCE: Final = frozenset((Cid.AUTO_WHITE_BALANCE, Cid.WHITE_BALANCE_TEMPERATURE))
+
+Write = Callable[[Mapping[int, int]], Awaitable[Mapping[int, int]]]
+
+log = logging.getLogger(__name__)
+
+
+class Autopilot:
+    """``mode`` of the stay, which has raw facts; ``controls`` and ``values`` of the module; ``write`` as its source's
+    ``set``. ``tune`` takes a recipe for the frames to come; ``tell(control, value)`` hears of every value that was
+    moved here. ``ValueError`` where the module's facts make no sense."""
+
+    def __init__(
+        self,
+        mode: Mode,
+        controls: Sequence[ControlInfo],
+        values: Mapping[int, int],
+        write: Write,
+        *,
+        tune: Callable[[Recipe], None],
+        tell: Callable[[int, int], None],
+        window: Window = Window(),  # noqa: B008 frozen
+    ) -> None:
+        if mode.raw is None:
+            raise ValueError("nothing is known of its samples")
+        self.window = window
+        self._facts = mode.raw
+        self._interval_s = float(mode.interval)
+        self._module = {info.id: info for info in controls}
+        self._own = {info.id: info for info in switches_for(self._module, mode.raw.pixel_nm > 0)}
+        self._values = {info.id: info.default for info in self._own.values()} | dict(values)
+        self._write, self._tune, self._tell = write, tune, tell
+        self._trim = 1.0
+        self._recipe: Recipe | None = None
+        self._pending: dict[int, int] = {}  # what the automatics want and nobody has written yet
+        self._wake = asyncio.Event()
+        self._turn = asyncio.Lock()  # one exchange with the module at a time
+        temperature = self._module.get(Cid.WHITE_BALANCE_TEMPERATURE)
+        limits = LIMITS_K if temperature is None else (temperature.minimum, temperature.maximum)
+        self._balance = AutoWhiteBalance(self._facts, self._kelvin(), limits)
+        self._exposure: AutoExposure | None = None  # once a frame has told how it was taken
+        self._focus = self._make_focus(mode)
+        self._steer_balance()
+        if self._focus is not None and self._values[Cid.FOCUS_AUTO]:
+            self._focus.start(continuous=True)
+        self._worker = asyncio.get_running_loop().create_task(self._work(), name="maglens-autopilot")
+
+    @property
+    def controls(self) -> tuple[ControlInfo, ...]:
+        """The module's, and what is added to them."""
+        return (*self._module.values(), *self._own.values())
+
+    @property
+    def values(self) -> Mapping[int, int]:
+        """Present values of all of them."""
+        return dict(self._values)
+
+    async def set(self, values: Mapping[int, int]) -> Mapping[int, int]:
+        """A person's write, as :meth:`maglens_driver.source.Source.set`. What it ends has ended before anything is
+        written."""
+        written = {control: self._own[control].clamp(v) for control, v in values.items() if control in self._own}
+        theirs = {control: v for control, v in values.items() if control not in self._own}
+        self._values |= written
+        for control, value in written.items():
+            self._switched(control, value)
+        self._taken_over(theirs)
+        if theirs:
+            async with self._turn:
+                clamped = await self._write(theirs)
+            self._values |= clamped
+            written |= clamped
+            self._moved_by_hand(theirs)
+        return written
+
+    def hand(self, control: int, value: int) -> Mapping[int, int]:
+        """A hand on the module has moved a control. The answer is the switches that this has ended."""
+        self._values[control] = value
+        ended = {s: off for s, off in switches_to_end(control, self._values).items() if s in self._own}
+        self._values |= ended
+        for switch, off in ended.items():
+            self._switched(switch, off)
+        self._taken_over({control: value})
+        self._moved_by_hand({control: value})
+        return ended
+
+    def observe(self, seen: Measurement) -> None:
+        """A frame came."""
+        if self._exposure is None:
+            self._exposure = self._make_exposure(seen)
+            self._steer_exposure()
+        exposure = self._exposure.observe(seen)
+        if exposure is not None:
+            self._want_exposure(exposure)
+        kelvin = self._balance.observe(seen)
+        if kelvin is not None:
+            self._moved(Cid.WHITE_BALANCE_TEMPERATURE, round(kelvin))
+        self._develop()
+        if self._focus is not None:
+            udpt = self._focus.observe(seen)
+            if udpt is not None:
+                self._want(self._focus_value(udpt))
+            self._show_status()
+
+    async def close(self) -> None:
+        """End; nothing is written or told any more."""
+        self._worker.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._worker
+
+    # Switches.
+
+    def _switched(self, control: int, value: int) -> None:
+        """One of its own controls has been given ``value``."""
+        if control in STEERING:
+            self._steer_exposure()
+        elif control in BALANCE:
+            self._steer_balance()
+        elif self._focus is None:
+            return
+        elif control == Cid.FOCUS_AUTO:
+            if not value:
+                self._focus.stop()
+            elif not self._focus.continuous:
+                self._focus.start(continuous=True)
+        elif control == Cid.AUTO_FOCUS_START and not self._focus.continuous:
+            self._focus.start(continuous=False)
+        elif control == Cid.AUTO_FOCUS_STOP and not self._focus.continuous:
+            self._focus.stop()
+        self._show_status()
+
+    def _taken_over(self, values: Mapping[int, int]) -> None:
+        """A person moves these: what is under way with them is dropped."""
+        for control in values:
+            self._pending.pop(control, None)
+        if self._focus is not None and values.keys() & FOCUS:
+            self._pending.pop(Cid.FOCUS_FINE, None)
+            self._pending.pop(Cid.FOCUS_ABSOLUTE, None)
+            self._focus.stop()
+            self._show_status()
+
+    def _moved_by_hand(self, values: Mapping[int, int]) -> None:
+        """These were moved; what is left to the automatics makes up for it."""
+        if self._exposure is not None and values.keys() & EXPOSURE:
+            self._exposure.set_by_hand(self._exposure_now(self._exposure.program))
+        if Cid.WHITE_BALANCE_TEMPERATURE in values:
+            self._steer_balance()
+
+    def _show_status(self) -> None:
+        if self._focus is not None and self._values[Cid.AUTO_FOCUS_STATUS] != self._focus.status:
+            self._moved(Cid.AUTO_FOCUS_STATUS, int(self._focus.status))
+
+    def _moved(self, control: int, value: int) -> None:
+        self._values[control] = value
+        self._tell(control, value)
+
+    # Exposure.
+
+    def _make_exposure(self, seen: Measurement) -> AutoExposure:
+        meta = seen.meta
+        iris = self._values.get(Cid.IRIS_ABSOLUTE, 0)
+        fnumber = meta.fnumber_milli / 1000 or 1.0
+        program = ExposureProgram(
+            self._module.get(Cid.EXPOSURE_ABSOLUTE),
+            self._module.get(Cid.GAIN),
+            self._module.get(Cid.IRIS_ABSOLUTE) if meta.fnumber_milli else None,
+            self._interval_s,
+            fnumber * 2 ** (iris / IRIS_UNITS),
+        )
+        return AutoExposure(program, self._exposure_now(program))
+
+    def _exposure_now(self, program: ExposureProgram) -> Exposure:
+        return Exposure(
+            self._values.get(Cid.EXPOSURE_ABSOLUTE, 100) * TIME_UNIT_S,
+            self._values.get(Cid.GAIN, GAIN_UNIT) / GAIN_UNIT,
+            program.fnumber(self._values.get(Cid.IRIS_ABSOLUTE, 0)),
+            self._trim,
+        )
+
+    def _free(self) -> Free:
+        """What is left to the automatics; nothing that the module has switches of its own for."""
+        mode = self._values.get(Cid.EXPOSURE_AUTO, MANUAL_EXPOSURE) if Cid.EXPOSURE_AUTO in self._own else -1
+        gain = Cid.AUTOGAIN in self._own and bool(self._values[Cid.AUTOGAIN])
+        return Free(mode in FREE_TIME, gain, mode in FREE_IRIS and Cid.IRIS_ABSOLUTE in self._module)
+
+    def _steer_exposure(self) -> None:
+        if self._exposure is None:
+            return
+        free = self._free()
+        self._exposure.steer(free, self._values.get(Cid.POWER_LINE_FREQUENCY, 0))
+        if not (free.time or free.gain or free.iris):
+            self._trim = 1.0
+            self._develop()
+
+    def _want_exposure(self, wanted: Exposure) -> None:
+        assert self._exposure is not None
+        self._trim = wanted.trim
+        free = self._free()
+        values: dict[int, int] = {}
+        if free.time:
+            values[Cid.EXPOSURE_ABSOLUTE] = round(wanted.time_s / TIME_UNIT_S)
+        if free.gain:
+            values[Cid.GAIN] = round(wanted.gain * GAIN_UNIT)
+        if free.iris:
+            values[Cid.IRIS_ABSOLUTE] = self._exposure.program.iris_value(wanted.fnumber)
+        values = {control: value for control, value in values.items() if value != self._values.get(control)}
+        if values:
+            self._want(values)
+        else:
+            self._exposure.wrote(wanted)
+
+    # White balance.
+
+    def _kelvin(self) -> int:
+        return self._values.get(Cid.WHITE_BALANCE_TEMPERATURE, DAYLIGHT_K)
+
+    def _steer_balance(self) -> None:
+        if Cid.AUTO_WHITE_BALANCE in self._own and self._values[Cid.AUTO_WHITE_BALANCE]:
+            self._balance.start()
+        else:
+            self._balance.stop(self._kelvin())
+        self._develop()
+
+    def _develop(self) -> None:
+        """Have the frames to come developed for the present light, if that has changed."""
+        kelvin, trim = self._balance.kelvin, self._trim
+        if self._recipe is None or (self._recipe.kelvin, self._recipe.brightness) != (kelvin, trim):
+            self._recipe = recipe_for(self._facts, kelvin, trim)
+            self._tune(self._recipe)
+
+    # Focus.
+
+    def _make_focus(self, mode: Mode) -> AutoFocus | None:
+        fine, coarse = self._module.get(Cid.FOCUS_FINE), self._module.get(Cid.FOCUS_ABSOLUTE)
+        if Cid.FOCUS_AUTO not in self._own:
+            return None
+        if fine is None:
+            assert coarse is not None
+            low, high, step = (n * UDPT_PER_CDPT for n in (coarse.minimum, coarse.maximum, max(1, coarse.step)))
+            fine = replace(coarse, minimum=low, maximum=high, step=step)
+        pixel_m = self._facts.pixel_nm / 1e9
+        return AutoFocus(fine, math.hypot(mode.width, mode.height) * pixel_m * CONFUSION_PER_DIAGONAL, pixel_m)
+
+    def _focus_value(self, udpt: int) -> dict[int, int]:
+        if Cid.FOCUS_FINE in self._module:
+            return {Cid.FOCUS_FINE: udpt}
+        return {Cid.FOCUS_ABSOLUTE: round(udpt / UDPT_PER_CDPT)}
+
+    # Writing.
+
+    def _want(self, values: Mapping[int, int]) -> None:
+        self._pending |= values
+        self._wake.set()
+
+    async def _work(self) -> None:
+        """Write what the automatics want, one after the other, as fast as the module takes it."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            async with self._turn:
+                values, self._pending = self._pending, {}
+                if not values:
+                    continue
+                try:
+                    written = await self._write(values)
+                except MaglensError as error:
+                    log.info("the module did not take %s: %s", values, error)
+                    written = {}
+            self._wrote(values, written)
+
+    def _wrote(self, wanted: Mapping[int, int], written: Mapping[int, int]) -> None:
+        """The module has taken ``written`` of what was ``wanted``; what a person took over meanwhile is theirs."""
+        written = {control: value for control, value in written.items() if self._drives(control)}
+        for control, value in written.items():
+            self._moved(control, value)
+        if self._exposure is not None and wanted.keys() & EXPOSURE:
+            self._exposure.wrote(replace(self._exposure_now(self._exposure.program), trim=self._trim))
+        if self._focus is not None and wanted.keys() & FOCUS:
+            fine = written.get(Cid.FOCUS_FINE)
+            if fine is not None and Cid.FOCUS_ABSOLUTE in self._module:
+                shown = self._module[Cid.FOCUS_ABSOLUTE].clamp(round(fine / UDPT_PER_CDPT))
+                self._moved(Cid.FOCUS_ABSOLUTE, shown)
+            coarse = written.get(Cid.FOCUS_ABSOLUTE)
+            self._focus.wrote(fine if fine is not None else coarse * UDPT_PER_CDPT if coarse is not None else None)
+
+    def _drives(self, control: int) -> bool:
+        """Whether a control is the automatics' now."""
+        if control in FOCUS:
+            return self._focus is not None and self._focus.is_on
+        free = self._free()
+        return {Cid.EXPOSURE_ABSOLUTE: free.time, Cid.GAIN: free.gain, Cid.IRIS_ABSOLUTE: free.iris}.get(
+            Cid(control), False
+        )
