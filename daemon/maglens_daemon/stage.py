@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
 
 from maglens_daemon.background import Background
 from maglens_daemon.config import NodeConfig
 from maglens_daemon.mode_choice import Means
 from maglens_daemon.session import Session
+from maglens_driver.control import ControlInfo
 from maglens_driver.errors import MaglensError
 from maglens_driver.mode import Mode
 from maglens_v4l2.card import Card
@@ -23,6 +25,11 @@ from maglens_v4l2.controls import Controls
 from maglens_v4l2.node import FormatChosen, InputChosen, Node, NodeEvent, UsageChanged
 from maglens_v4l2.pipeline import Pipeline
 from maglens_v4l2.store import Store
+
+if TYPE_CHECKING:
+    from maglens_v4l2.autopilot import Autopilot
+    from maglens_v4l2.measurement import Measurement
+    from maglens_v4l2.statistics import Statistics
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +46,14 @@ class Playing:
     generation: int
     mode: Mode
     means: Means  # when it was chosen
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """Who does the automatics of what plays."""
+
+    playing: Playing
+    pilot: Autopilot
 
 
 class Crew(Protocol):
@@ -86,6 +101,7 @@ class Stage:
         self.settled = asyncio.Event()  # there is a node, or it is known why there is none
         self.unwatched_at: float | None = None  # loop time since when nobody watches
         self.background = Background()
+        self._flight: _Flight | None = None
         self._open_node = open_node
         self._store = store
         self._crew = crew
@@ -148,6 +164,7 @@ class Stage:
             on_event=self._on_event,
             on_first=self._on_first,
             on_failed=self._on_failed,
+            measured=partial(self._measured, loop),
             card=self._crew.card(),
         )
         self.controls = Controls(node, self._store)
@@ -160,6 +177,7 @@ class Stage:
         pipeline, playing = self.pipeline, self.playing
         controls, self.controls = self.controls, None
         self.pipeline, self.node, self.playing = None, None, None
+        self._land()
         if playing is not None:
             await playing.session.stop()
         if pipeline is not None:
@@ -197,6 +215,8 @@ class Stage:
         playing = self.playing
         if playing is not None and playing.generation == generation:
             if self.controls is not None:
+                for switch, off in (self._flight.pilot.hand(control, value) if self._flight else {}).items():
+                    self.controls.changed(switch, off)
                 self.controls.changed(control, value)
             self._crew.control_changed(playing.session, control, value)
 
@@ -209,6 +229,7 @@ class Stage:
     def leave(self) -> None:
         """Nobody plays: the last frame for a moment, then the card."""
         self.playing = None
+        self._land()
         if self.controls is not None:
             self.controls.detach()
         if self.pipeline is not None:
@@ -216,6 +237,7 @@ class Stage:
 
     async def _attach_controls(self, playing: Playing) -> None:
         controls, session = self.controls, playing.session
+        self._land()
         if controls is None:
             return
         try:
@@ -223,8 +245,52 @@ class Stage:
             values = await source.get()
             if self.playing is not playing:
                 return
-            await controls.attach(source.identity.key, source.controls, values, session.write)
+            pilot = self._pilot(playing, source.controls, values)
+            if pilot is None:
+                await controls.attach(source.identity.key, source.controls, values, session.write)
+            else:
+                self._flight = _Flight(playing, pilot)
+                await controls.attach(source.identity.key, pilot.controls, pilot.values, pilot.set)
         except (MaglensError, OSError) as why:
             log.info("%s: controls: %s", session.label, why, extra=session.log_fields())
         if self.playing is None:
             controls.detach()
+
+    # Automatics of raw modules.
+
+    def _pilot(self, playing: Playing, infos: Sequence[ControlInfo], values: Mapping[int, int]) -> Autopilot | None:
+        """None for a source that makes its pictures by itself."""
+        session, pipeline = playing.session, self.pipeline
+        if playing.mode.raw is None or pipeline is None:
+            return None
+        from maglens_v4l2.autopilot import Autopilot  # numpy: 12 MB, for raw frames only
+
+        def tell(control: int, value: int) -> None:
+            if self.playing is playing and self.controls is not None:
+                self.controls.changed(control, value)
+
+        tune = partial(pipeline.tune, playing.generation)
+        try:
+            return Autopilot(playing.mode, infos, values, session.write, tune=tune, tell=tell)
+        except ValueError as why:
+            log.warning("%s: no automatics: %s", session.label, why, extra=session.log_fields())
+            return None
+
+    def _measured(self, loop: asyncio.AbstractEventLoop, statistics: Statistics) -> None:
+        """In the pipeline's thread: a raw frame has been developed."""
+        flight = self._flight
+        if flight is None or flight.playing.generation != statistics.generation:
+            return
+        from maglens_v4l2.measurement import measure  # loaded with the autopilot
+
+        loop.call_soon_threadsafe(self._observe, flight, measure(statistics, flight.pilot.window))
+
+    def _observe(self, flight: _Flight, seen: Measurement) -> None:
+        if self._flight is flight:
+            flight.pilot.observe(seen)
+
+    def _land(self) -> None:
+        """The automatics' module has left."""
+        flight, self._flight = self._flight, None
+        if flight is not None:
+            self.background.begin(flight.pilot.close(), "autopilot-close")

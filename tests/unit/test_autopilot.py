@@ -102,6 +102,20 @@ async def test_all_three_converge_and_apps_are_told() -> None:
     await stay.it.close()
 
 
+async def test_focus_waits_for_light_and_begins_again_when_it_changes() -> None:
+    stay = Stay(seed=3)
+    stay.rig.light = 40.0
+    await stay.run(2)
+    assert not any(Cid.FOCUS_FINE in w for w in stay.writes)
+    await stay.run(18)
+    assert stay.value(Cid.AUTO_FOCUS_STATUS) == Status.BUSY
+    stay.rig.light = 0.05
+    await stay.run(80)
+    assert stay.value(Cid.AUTO_FOCUS_STATUS) == Status.REACHED
+    assert stay.rig.blur_circles(stay.rig.optics()) < 1
+    await stay.it.close()
+
+
 async def test_a_hand_on_the_ring_wins_at_once() -> None:
     stay = Stay()
     await stay.run(10)

@@ -91,8 +91,9 @@ class AutoExposure:
         self.asked = now
         self._written, self._frames = True, 0
 
-    def observe(self, seen: Measurement) -> Exposure | None:
-        """A frame came. The answer is the setting to write, if any; :meth:`wrote` is to follow."""
+    def observe(self, seen: Measurement, hold: bool = False) -> Exposure | None:
+        """A frame came. The answer is the setting to write, if any; :meth:`wrote` is to follow. ``hold``: what is
+        right stays unless the light changes much (focus is being searched for, and blur spreads light)."""
         if self.state is ExposureState.OFF or not self._written:
             return None
         self._frames += 1
@@ -105,7 +106,7 @@ class AutoExposure:
             self._wrong = self._wrong + 1 if off > DISTURBED else 0
             if self.state is ExposureState.LIMITED and self._better(seen, taken) is None:
                 return None
-            if self._wrong < PATIENCE and off < STARTLED:
+            if (hold or self._wrong < PATIENCE) and off < STARTLED:
                 return None
             self._enter(ExposureState.SETTLING)
         elif off < SETTLED:

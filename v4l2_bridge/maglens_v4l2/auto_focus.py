@@ -70,9 +70,11 @@ STATUS_OF: Final[Mapping[FocusState, Status]] = {
 
 class AutoFocus:
     """Pure: measurements in, positions of FOCUS_FINE out. ``fine`` is its range; ``confusion_m`` the sensor's circle
-    of confusion, metres; ``pixel_m`` a pixel of the frames measured."""
+    of confusion, metres; ``pixel_m`` a pixel of the frames measured. ``told``: frames say where
+    focus was, at infinity too."""
 
-    def __init__(self, fine: ControlInfo, confusion_m: float, pixel_m: float) -> None:
+    def __init__(self, fine: ControlInfo, confusion_m: float, pixel_m: float, told: bool = True) -> None:
+        self._told = told
         self._fine = fine
         self._confusion_m = confusion_m
         self._pixel = pixel_m / confusion_m
@@ -194,7 +196,8 @@ class AutoFocus:
         """Whether a frame was taken at the position asked for last."""
         if self._frames >= LATE:
             return True
-        if not seen.focus_udpt:
+        self._told = self._told or seen.focus_udpt > 0
+        if not self._told:
             return self._frames > LATENCY
         return abs(seen.focus_udpt - self._asked) <= self._fine.step
 

@@ -19,8 +19,8 @@ from typing import Final
 from maglens_driver.control import Cid, ControlInfo
 from maglens_driver.errors import MaglensError
 from maglens_driver.mode import Mode
-from maglens_v4l2.auto_exposure import AutoExposure
-from maglens_v4l2.auto_focus import AutoFocus
+from maglens_v4l2.auto_exposure import AutoExposure, ExposureState
+from maglens_v4l2.auto_focus import AutoFocus, FocusState
 from maglens_v4l2.auto_white_balance import LIMITS_K, AutoWhiteBalance
 from maglens_v4l2.automatics import switches_to_end
 from maglens_v4l2.exposure_program import GAIN_UNIT, IRIS_UNITS, TIME_UNIT_S, Exposure, ExposureProgram, Free
@@ -32,6 +32,7 @@ from maglens_v4l2.switches import DAYLIGHT_K, FREE_IRIS, FREE_TIME, MANUAL_EXPOS
 FOCUS: Final = frozenset((Cid.FOCUS_FINE, Cid.FOCUS_ABSOLUTE))
 EXPOSURE: Final = frozenset((Cid.EXPOSURE_ABSOLUTE, Cid.GAIN, Cid.IRIS_ABSOLUTE))
 STEERING: Final = frozenset((Cid.EXPOSURE_AUTO, Cid.AUTOGAIN, Cid.POWER_LINE_FREQUENCY))
+UNSETTLED: Final = 60  # frames
 BALANCE: Final = frozenset((Cid.AUTO_WHITE_BALANCE, Cid.WHITE_BALANCE_TEMPERATURE))
 
 Write = Callable[[Mapping[int, int]], Awaitable[Mapping[int, int]]]
@@ -65,6 +66,7 @@ class Autopilot:
         self._values = {info.id: info.default for info in self._own.values()} | dict(values)
         self._write, self._tune, self._tell = write, tune, tell
         self._trim = 1.0
+        self._unsettled = 0  # frames since exposure was right
         self._recipe: Recipe | None = None
         self._pending: dict[int, int] = {}  # what the automatics want and nobody has written yet
         self._wake = asyncio.Event()
@@ -122,14 +124,15 @@ class Autopilot:
         if self._exposure is None:
             self._exposure = self._make_exposure(seen)
             self._steer_exposure()
-        exposure = self._exposure.observe(seen)
+        searching = self._focus is not None and self._focus.state in (FocusState.SEARCH, FocusState.SETTLE)
+        exposure = self._exposure.observe(seen, hold=searching)
         if exposure is not None:
             self._want_exposure(exposure)
         kelvin = self._balance.observe(seen)
         if kelvin is not None:
             self._moved(Cid.WHITE_BALANCE_TEMPERATURE, round(kelvin))
         self._develop()
-        if self._focus is not None:
+        if self._focus is not None and self._is_lit(self._focus):
             udpt = self._focus.observe(seen)
             if udpt is not None:
                 self._want(self._focus_value(udpt))
@@ -263,6 +266,18 @@ class Autopilot:
 
     # Focus.
 
+    def _is_lit(self, focus: AutoFocus) -> bool:
+        """Whether frames can be compared for sharpness: while exposure settles their noise differs, and what a search
+        saw before counts no more. Light that never settles is not waited for longer than ``UNSETTLED`` frames."""
+        assert self._exposure is not None
+        if self._exposure.state is ExposureState.SETTLING:
+            self._unsettled += 1
+            return self._unsettled > UNSETTLED
+        if 0 < self._unsettled <= UNSETTLED and focus.state is FocusState.SEARCH:
+            focus.start(focus.continuous)
+        self._unsettled = 0
+        return True
+
     def _make_focus(self, mode: Mode) -> AutoFocus | None:
         fine, coarse = self._module.get(Cid.FOCUS_FINE), self._module.get(Cid.FOCUS_ABSOLUTE)
         if Cid.FOCUS_AUTO not in self._own:
@@ -271,8 +286,8 @@ class Autopilot:
             assert coarse is not None
             low, high, step = (n * UDPT_PER_CDPT for n in (coarse.minimum, coarse.maximum, max(1, coarse.step)))
             fine = replace(coarse, minimum=low, maximum=high, step=step)
-        pixel_m = self._facts.pixel_nm / 1e9
-        return AutoFocus(fine, math.hypot(mode.width, mode.height) * pixel_m * CONFUSION_PER_DIAGONAL, pixel_m)
+        pixel_m, told = self._facts.pixel_nm / 1e9, Cid.FOCUS_FINE in self._module
+        return AutoFocus(fine, math.hypot(mode.width, mode.height) * pixel_m * CONFUSION_PER_DIAGONAL, pixel_m, told)
 
     def _focus_value(self, udpt: int) -> dict[int, int]:
         if Cid.FOCUS_FINE in self._module:

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A virtual raw module through the whole daemon: it is exposed, balanced and focused here, until a person does it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from maglens_daemon.config import Config, NodeConfig
+from maglens_daemon.in_process import VirtualVisitor
+from maglens_daemon.manager import Manager
+from maglens_driver.control import Cid, Origin
+from maglens_driver.mode import RAW
+from maglens_driver.virtual.lens import load_lens
+from maglens_driver.virtual.optics import SCENE_KELVIN, Optics
+from maglens_driver.virtual.scene import LAYERS
+from maglens_driver.virtual.source import VirtualSource
+from maglens_v4l2.auto_focus import Status
+from maglens_v4l2.controls import Controls
+from maglens_v4l2.memory_node import MemoryReader
+from tests.unit.test_daemon_manager import theatre
+
+PATIENCE_S = 60.0  # drawing a focus position takes a tenth of a second, under load more
+MIREDS = 25  # that the scene is off neutral at most
+
+
+def raw_module() -> VirtualSource:
+    lens = load_lens("35mm")
+    modes = tuple(mode for mode in lens.descriptor.modes if mode.fourcc in RAW and mode.width == 640)
+    return VirtualSource(replace(lens, descriptor=replace(lens.descriptor, modes=modes)))
+
+
+@dataclass
+class Watching:
+    """An app that reads on, and what is asked of the daemon between its frames."""
+
+    manager: Manager
+    source: VirtualSource
+    app: MemoryReader
+
+    @property
+    def controls(self) -> Controls:
+        found = self.manager.stage.controls
+        assert found is not None
+        return found
+
+    async def until(self, condition: Callable[[], bool], what: str) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while not condition():
+                    await asyncio.to_thread(self.app.copy, 1.0)
+        except TimeoutError:
+            raise AssertionError(f"never came: {what}; {self.controls.values}") from None
+
+    async def converged(self, kelvin: int) -> None:
+        await self.until(lambda: self.controls.values.get(Cid.AUTO_FOCUS_STATUS) == Status.REACHED, "focus")
+        warm, cool = 1e6 / (1e6 / kelvin + MIREDS), 1e6 / (1e6 / kelvin - MIREDS)
+        await self.until(lambda: warm < self.controls.values[Cid.WHITE_BALANCE_TEMPERATURE] < cool, "white balance")
+
+
+def blur_circles(source: VirtualSource) -> float:
+    """Of the sharpest thing there is, in circles of confusion."""
+    sensor = source.descriptor.sensor
+    assert sensor is not None
+    optics = Optics.of(source.descriptor, source.camera.values())
+    blur = min(optics.blur_pixels(layer.distance_m, sensor.width) for layer in LAYERS)
+    return blur / (math.hypot(sensor.width, sensor.height) / 1500)
+
+
+def test_converges_and_gives_way_to_an_app_and_to_a_hand() -> None:
+    async def play() -> None:
+        async with theatre(Config(node=NodeConfig(width=640, height=480))) as t:
+            source = raw_module()
+            source.camera.set({Cid.FOCUS_ABSOLUTE: 350, Cid.EXPOSURE_ABSOLUTE: 3, Cid.IRIS_ABSOLUTE: 595})
+            it = Watching(t.manager, source, t.watch())
+            await t.until(lambda: t.manager.stage.watched)
+            visitor = VirtualVisitor(source)
+            session = t.manager.arrive("virtual", 5000, visitor)
+            await t.until_playing(session)
+            await it.converged(SCENE_KELVIN)
+            assert blur_circles(source) < 2  # of the range's 280; positions of focus are drawn a circle apart
+            assert source.camera.values()[Cid.EXPOSURE_ABSOLUTE] > 3
+
+            source.camera.shine(3200, 0.5)
+            await it.converged(3200)
+
+            await it.controls.write(Cid.EXPOSURE_ABSOLUTE, 33, Origin.APP)
+            assert it.controls.values[Cid.EXPOSURE_AUTO] == 1
+            source.turn(Cid.FOCUS_ABSOLUTE, 222)
+            await it.until(lambda: it.controls.values[Cid.FOCUS_AUTO] == 0, "manual focus")
+            assert it.controls.values[Cid.AUTO_FOCUS_STATUS] == Status.IDLE
+            source.camera.shine(6500, 2.0)
+            for _ in range(30):
+                await asyncio.to_thread(it.app.copy, 1.0)
+            values = source.camera.values()
+            assert (values[Cid.EXPOSURE_ABSOLUTE], values[Cid.FOCUS_ABSOLUTE]) == (33, 222)
+            visitor.unplug()
+            t.manager.depart("virtual")
+            await t.until(lambda: not t.manager.sessions)
+            assert t.manager.stage._flight is None
+
+    asyncio.run(play())
