@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from maglens_driver.color import neutral, temperature_of, to_srgb, white_xyz
 from maglens_driver.errors import Refused
 from maglens_driver.frame import Frame, Meta
-from maglens_driver.link.descriptor import ColorMatrix, Sensor
+from maglens_driver.link.descriptor import Calibration, ColorMatrix, Sensor
 from maglens_driver.mode import NV12, SGRBG12P, SRGGB10P, YUYV, Mode, fourcc_text, make_mode
 from maglens_driver.raw import Illuminant, RawFacts
 from maglens_driver.virtual.lens import load_lens
@@ -24,7 +27,7 @@ from maglens_v4l2.statistics import WHITE, Field, Statistics
 from tests.bench.pixel_raw_reference import FOURCC_OF, pack
 
 RATE = Fraction(1, 30)
-LENS = load_lens("35mm").descriptor
+LENS = replace(load_lens("35mm").descriptor, calibration=Calibration())  # nothing darkens the corners
 DST = make_mode(NV12, 128, 96, RATE)
 
 
@@ -176,3 +179,33 @@ def test_to_any_even_size() -> None:
     mode = raw_mode()
     for dst in (make_mode(YUYV, 62, 34, RATE), make_mode(NV12, 322, 242, RATE), make_mode(NV12, 128, 96, RATE)):
         assert isinstance(make_converter(mode, dst), DevelopConverter)
+
+
+entries = st.integers(-100_000, 100_000)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    matrices=st.lists(
+        st.tuples(st.sampled_from((17, 20, 21, 99)), st.lists(entries, min_size=9, max_size=9)), max_size=2
+    ),
+    black=st.integers(0, 1022), white=st.integers(1, 1023), gains=st.lists(st.integers(0, 64_000_000), max_size=4),
+    kelvin=st.integers(0, 1 << 32), code=st.sampled_from((SRGGB10P, SGRBG12P)),
+)  # fmt: skip
+def test_whatever_a_module_says_of_its_sensor(
+    *, matrices: list[tuple[int, list[int]]], black: int, white: int, gains: list[int], kelvin: int, code: int
+) -> None:
+    """It is refused with its reason, or developed; no other error, whatever temperature a frame names."""
+    known = tuple(ColorMatrix(light, tuple(values)) for light, values in matrices)
+    sensor = Sensor(128, 96, 3000, "RGGB", 10, min(black, white - 1), white, known)
+    module = replace(LENS, sensor=sensor, calibration=Calibration(tuple(gains)))
+    mode = module.with_facts(make_mode(code, 128, 96, RATE))
+    try:
+        converter = make_converter(mode, DST)
+    except Refused:
+        return
+    assert converter is not None
+    noise = np.random.default_rng(kelvin).integers(0, 256, mode.nbytes, dtype=np.uint8)
+    frame = Frame(Memory(memoryview(bytearray(noise))), mode.nbytes, mode, 0, 0, 1, Meta(temperature_k=kelvin))
+    with contextlib.suppress(ValueError):  # counted as undecodable
+        converter.run(frame, memoryview(bytearray(DST.nbytes)))
