@@ -17,6 +17,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
@@ -31,6 +32,7 @@ from maglens_driver import names
 from maglens_driver.link import limits
 from maglens_driver.mode import NV12, YUYV, Mode, make_mode
 from maglens_v4l2.nodes import NodeKind
+from maglens_v4l2.orientation import QUARTERS, UPRIGHT, Orientation
 
 T = TypeVar("T")
 Table = dict[str, Any]
@@ -135,6 +137,12 @@ def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(v, str) and v.isprintable() for v in value):
         raise _Unfit("a list of texts")
     return tuple(value)
+
+
+def _quarter(value: Any) -> int:
+    if isinstance(value, bool) or value not in QUARTERS:
+        raise _Unfit("0, 90, 180 or 270")
+    return int(value)
 
 
 def _flag(value: Any) -> bool:
@@ -287,6 +295,14 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceConfig:
+    """``[source."PATTERN"]``: how a camera was mounted, by a pattern for its identity, port or by-id name."""
+
+    rotate: int = _key(_quarter, 0, "degrees by which its picture is turned clockwise: 0, 90, 180 or 270")
+    mirror: bool = _key(_flag, False, "true: left and right are swapped, after turning")
+
+
+@dataclass(frozen=True, slots=True)
 class CamerasConfig:
     """``[cameras]``: capture devices of this machine that may play beside modules."""
 
@@ -321,6 +337,7 @@ class Config:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     port: Mapping[str, PortConfig] = field(default_factory=dict)
     retry: Mapping[str, RetryConfig] = field(default_factory=dict)
+    source: Mapping[str, SourceConfig] = field(default_factory=dict)
     more: Mapping[str, NodeConfig] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
 
@@ -328,6 +345,13 @@ class Config:
     def nodes(self) -> Mapping[str, NodeConfig]:
         """Every video device by name: ``[node]`` itself has none, ``[node.NAME]`` has NAME."""
         return {"": self.node, **self.more}
+
+    def orientation(self, *names: str) -> Orientation:
+        """How a camera that has these names was mounted; the first pattern that fits one of them counts."""
+        for pattern, settings in self.source.items():
+            if any(fnmatchcase(name, pattern) for name in names):
+                return Orientation(settings.rotate, settings.mirror)
+        return UPRIGHT
 
     def port_config(self, path: str) -> PortConfig:
         """What is configured for a port, or the defaults."""
@@ -351,6 +375,7 @@ def schema() -> Iterator[tuple[str, str, Any, str]]:
     """Every key as section, name, default and meaning: for the manual and its test."""
     tables: dict[str, type[Any]] = {
         **SECTIONS,
+        'source."PATTERN"': SourceConfig,
         'port."PATH"': PortConfig,
         "retry.CODE": RetryConfig,
         "policy.rule": Rule,
@@ -424,6 +449,9 @@ def _read(path: Path) -> Table:
         if name == "port":
             for port, settings in file.table(value, ("port",)).items():
                 file.check(PortConfig, settings, ("port", port))
+        elif name == "source":
+            for pattern, settings in file.table(value, ("source",)).items():
+                file.check(SourceConfig, settings, ("source", pattern))
         elif name == "node":
             table = file.table(value, ("node",))
             named = _named_nodes(table)
@@ -438,7 +466,7 @@ def _read(path: Path) -> Table:
         elif name in SECTIONS:
             file.check(SECTIONS[name], value, (name,))
         else:
-            raise file.unknown((name,), (*SECTIONS, "port", "retry"))
+            raise file.unknown((name,), (*SECTIONS, "port", "source", "retry"))
     return top
 
 
@@ -484,6 +512,7 @@ def load(files: Sequence[Path] | None = None) -> Config:
         merged = _merge(merged, _read(path))
     ports = {path: _build(PortConfig, table) for path, table in merged.get("port", {}).items()}
     retry = {code: _build(RetryConfig, table) for code, table in merged.get("retry", {}).items()}
+    sources = {pattern: _build(SourceConfig, table) for pattern, table in merged.get("source", {}).items()}
     named = _named_nodes(merged.get("node", {}))
     first = {key: given for key, given in merged.get("node", {}).items() if key not in named}
     more = {
@@ -492,4 +521,4 @@ def load(files: Sequence[Path] | None = None) -> Config:
     }
     merged["node"] = first
     sections = {name: _build(kind, merged.get(name, {})) for name, kind in SECTIONS.items()}
-    return Config(**sections, port=ports, more=more, retry=retry, files=tuple(files))
+    return Config(**sections, port=ports, source=sources, more=more, retry=retry, files=tuple(files))

@@ -28,7 +28,9 @@ from maglens_daemon.stage import OpenNode, Playing, Stage
 from maglens_driver.errors import Gone, Interrupted, MaglensError, Refused, WrongState
 from maglens_driver.mode import Mode
 from maglens_v4l2.card import Card
+from maglens_v4l2.feed import Feed
 from maglens_v4l2.node import Node
+from maglens_v4l2.orientation import Orientation
 from maglens_v4l2.pipeline import Pipeline
 from maglens_v4l2.store import Store
 
@@ -96,6 +98,10 @@ class House(Protocol):
 
     def link_rules(self) -> LinkRules:
         """For :class:`link_health.LinkHealth`."""
+        ...
+
+    def orientation(self, session: Session) -> Orientation:
+        """How its camera was mounted."""
         ...
 
     def next_generation(self) -> int:
@@ -355,7 +361,7 @@ class Director:
             if against := obstacle(mode, coming.means):
                 raise Refused("ADJUSTED", f"the module answered CONFIGURE with what it may not have: {against}")
             coming.mode = mode
-            await session.start(coming.pipeline.begin(coming.generation, mode), coming.generation)
+            await session.start(self._sink(coming, mode), coming.generation)
         except Exception as why:
             if isinstance(why, MaglensError | OSError):
                 self.lost(coming.generation, why)
@@ -364,6 +370,10 @@ class Director:
                 log.exception("%s: unexpected error", session.label, extra=session.log_fields())
                 self._forget(coming.generation)
                 session.fail(why)
+
+    def _sink(self, coming: _Coming, mode: Mode) -> Feed:
+        """Where its frames go, turned upright."""
+        return coming.pipeline.begin(coming.generation, mode, self._house.orientation(coming.session))
 
     def _forget(self, generation: int) -> Session | None:
         """A stream has ended by itself; the answer is whose it was."""

@@ -30,6 +30,7 @@ from maglens_driver import names
 from maglens_driver.control import Origin
 from maglens_driver.source import Identity
 from maglens_v4l2.controls import factory_values
+from maglens_v4l2.orientation import Orientation
 from maglens_v4l2.store import Store
 
 log = logging.getLogger(__name__)
@@ -178,6 +179,12 @@ class Manager:
     def link_rules(self) -> LinkRules:
         """See :class:`director.House`."""
         return self.config.link.rules
+
+    def orientation(self, session: Session) -> Orientation:
+        """See :class:`director.House`."""
+        who = session.identity
+        named = (session.port.path, session.port.name, session.visitor.by_id)
+        return self.config.orientation(who.key if who else "", *named)
 
     def next_generation(self) -> int:
         """See :class:`director.House`."""

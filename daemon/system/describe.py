@@ -29,6 +29,8 @@ EXAMPLE_HEAD = """\
 # Drop-ins: /etc/maglens/maglens.toml.d/*.toml. Check: maglensd --check. Apply: systemctl reload maglensd.
 """
 SECTION_HEADS = {
+    'source."PATTERN"': "# One table per camera that was mounted otherwise than upright; patterns may hold * and ?."
+    '\n#[source."*/Camera/*"]',
     'port."PATH"': "# One table per place where a module can snap on, by the kernel's name for it"
     ' (maglens status shows it).\n#[port."1-2"]',
     "retry.CODE": "# How often a board's port tries again; the codes and their own rules are in docs/operations.md."

@@ -9,11 +9,12 @@ from dataclasses import replace
 
 import pytest
 
-from maglens_daemon.config import PolicyConfig, Rule
+from maglens_daemon.config import PolicyConfig, Rule, SourceConfig
 from maglens_daemon.director import START_S
 from maglens_daemon.fake import MODE, FakeVisitor
 from maglens_daemon.session import SessionState
 from maglens_driver.errors import Deadline
+from maglens_driver.frame import Frame
 from tests.unit.test_daemon_manager import SMALL, WAIT_S, theatre
 
 FRAME_S = float(MODE.interval)
@@ -157,5 +158,27 @@ def test_called_off_before_its_first_frame() -> None:
             slow.source.plays = True
             app.start()
             await t.until_playing(one)
+
+    asyncio.run(play())
+
+
+def test_a_camera_mounted_on_its_head_is_set_upright() -> None:
+    config = replace(SMALL, source={"*/2": SourceConfig(rotate=180)})
+
+    async def play() -> None:
+        async with theatre(config) as t:
+            app = t.watch()
+            visitor = FakeVisitor("2")
+            await t.until_playing(t.arrive(visitor))
+            assert visitor.source.sink is not None
+            lease = visitor.source.sink.lease(MODE.nbytes)
+            assert lease is not None
+            lease.view[: MODE.nbytes] = bytes(range(256)) * (MODE.nbytes // 256)
+            first, last = lease.view[0], lease.view[64 * 48 - 1]
+            visitor.source.sink.deliver(Frame(lease, MODE.nbytes, MODE, 9, time.monotonic_ns(), 1))
+            while (got := await asyncio.to_thread(app.copy, WAIT_S)) is not None:
+                if (got[1][64 * 48 - 1], got[1][0]) == (first, last):
+                    break
+            assert got is not None
 
     asyncio.run(play())

@@ -30,6 +30,21 @@ def fill(
 def copy(src: Bytes, dst: Bytes, nbytes: int, /) -> None:
     """The first `nbytes` bytes of `src` to the start of `dst`."""
 
+def turn(
+    width: int,
+    height: int,
+    stride: int,
+    src: Bytes,
+    dst_stride: int,
+    dst: Bytes,
+    degrees: int,
+    mirror: bool,
+    /,
+) -> None:
+    """An NV12 picture turned clockwise by 0, 90, 180 or 270 degrees, then with `mirror` left to right.
+
+    `width`, `height` and `stride` are the source's. Buffers begin at even addresses, strides are even."""
+
 def unpack(
     fourcc: Fourcc, width: int, height: int, stride: int, src: Bytes, bits: Literal[8, 16], dst: Bytes, /
 ) -> None:

@@ -9,7 +9,8 @@ from typing import Protocol
 from maglens_driver.errors import Refused
 from maglens_driver.frame import Frame, Lease
 from maglens_driver.mode import Mode
-from maglens_v4l2.convert import Converter, make_converter, same_layout
+from maglens_v4l2.convert import Converter, same_layout
+from maglens_v4l2.orientation import UPRIGHT, Orientation, upright_converter
 from maglens_v4l2.pool import BufferPool
 from maglens_v4l2.recipe_book import Measured, RecipeBook
 
@@ -40,7 +41,13 @@ class Feed:
     """
 
     def __init__(
-        self, door: Door, generation: int, mode: Mode, shown: Mode, measured: Measured | None = None
+        self,
+        door: Door,
+        generation: int,
+        mode: Mode,
+        shown: Mode,
+        measured: Measured | None = None,
+        orientation: Orientation = UPRIGHT,
     ) -> None:
         self.generation = generation
         self.mode = mode
@@ -49,13 +56,14 @@ class Feed:
         self.book = RecipeBook()
         self._door = door
         self._measured = measured
-        self.converter = make_converter(mode, shown, self.book, measured)
+        self._orientation = orientation
+        self.converter = upright_converter(mode, shown, orientation, self.book, measured)
         self.staging = self._make_staging(shown)
 
     def way(self, shown: Mode) -> tuple[Converter | None, bool]:
         """The converter to another format, and whether there is a way at all."""
         try:
-            return make_converter(self.mode, shown, self.book, self._measured), True
+            return upright_converter(self.mode, shown, self._orientation, self.book, self._measured), True
         except Refused as error:
             log.warning("frames are dropped until the source is configured anew: %s", error)
             return None, False
@@ -66,7 +74,8 @@ class Feed:
         self.staging = self._make_staging(shown)
 
     def _make_staging(self, shown: Mode) -> BufferPool | None:
-        return None if same_layout(self.mode, shown) else BufferPool(STAGING, self.mode.nbytes)
+        passes = same_layout(self.mode, shown) and self._orientation == UPRIGHT
+        return None if passes else BufferPool(STAGING, self.mode.nbytes)
 
     # FrameSink: any thread.
 

@@ -32,6 +32,7 @@ from maglens_v4l2.card import Card, black, render
 from maglens_v4l2.convert import Converter, same_layout
 from maglens_v4l2.feed import Feed
 from maglens_v4l2.node import FormatChosen, Node, NodeEvent, UsageChanged
+from maglens_v4l2.orientation import UPRIGHT, Orientation
 from maglens_v4l2.pacer import Pacer
 from maglens_v4l2.recipe_book import Measured
 from maglens_v4l2.stamps import Stamps
@@ -159,13 +160,13 @@ class Pipeline:
         with self._wake:
             return self._feed is None or self._feed.convertible
 
-    def begin(self, generation: int, mode: Mode) -> Feed:
-        """The sink for a stream in ``mode``, whose first frame takes the stage.
+    def begin(self, generation: int, mode: Mode, orientation: Orientation = UPRIGHT) -> Feed:
+        """The sink for a stream in ``mode``, whose first frame takes the stage, turned as ``orientation`` says.
 
         Builds the converter, so call it before ``Source.start``. Raises ``Refused`` when no way leads from ``mode``
         to the node's format.
         """
-        feed = Feed(self, generation, mode, self._format, self._measured)
+        feed = Feed(self, generation, mode, self._format, self._measured, orientation)
         with self._wake:
             self._coming[generation] = feed
         return feed

@@ -185,6 +185,8 @@ static PyMethodDef functions[] = {
 	{ "image_bytes", image_bytes, METH_VARARGS,
 	  "image_bytes(fourcc, width, height, stride=0) -> bytes that a buffer of this picture must have." },
 	{ "fill", fill, METH_VARARGS, "fill(fourcc, width, height, stride, dst, y, u=128, v=128): one colour." },
+	{ "turn", ml_py_turn, METH_VARARGS,
+	  "turn(width, height, stride, src, dst_stride, dst, degrees, mirror): an NV12 picture turned clockwise." },
 	{ "copy", copy, METH_VARARGS, "copy(src, dst, nbytes): the first bytes of one buffer to the start of another." },
 	{ "unpack", unpack, METH_VARARGS,
 	  "unpack(fourcc, width, height, stride, src, bits, dst): packed samples one by one, tight rows." },

@@ -47,6 +47,8 @@ bool ml_fit_from(const char *s, enum ml_fit *fit);
 int ml_add_type(PyObject *module, PyType_Spec *spec);
 extern PyType_Spec ml_scaler_spec, ml_jpeg_spec, ml_developer_spec;
 
+PyObject *ml_py_turn(PyObject *module, PyObject *args);
+
 /* Frees an instance of a heap type after its C parts are gone. */
 void ml_dealloc(PyObject *self);
 
