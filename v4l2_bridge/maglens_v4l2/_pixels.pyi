@@ -165,3 +165,25 @@ class Developer:
     @property
     def reduces(self) -> bool:
         """Whether pixels are averages of quads; else the frame is demosaiced."""
+
+@final
+class Remap:
+    """Moves and brightens the pixels of an NV12 picture by tables made beforehand.
+
+    `luma` (height x width) and `chroma` (half of each) are tuples of C-contiguous arrays `x`, `y` (int32: where in
+    the source plane the pixel comes from, in 256ths of a pixel of that plane; negative: nowhere, black) and `gain`
+    (uint16, 4096ths, on what lies above black, or beside grey). Each pixel is mixed of its four neighbours there;
+    positions past the last pixel are taken for the last that has neighbours. The tables are copied.
+    """
+
+    def __new__(
+        cls,
+        width: int,
+        height: int,
+        src_stride: int,
+        dst_stride: int,
+        luma: tuple[Bytes, Bytes, Bytes],
+        chroma: tuple[Bytes, Bytes, Bytes],
+    ) -> Remap: ...
+    def run(self, src: Bytes, dst: Bytes, /) -> None:
+        """One frame."""

@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     _add_sim(
         add("sim", "sim:listing", "virtual modules, for a kernel with dummy_hcd or a board with a device port"), add
     )
+    _add_module(add("module", "module:listing", "make this machine a snap-on module of another one's"), add)
     _add_conform(add("conform", "conform:run", "hold a module against the link protocol, check by check"))
     add("doctor", "doctor:run", "what this machine lacks, and the command that mends it")
     _add_preview(add("preview", "preview:run", "a virtual module through the real pipeline, without kernel and root"))
@@ -108,6 +109,19 @@ def _add_sim(sim: argparse.ArgumentParser, add: Any) -> None:
     fault.add_argument("--skip", type=int, default=0, help="after so many good occasions")
     stop = add("stop", "sim:stop", "end virtual modules and their services", actions)
     stop.add_argument("module", nargs="?", help=f"{module}; default: all")
+
+
+def _add_module(module: argparse.ArgumentParser, add: Any) -> None:
+    actions = module.add_subparsers(metavar="ACTION", required=True)
+    add("list", "module:listing", "lens files for boards that ship with maglens", actions)
+    run = add("run", "module:run", "be a module on the USB device port until interrupted; needs root", actions)
+    run.add_argument("--source", required=True, help="v4l2:/dev/video0, libcamera:NAME, virtual:35mm, none")
+    run.add_argument("--lens", required=True, help="file with what the source cannot tell, or a name of module list")
+    run.add_argument("--serial", help="serial number; default: this board's own")
+    run.add_argument("--udc", help="device controller; default: the first free one")
+    run.add_argument("--name", default="module", help="of the gadget, where there are several (default module)")
+    run.add_argument("--max-power", type=int, default=500, metavar="MA", help="bMaxPower in mA (default 500)")
+    run.add_argument("--dry-run", action="store_true", help="print what the host would be told, and end")
 
 
 def _add_conform(conform: argparse.ArgumentParser) -> None:

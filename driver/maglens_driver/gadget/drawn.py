@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
+from maglens_driver.control import ControlInfo
+from maglens_driver.errors import WrongState
 from maglens_driver.frame import Meta
 from maglens_driver.link.descriptor import Descriptor
 from maglens_driver.mode import Mode
+from maglens_driver.source import FrameSink, Identity
 from maglens_driver.virtual.paced import PacedSource
 
 Draw = Callable[[memoryview, int], None]
@@ -36,3 +39,40 @@ class DrawnSource(PacedSource):
     def compose(self, mode: Mode, view: memoryview, generation: int, seq: int) -> tuple[int, Meta]:
         self._draw(view[: mode.nbytes], seq)
         return mode.nbytes, self._meta
+
+
+class NoPictures:
+    """The source of a module that is optics only: it has no mode, so nothing can be started."""
+
+    def __init__(self, descriptor: Descriptor) -> None:
+        self._descriptor = descriptor
+
+    @property
+    def identity(self) -> Identity:
+        return self._descriptor.identity
+
+    @property
+    def modes(self) -> Sequence[Mode]:
+        return ()
+
+    @property
+    def controls(self) -> Sequence[ControlInfo]:
+        return ()
+
+    async def configure(self, want: Mode, test_only: bool = False) -> Mode:
+        raise WrongState(f"{self.identity} is optics only")
+
+    async def start(self, sink: FrameSink, generation: int) -> None:
+        raise WrongState(f"{self.identity} is optics only")
+
+    async def stop(self) -> None:
+        """Nothing runs."""
+
+    async def get(self) -> Mapping[int, int]:
+        return {}
+
+    async def set(self, values: Mapping[int, int]) -> Mapping[int, int]:
+        return {}
+
+    async def close(self) -> None:
+        """Nothing is held."""

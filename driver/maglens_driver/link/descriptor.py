@@ -68,6 +68,15 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
+class Profile:
+    """Optics only: ``crop``, the millionths of the host camera's width and height, around its middle, that hold the
+    lens's picture; ``flip``, how that is turned (``horizontal``, ``vertical``)."""
+
+    crop: int = _MILLION
+    flip: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PowerNeeds:
     """mW: standing by, and the most it ever draws (focus motors and bursts included)."""
 
@@ -77,7 +86,10 @@ class PowerNeeds:
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """One module. ``sensor`` None: optics only; ``modes`` may then be empty."""
+    """One module. ``sensor`` None: nothing is told of it; with no ``modes`` either the module is optics only, and
+
+    ``profile`` says what it makes of the picture of the camera behind it.
+    """
 
     identity: Identity
     firmware: str
@@ -87,6 +99,7 @@ class Descriptor:
     controls: tuple[ControlInfo, ...]
     power: PowerNeeds
     calibration: Calibration = Calibration()
+    profile: Profile | None = None
 
     def with_facts(self, mode: Mode) -> Mode:
         """A mode of this module, with what is known of its samples where it is raw."""
@@ -101,6 +114,11 @@ class Descriptor:
         black, white = sensor.black * scale, (sensor.white + 1) * scale - 1
         pixel_nm = sensor.pitch_nm * sensor.width // mode.width
         return replace(mode, raw=RawFacts(bits, black, white, lights, falloff, pixel_nm))
+
+    @property
+    def is_optics_only(self) -> bool:
+        """A lens to be put before the host's own camera."""
+        return self.sensor is None and not self.modes
 
     def pack(self) -> bytes:
         """Deterministic CBOR."""
@@ -139,6 +157,8 @@ class Descriptor:
                 "vignetting": list(self.calibration.vignetting),
                 "distortion": list(self.calibration.distortion),
             }
+        if self.profile is not None:
+            top["profile"] = {"crop": self.profile.crop, "flip": list(self.profile.flip)}
         return cbor.encode(top)
 
     @classmethod
@@ -168,6 +188,7 @@ class Descriptor:
                 power.number("peak_mw", 0, limits.MAX_POWER_MW),
             ),
             _calibration(top.map("calibration")) if top.has("calibration") else Calibration(),
+            _profile(top.map("profile")) if top.has("profile") else None,
         )
 
 
@@ -333,3 +354,13 @@ def _calibration(r: Reader) -> Calibration:
             lambda v, p: check_number(v, -_MILLION, _MILLION, p),
         ),
     )
+
+
+def _profile(r: Reader) -> Profile:
+    return Profile(r.number("crop", 1, _MILLION), r.list("flip", 0, 2, _flip))
+
+
+def _flip(value: cbor.Value, path: str) -> str:
+    if value not in ("horizontal", "vertical"):
+        raise bad(path, f"is {value!r}, not horizontal or vertical")
+    return str(value)

@@ -18,13 +18,15 @@ from typing import Any, Final
 
 from maglens_driver.control import Cid, ControlFlag, ControlInfo, ControlType
 from maglens_driver.errors import BadModule, MaglensError
-from maglens_driver.link.descriptor import Calibration, ColorMatrix, Descriptor, Lens, PowerNeeds, Sensor
+from maglens_driver.link.descriptor import Calibration, ColorMatrix, Descriptor, Lens, PowerNeeds, Profile, Sensor
 from maglens_driver.link.wire import Leader, Trailer
 from maglens_driver.mode import MJPG, Mode, fourcc, make_mode
 from maglens_driver.names import ENV_LENS_PATH
 from maglens_driver.source import Identity
 
 JPEG_BITS_PER_PIXEL: Final = 4  # the most that one JPEG frame takes
+FASTEST_MBIT: Final = 10_000  # claimed where a file does not say it: the bus decides
+_OPTICS: Final = Path(__file__).with_name("optics")
 _CDPT_MM: Final = 100_000  # hundredths of a dioptre times millimetres
 _UDPT_MM: Final = 1_000_000_000  # millionths
 _CENTISTOPS_PER_OCTAVE: Final = 200  # of f-number: a stop is a factor of the square root of two
@@ -35,14 +37,28 @@ class LensError(MaglensError):
 
 
 @dataclass(frozen=True, slots=True)
+class Price:
+    """What a mode draws where a file does not say it for each: ``streaming_mw``, and more by the Mbit/s it sends."""
+
+    streaming_mw: int = 0
+    mw_per_mbit_s: float = 0.0
+
+    def of(self, mbit_s: int) -> int:
+        """mW of a mode."""
+        return round(self.streaming_mw + self.mw_per_mbit_s * mbit_s)
+
+
+@dataclass(frozen=True, slots=True)
 class LensData:
-    """One virtual module: its ``descriptor`` (serial to be replaced), the ``mark`` source number of its pictures, and
-    the rate in Mbit/s of the link it claims."""
+    """One module's file: its ``descriptor`` (serial to be replaced), the ``mark`` source number of virtual pictures,
+    and the rate in Mbit/s of the link it claims. A file for optics only, or for a board whose camera tells the modes
+    (``price`` is for these), has none."""
 
     name: str
     mark: int
     link_mbit_s: int
     descriptor: Descriptor
+    price: Price = Price()
 
     def with_serial(self, serial: str) -> LensData:
         """The same module with another serial number."""
@@ -55,11 +71,17 @@ def _directories() -> Iterator[Path]:
         if entry:
             yield Path(entry)
     yield Path(__file__).with_name("lenses")
+    yield _OPTICS
+
+
+def optics_names() -> tuple[str, ...]:
+    """Names of the modules that are optics only: a lens and no sensor."""
+    return tuple(sorted(path.stem for path in _OPTICS.glob("*.toml")))
 
 
 def lens_names() -> tuple[str, ...]:
-    """Names that :func:`load_lens` knows, sorted by leading number, then by name."""
-    names = {path.stem for directory in _directories() for path in directory.glob("*.toml")}
+    """Names of the lenses with a sensor, sorted by leading number, then by name."""
+    names = {path.stem for directory in _directories() for path in directory.glob("*.toml") if directory != _OPTICS}
 
     def order(name: str) -> tuple[int, str]:
         digits = name[: len(name) - len(name.lstrip("0123456789"))]
@@ -75,10 +97,19 @@ def load_lens(name: str) -> LensData:
         if path.parent == directory and path.is_file():
             break
     else:
-        raise LensError(f"there is no lens {name!r}", hint=f"use one of {', '.join(lens_names())}")
+        raise LensError(
+            f"there is no lens {name!r}", hint=f"use one of {', '.join((*lens_names(), *optics_names()))}"
+        )
+    return read_lens(path)
+
+
+def read_lens(path: Path) -> LensData:
+    """Read a file. :class:`LensError` names it and the field."""
     try:
         with path.open("rb") as file:
-            return _lens(name, tomllib.load(file))
+            return _lens(path.stem, tomllib.load(file))
+    except OSError as error:
+        raise LensError(f"{path}: {error.strerror}") from error
     except KeyError as error:
         raise LensError(f"{path}: {error.args[0]} is missing", hint=f"compare it with {_example()}") from error
     except (ValueError, TypeError, AttributeError, BadModule) as error:
@@ -103,25 +134,43 @@ def _lens(name: str, top: Mapping[str, Any]) -> LensData:
         optics["near_mm"],
         tuple(optics["rings"]),
     )
-    sensor = dict(top["sensor"])
-    matrices = tuple(ColorMatrix(m["illuminant"], tuple(m["values"])) for m in sensor.pop("matrices", ()))
+    power = dict(top["power"])
+    price = Price(power.pop("streaming_mw", 0), power.pop("mw_per_mbit_s", 0.0))
     descriptor = Descriptor(
         Identity(top["maker"], top["model"], "0"),
         top["firmware"],
         lens,
-        Sensor(**sensor, matrices=matrices),
-        tuple(mode for entry in top["modes"] for mode in _modes(entry)),
-        tuple(_controls(lens, top["controls"])),
-        PowerNeeds(**top["power"]),
+        _sensor(top.get("sensor")),
+        tuple(mode for entry in top.get("modes", ()) for mode in _modes(entry)),
+        tuple(_controls(lens, top.get("controls", {}))),
+        PowerNeeds(**power),
         _calibration(top.get("calibration", {})),
+        _profile(top.get("profile")),
     )
-    if not 0 <= top["mark"] <= 0xFF:
-        raise ValueError(f"mark is {top['mark']}, not 0 to 255")
-    return LensData(name, top["mark"], top["link_mbit_s"], Descriptor.unpack(descriptor.pack()))
+    mark, link = top.get("mark", 0), top.get("link_mbit_s", FASTEST_MBIT)
+    if not 0 <= mark <= 0xFF:
+        raise ValueError(f"mark is {mark}, not 0 to 255")
+    if descriptor.modes or descriptor.sensor is None:  # else it is for a board, and a camera's modes come to it
+        descriptor = Descriptor.unpack(descriptor.pack())
+    return LensData(name, mark, link, descriptor, price)
+
+
+def _sensor(table: Mapping[str, Any] | None) -> Sensor | None:
+    if table is None:
+        return None
+    facts = dict(table)
+    matrices = tuple(ColorMatrix(m["illuminant"], tuple(m["values"])) for m in facts.pop("matrices", ()))
+    return Sensor(**facts, matrices=matrices)
 
 
 def _calibration(table: Mapping[str, Any]) -> Calibration:
     return Calibration(**{key: tuple(round(value * 1_000_000) for value in table[key]) for key in table})
+
+
+def _profile(table: Mapping[str, Any] | None) -> Profile | None:
+    if table is None:
+        return None
+    return Profile(round(table["crop"] * 1_000_000), tuple(table["flip"]))
 
 
 def link_mbit(nbytes: int, interval: Fraction) -> int:

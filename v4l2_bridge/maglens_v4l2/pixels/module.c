@@ -200,7 +200,7 @@ static int exec(PyObject *module)
 {
 	ml_crc32c_init();
 	return ml_add_type(module, &ml_scaler_spec) || ml_add_type(module, &ml_jpeg_spec) ||
-			       ml_add_type(module, &ml_developer_spec) ?
+			       ml_add_type(module, &ml_developer_spec) || ml_add_type(module, &ml_remap_spec) ?
 		       -1 : 0;
 }
 

@@ -45,7 +45,7 @@ bool ml_fit_from(const char *s, enum ml_fit *fit);
 
 /* Types and functions of the other files. Each returns 0, or -1 with an exception set. */
 int ml_add_type(PyObject *module, PyType_Spec *spec);
-extern PyType_Spec ml_scaler_spec, ml_jpeg_spec, ml_developer_spec;
+extern PyType_Spec ml_scaler_spec, ml_jpeg_spec, ml_developer_spec, ml_remap_spec;
 
 PyObject *ml_py_turn(PyObject *module, PyObject *args);
 

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Module: ``maglens module run``, which makes this machine a snap-on module of another one's."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+from maglens_daemon.cli.output import emit, say, table
+from maglens_daemon.exits import Exit
+from maglens_driver.errors import MaglensError
+from maglens_driver.gadget import describe as describing
+from maglens_driver.gadget import service
+from maglens_driver.gadget.adapted import AdaptedSource
+from maglens_driver.gadget.drawn import NoPictures
+from maglens_driver.gadget.service import Place
+from maglens_driver.link.descriptor import Descriptor
+from maglens_driver.source import Source
+from maglens_driver.virtual.lens import LensData, load_lens, read_lens
+
+BOARDS: Final = Path(describing.__file__).with_name("boards")
+_BOARD_SERIAL: Final = Path("/sys/firmware/devicetree/base/serial-number")
+_MACHINE_ID: Final = Path("/etc/machine-id")
+_SERIAL_DIGITS: Final = 12
+_HINT: Final = "--source v4l2:/dev/video0, libcamera:NAME, virtual:35mm, or none for optics only"
+
+
+def own_serial() -> str:
+    """The board's serial number; where it has none, a number made of the machine's id that does not tell it."""
+    if _BOARD_SERIAL.is_file():
+        return _BOARD_SERIAL.read_text().strip("\0 \n").replace("/", "-")
+    if _MACHINE_ID.is_file():
+        return hashlib.sha256(b"maglens" + _MACHINE_ID.read_bytes()).hexdigest()[:_SERIAL_DIGITS]
+    raise MaglensError("this machine has no serial number", hint="--serial NUMBER")
+
+
+def lens_data(name: str) -> LensData:
+    """A lens by its file, or by its name among those for boards, virtual modules and optics."""
+    if name.endswith(".toml"):
+        return read_lens(Path(name))
+    if (board := BOARDS / f"{name}.toml").parent == BOARDS and board.is_file():
+        return read_lens(board)
+    return load_lens(name)
+
+
+async def open_source(spec: str) -> Source:
+    """A source by its kind and name."""
+    kind, _, name = spec.partition(":")
+    if kind == "v4l2" and name:
+        from maglens_driver.v4l2.source import V4L2Source
+
+        return await V4L2Source.open(name)
+    if kind == "libcamera" and name:
+        from maglens_driver.libcamera.source import LibcameraSource
+
+        return await LibcameraSource.open(name)
+    if kind == "virtual" and name:
+        from maglens_driver.virtual.source import VirtualSource
+
+        source = VirtualSource(name)
+        await source.prepare()
+        return source
+    raise MaglensError(f"{spec!r} is no source", hint=_HINT)
+
+
+@contextlib.asynccontextmanager
+async def as_module(spec: str, data: LensData, serial: str) -> AsyncIterator[tuple[Source, Descriptor]]:
+    """The source as a module's, and its descriptor; closed afterwards."""
+    if spec == "none":
+        descriptor = Descriptor.unpack(data.with_serial(serial).descriptor.pack())
+        if not descriptor.is_optics_only:
+            raise MaglensError(f"{data.name} is a lens with a camera", hint=_HINT)
+        yield NoPictures(descriptor), descriptor
+        return
+    inner = await open_source(spec)
+    try:
+        descriptor = await describing.describe(data, inner, serial)
+        yield AdaptedSource(inner, descriptor), descriptor
+    finally:
+        await inner.close()
+
+
+def descriptor_lines(descriptor: Descriptor) -> list[str]:
+    """A descriptor for people."""
+    lines = [f"{descriptor.identity}, {descriptor.lens.name}"]
+    rows = [(f"  {m.describe()}", f"{m.mbit_s} Mbit/s", f"{m.mw} mW") for m in descriptor.modes]
+    lines += table(rows).splitlines() or ["  optics only"]
+    lines += [f"  {c.name}: {c.minimum} to {c.maximum}, default {c.default}" for c in descriptor.controls]
+    return lines
+
+
+async def run(args: argparse.Namespace) -> int:
+    """Be a module until interrupted; with ``--dry-run`` say what it would be."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    data = lens_data(args.lens)
+    async with as_module(args.source, data, args.serial or own_serial()) as (source, descriptor):
+        if args.dry_run:
+            if args.json:
+                emit({"identity": descriptor.identity.key, "descriptor": descriptor.pack().hex()})
+            else:
+                say("\n".join(descriptor_lines(descriptor)))
+            return Exit.OK
+        return await service.run(source, descriptor, Place(args.name, udc=args.udc, max_power_ma=args.max_power))
+
+
+def listing(args: argparse.Namespace) -> int:
+    """Lens files for boards that ship with this."""
+    names = sorted(path.stem for path in BOARDS.glob("*.toml"))
+    emit(names) if args.json else say("\n".join(names))
+    return Exit.OK
