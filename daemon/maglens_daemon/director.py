@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from maglens_daemon import policy
+from maglens_daemon.bare_lens import optics_for
 from maglens_daemon.cards import card_for
 from maglens_daemon.config import NodeConfig
 from maglens_daemon.inputs import Inputs
@@ -30,6 +31,7 @@ from maglens_driver.mode import Mode
 from maglens_v4l2.card import Card
 from maglens_v4l2.feed import Feed
 from maglens_v4l2.node import Node
+from maglens_v4l2.optics import Optics
 from maglens_v4l2.orientation import Orientation
 from maglens_v4l2.pipeline import Pipeline
 from maglens_v4l2.store import Store
@@ -68,6 +70,7 @@ class _Coming:
     began: float
     mode: Mode | None = None
     means: Means | None = None  # when that was chosen
+    optics: Optics | None = None
     task: asyncio.Task[None] | None = None
 
 
@@ -204,7 +207,7 @@ class Director:
         session, previous = coming.session, self.stage.playing
         del self._coming[session.id]
         self._records[session.id].start_s = asyncio.get_running_loop().time() - coming.began
-        self.stage.enter(Playing(session, generation, coming.mode, coming.means))
+        self.stage.enter(Playing(session, generation, coming.mode, coming.means, coming.optics))
         if previous is not None:
             self._stop_in_background(previous.session, previous.generation)
         log.info("%s plays %s", session.label, coming.mode.describe(), extra=session.log_fields())
@@ -255,7 +258,7 @@ class Director:
         due = [record.retry_at for record in self._records.values() if record.retry_at > now]
         playing = stage.playing
         gone = playing is not None and playing.session.id not in {seen.id for seen in candidates}
-        if gone or not pipeline.convertible:
+        if gone or not pipeline.convertible or (playing is not None and self._lens_changed(playing)):
             self._clear()
         elif playing is not None and not self._plays_best(playing):
             self._clear()  # and it comes again, in another mode
@@ -304,6 +307,10 @@ class Director:
         if moved:
             self.reconsider()
         return [again]
+
+    def _lens_changed(self, playing: Playing) -> bool:
+        """Whether a bare lens was put before the camera that plays, or taken away."""
+        return playing.optics != optics_for(playing.session, self._house.all())
 
     def _bring(self, order: Sequence[int], pipeline: Pipeline, now: float) -> list[float]:
         """Have the best of ``order``, those before the one that plays, on its way; and the next best too where that
@@ -360,8 +367,10 @@ class Director:
             mode = await session.configure(wanted.mode)
             if against := obstacle(mode, coming.means):
                 raise Refused("ADJUSTED", f"the module answered CONFIGURE with what it may not have: {against}")
+            coming.optics = optics_for(session, self._house.all())
+            feed = await self._begin(coming, mode)
             coming.mode = mode
-            await session.start(self._sink(coming, mode), coming.generation)
+            await session.start(feed, coming.generation)
         except Exception as why:
             if isinstance(why, MaglensError | OSError):
                 self.lost(coming.generation, why)
@@ -371,9 +380,19 @@ class Director:
                 self._forget(coming.generation)
                 session.fail(why)
 
-    def _sink(self, coming: _Coming, mode: Mode) -> Feed:
-        """Where its frames go, turned upright."""
-        return coming.pipeline.begin(coming.generation, mode, self._house.orientation(coming.session))
+    async def _begin(self, coming: _Coming, mode: Mode) -> Feed:
+        """Where its frames go, turned upright. Through a bare lens that takes a while, and goes on in its thread when
+        the start is called off: what it makes then is thrown away."""
+        pipeline, generation = coming.pipeline, coming.generation
+        orientation, optics = self._house.orientation(coming.session), coming.optics
+        if optics is None:
+            return pipeline.begin(generation, mode, orientation)
+        making = asyncio.create_task(asyncio.to_thread(pipeline.begin, generation, mode, orientation, optics))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            making.add_done_callback(lambda done: done.exception() or pipeline.withdraw(generation))
+            raise
 
     def _forget(self, generation: int) -> Session | None:
         """A stream has ended by itself; the answer is whose it was."""

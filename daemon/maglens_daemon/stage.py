@@ -23,6 +23,7 @@ from maglens_driver.mode import Mode
 from maglens_v4l2.card import Card
 from maglens_v4l2.controls import Controls
 from maglens_v4l2.node import FormatChosen, InputChosen, Node, NodeEvent, UsageChanged
+from maglens_v4l2.optics import Optics
 from maglens_v4l2.pipeline import Pipeline
 from maglens_v4l2.store import Store
 
@@ -46,6 +47,7 @@ class Playing:
     generation: int
     mode: Mode
     means: Means  # when it was chosen
+    optics: Optics | None = None  # a bare lens before it
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from maglens_daemon.bare_lens import bare_lens
 from maglens_daemon.board.failures import FAILURES
 from maglens_daemon.board.report import Report
 from maglens_daemon.contract import Contract
@@ -113,6 +114,15 @@ class PowerStatus(TypedDict):
     celsius: float | None
 
 
+class OpticsStatus(TypedDict):
+    """A bare lens through which a built-in camera plays: mm and f-numbers, least and most."""
+
+    identity: str
+    lens: str
+    focal_mm: tuple[float, float]
+    fnumber: tuple[float, float]
+
+
 class DrawStatus(TypedDict):
     """What a module draws: mV, mA, mW."""
 
@@ -146,6 +156,7 @@ class Status(TypedDict):
     state: str
     playing: str
     choice: str
+    optics: OpticsStatus | None
     power: PowerStatus
     node: NodeStatus
     nodes: list[NodeStatus]
@@ -305,6 +316,22 @@ def state_line(manager: Manager) -> str:
     return "no module"
 
 
+def optics_status(manager: Manager) -> OpticsStatus | None:
+    """The lens before what plays, if it is a bare one."""
+    playing = manager.stage.playing
+    lens = bare_lens(playing.session, manager.sessions) if playing is not None and playing.optics else None
+    if playing is None or playing.optics is None or lens is None or lens.identity is None:
+        return None
+    facts = playing.optics.lens
+    focal, stops = facts.focal_um, facts.fnumber_milli
+    return OpticsStatus(
+        identity=lens.identity.key,
+        lens=facts.name,
+        focal_mm=(focal[0] / 1000, focal[1] / 1000),
+        fnumber=(stops[0] / 1000, stops[1] / 1000),
+    )
+
+
 def status(manager: Manager) -> Status:
     """Everything as data."""
     playing = manager.stage.playing.session.identity if manager.stage.playing else None
@@ -313,6 +340,7 @@ def status(manager: Manager) -> Status:
         state=state_line(manager),
         playing=playing.key if playing else "",
         choice=manager.pinned,
+        optics=optics_status(manager),
         power=_power_status(manager),
         node=node_status(manager, manager.stage),
         nodes=[node_status(manager, stage) for stage in manager.stages],

@@ -115,6 +115,7 @@ def everything(*modules: ModuleStatus, **node: Any) -> Status:
         playing=modules[0]["identity"] if modules else "",
         choice="auto",
         power=POWER,
+        optics=None,
         node=made,
         nodes=[made],
         ports=[],

@@ -117,6 +117,7 @@ def test_status_keys_are_documented() -> None:
         status.PowerStatus,
         status.PortStatus,
         status.DrawStatus,
+        status.OpticsStatus,
         status.NodeStatus,
         status.ModuleStatus,
         status.ContractStatus,

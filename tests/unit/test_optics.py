@@ -15,7 +15,8 @@ from maglens_driver.link.descriptor import Calibration, Lens, Profile
 from maglens_driver.mode import NV12, YUYV, Mode, make_mode
 from maglens_driver.virtual.lens import load_lens, optics_names
 from maglens_v4l2._pixels import Remap
-from maglens_v4l2.optics import Optics, OpticsConverter, table, through
+from maglens_v4l2.correcting import OpticsConverter, table
+from maglens_v4l2.optics import Optics, through
 
 W, H = 64, 48
 PLAIN = Optics(Lens("50 mm f/2", (50_000, 50_000), (2000, 2000), 700), Profile(), Calibration())

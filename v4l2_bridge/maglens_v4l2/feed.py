@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Protocol
 
 from maglens_driver.errors import Refused
 from maglens_driver.frame import Frame, Lease
 from maglens_driver.mode import Mode
 from maglens_v4l2.convert import Converter, same_layout
-from maglens_v4l2.orientation import UPRIGHT, Orientation, upright_converter
+from maglens_v4l2.optics import Optics, through
+from maglens_v4l2.orientation import UPRIGHT, Orientation
 from maglens_v4l2.pool import BufferPool
 from maglens_v4l2.recipe_book import Measured, RecipeBook
 
@@ -37,7 +39,8 @@ class Feed:
     """Implements :class:`maglens_driver.source.FrameSink` for one generation, from ``mode`` to the format ``shown``.
 
     ``over``: nothing of it counts any more. ``converter`` None: frames pass through as they are. What changes here
-    changes under the pipeline's lock. Raises ``Refused`` when no way leads from one to the other.
+    changes under the pipeline's lock. ``optics``: a bare lens before the source. Raises ``Refused`` when no way leads
+    from one to the other.
     """
 
     def __init__(
@@ -48,7 +51,9 @@ class Feed:
         shown: Mode,
         measured: Measured | None = None,
         orientation: Orientation = UPRIGHT,
+        optics: Optics | None = None,
     ) -> None:
+        self.optics = optics
         self.generation = generation
         self.mode = mode
         self.over = False
@@ -57,13 +62,13 @@ class Feed:
         self._door = door
         self._measured = measured
         self._orientation = orientation
-        self.converter = upright_converter(mode, shown, orientation, self.book, measured)
+        self.converter = through(optics, mode, shown, orientation, self.book, measured)
         self.staging = self._make_staging(shown)
 
     def way(self, shown: Mode) -> tuple[Converter | None, bool]:
         """The converter to another format, and whether there is a way at all."""
         try:
-            return upright_converter(self.mode, shown, self._orientation, self.book, self._measured), True
+            return through(self.optics, self.mode, shown, self._orientation, self.book, self._measured), True
         except Refused as error:
             log.warning("frames are dropped until the source is configured anew: %s", error)
             return None, False
@@ -74,7 +79,7 @@ class Feed:
         self.staging = self._make_staging(shown)
 
     def _make_staging(self, shown: Mode) -> BufferPool | None:
-        passes = same_layout(self.mode, shown) and self._orientation == UPRIGHT
+        passes = same_layout(self.mode, shown) and self._orientation == UPRIGHT and self.optics is None
         return None if passes else BufferPool(STAGING, self.mode.nbytes)
 
     # FrameSink: any thread.
@@ -83,6 +88,8 @@ class Feed:
         return self._door.lease(self, nbytes)
 
     def deliver(self, frame: Frame) -> None:
+        if self.optics is not None:
+            frame = replace(frame, meta=self.optics.meta(frame.meta))
         self._door.deliver(self, frame)
 
     def control(self, generation: int, control: int, value: int) -> None:

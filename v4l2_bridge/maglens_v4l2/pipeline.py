@@ -32,6 +32,7 @@ from maglens_v4l2.card import Card, black, render
 from maglens_v4l2.convert import Converter, same_layout
 from maglens_v4l2.feed import Feed
 from maglens_v4l2.node import FormatChosen, Node, NodeEvent, UsageChanged
+from maglens_v4l2.optics import Optics
 from maglens_v4l2.orientation import UPRIGHT, Orientation
 from maglens_v4l2.pacer import Pacer
 from maglens_v4l2.recipe_book import Measured
@@ -160,16 +161,22 @@ class Pipeline:
         with self._wake:
             return self._feed is None or self._feed.convertible
 
-    def begin(self, generation: int, mode: Mode, orientation: Orientation = UPRIGHT) -> Feed:
-        """The sink for a stream in ``mode``, whose first frame takes the stage, turned as ``orientation`` says.
+    def begin(
+        self, generation: int, mode: Mode, orientation: Orientation = UPRIGHT, optics: Optics | None = None
+    ) -> Feed:
+        """The sink for a stream in ``mode``, whose first frame takes the stage, turned as ``orientation`` says;
+        ``optics``: a bare lens before it.
 
         Builds the converter, so call it before ``Source.start``. Raises ``Refused`` when no way leads from ``mode``
-        to the node's format.
+        to the node's format. May be called in any thread: with ``optics`` it takes its time.
         """
-        feed = Feed(self, generation, mode, self._format, self._measured, orientation)
-        with self._wake:
-            self._coming[generation] = feed
-        return feed
+        while True:
+            shown = self._format
+            feed = Feed(self, generation, mode, shown, self._measured, orientation, optics)
+            with self._wake:
+                if shown == self._format:  # else an app has chosen another meanwhile
+                    self._coming[generation] = feed
+                    return feed
 
     def prefer(self, generations: Sequence[int]) -> None:
         """Best first. The first frame of a feed takes the stage from a better one no more; those not named come last

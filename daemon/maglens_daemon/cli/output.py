@@ -98,6 +98,10 @@ def status_text(status: Status) -> str:
     lines += [line for port in status["ports"] for line in port_lines(port)]
     chosen = "by the rules" if status["choice"] == "auto" else f"by choice: {status['choice']}"
     lines.append(f"plays     {status['playing'] or 'nothing'}, {chosen}")
+    if status["optics"]:
+        low, high = status["optics"]["focal_mm"]
+        focal = f"{low:g} mm" if low == high else f"{low:g} to {high:g} mm"
+        lines.append(f"through   {status['optics']['lens']} ({status['optics']['identity']}), {focal}")
     lines.append("modules" if status["modules"] else "modules   none")
     for module in status["modules"]:
         lines += module_lines(module)
