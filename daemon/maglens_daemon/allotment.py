@@ -77,6 +77,11 @@ class Allotment:
         """Power promised to all modules together, mW."""
         return self.ledger.promised_mw
 
+    @property
+    def count(self) -> int:
+        """Stays that something was asked for."""
+        return len(self._stays)
+
     def limit_mw(self, session: Session) -> int:
         """What its port lets through now: the contract, motors at work on top; at standby what it then may draw."""
         stay, feed = self._stays.get(session), session.feed
@@ -103,7 +108,7 @@ class Allotment:
     def changed(self, session: Session) -> None:
         """Its state or contract changed: what stands is its contract, and nothing after its end."""
         self._stepped.set()
-        if session.state.is_end or session.state is SessionState.ATTACH or session.unplugged:
+        if session.state.is_end or session.state is SessionState.ATTACH:
             self.forget(session)
         elif session in self._stays and session.feed is not None and session.feed.is_settled:
             before, now = self.ledger.of(_key(session)), session.contract.mw if session.contract is not None else 0

@@ -161,6 +161,11 @@ class Director:
 
     # What the manager asks.
 
+    @property
+    def count(self) -> int:
+        """Stays that are kept."""
+        return len(self._records)
+
     def attach_to_frame_ms(self, session: Session) -> float | None:
         """From a module's uevent to its first frame shown; None before, and when nobody was watching as it came."""
         record = self._records.get(session.id)

@@ -58,6 +58,7 @@ CONFIGURE_S: Final = 2.0
 START_S: Final = 3.0
 STOP_S: Final = 3.0
 CLOSE_S: Final = 3.0
+TELL_MAKER: Final = "lift it off and snap it on again; if that does not help, tell its maker"
 GONE_GRACE_S: Final = 5.0  # between a source's Gone and the port's removal
 
 
@@ -483,7 +484,7 @@ class Session:
             return  # the first cause stays
         self.reason = str(why) or type(why).__name__
         self.cause = why.cause if isinstance(why, BadModule | AttachFailed) else type(why).__name__.lower()
-        self.hint = why.hint if isinstance(why, MaglensError) else ""
+        self.hint = (why.hint if isinstance(why, MaglensError) else "") or TELL_MAKER
         self._enter(SessionState.QUARANTINED)
         if self.visitor.seat is not None:
             self.visitor.seat.refused()

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +21,7 @@ from maglens_driver.frame import Frame, Lease
 from maglens_v4l2.memory_node import MemoryNode
 from maglens_v4l2.node import Node
 from maglens_v4l2.store import Store
-from tests.faults.module import INTERVAL, SMALL, BenchModule, BenchPort
+from tests.faults.module import INTERVAL, PEAK_MW, SMALL, BenchModule, BenchPort
 from tests.faults.pipeline import CountingPipeline
 
 SICK: Final = "1-1"
@@ -31,18 +30,25 @@ BUDGET_MW: Final = 6000
 SETTLE_S: Final = 5.0
 
 
-class CountingSink:
-    """Where the healthy module streams to, past the stage: when its frames came."""
+class HealthySink:
+    """Where the healthy module streams to, past the stage: when its frames came. Into memory of its own."""
+
+    class _Buffer:
+        view = memoryview(bytearray(SMALL.nbytes))
+
+        def release(self) -> None: ...
 
     def __init__(self) -> None:
-        self.times: list[float] = []
         self.losses: list[Exception] = []
+        self._last: float | None = None
+        self._longest = 0.0
 
     def lease(self, nbytes: int) -> Lease | None:
-        return None
+        return self._Buffer()
 
     def deliver(self, frame: Frame) -> None:
-        frame.lease.release()
+        self._longest = self.longest_gap()
+        self._last = asyncio.get_running_loop().time()
 
     def control(self, generation: int, control: int, value: int) -> None: ...
 
@@ -50,6 +56,11 @@ class CountingSink:
 
     def lost(self, generation: int, why: Exception) -> None:
         self.losses.append(why)
+
+    def longest_gap(self) -> float:
+        """Seconds between two frames, up to now."""
+        now = asyncio.get_running_loop().time()
+        return max(self._longest, 0.0 if self._last is None else now - self._last)
 
 
 def port_config() -> PortConfig:
@@ -155,6 +166,12 @@ class Bench:
         if what not in where:
             self.missed.append(f"{what!r} was not told, but {where!r}")
 
+    def within_declaration(self) -> None:
+        """The sick module has no more than it has declared, whatever it asked for."""
+        session = self.session(SICK)
+        if session is not None and session.contract is not None and session.contract.mw > PEAK_MW:
+            self.missed.append(f"a contract of {session.contract.mw} mW, {PEAK_MW} were declared")
+
     def check(self) -> None:
         """At any time: no promise over the budget, no draw over a port's limit left standing by us."""
         ledger = self.manager.allotment.ledger
@@ -177,7 +194,7 @@ class Bench:
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         while loop.time() < until:
-            await asyncio.sleep(min(0.05, until - loop.time()))
+            await asyncio.sleep(min(0.1, until - loop.time()))
             self.check()
 
     async def reach(self, *states: str, limit_s: float = 60.0) -> float:
@@ -203,14 +220,14 @@ class Bench:
         while loop.time() < since + seconds:
             if loop.time() > begun + limit_s:
                 raise TimeoutError(f"never at rest, now {before}")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
             self.check()
             now = (self.state(), self.attach_state(SICK))
             if now != before:
                 before, since = now, loop.time()
         return before[0], since - begun
 
-    async def begin_healthy(self) -> CountingSink:
+    async def begin_healthy(self) -> HealthySink:
         """The healthy module streams its smallest mode, and must go on doing so."""
         self.healthy.snap_on(self.ports[HEALTHY])
         session = None
@@ -227,26 +244,6 @@ class Bench:
             session.removed()
         await self.manager.close()
         await self.boards.close()
-
-
-class HealthySink(CountingSink):
-    """Takes frames into memory of its own."""
-
-    class _Buffer:
-        view = memoryview(bytearray(SMALL.nbytes))
-
-        def release(self) -> None: ...
-
-    def lease(self, nbytes: int) -> Lease | None:
-        return self._Buffer()
-
-    def deliver(self, frame: Frame) -> None:
-        self.times.append(asyncio.get_running_loop().time())
-
-    def longest_gap(self) -> float:
-        """Between two frames, up to now."""
-        times = [*self.times, asyncio.get_running_loop().time()]
-        return max((b - a for a, b in itertools.pairwise(times)), default=0.0)
 
 
 @asynccontextmanager

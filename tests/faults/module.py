@@ -184,6 +184,13 @@ class BenchModule:
         self._boards = boards
         self._boot: asyncio.TimerHandle | None = None
 
+    def well_again(self) -> None:
+        """No faults any more."""
+        self.speed_mbit_s = 5000
+        self.shorted = self.broken = self.stalled = self.stubborn = self.silent = False
+        self.browns_out = self.greedy_mw = self.excess_mw = self.damaged = self.clean_mbit_s = 0
+        self.late_s = 0.0
+
     # A hand.
 
     def snap_on(self, port: BenchPort) -> None:
