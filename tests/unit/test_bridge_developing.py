@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from maglens_driver.color import neutral, temperature_of, to_srgb, white_xyz
 from maglens_driver.errors import Refused
-from maglens_driver.frame import Frame, Meta
+from maglens_driver.frame import Frame, Lease, Meta
 from maglens_driver.link.descriptor import Calibration, ColorMatrix, Sensor
 from maglens_driver.mode import NV12, SGRBG12P, SRGGB10P, YUYV, Mode, fourcc_text, make_mode
 from maglens_driver.raw import Illuminant, RawFacts
 from maglens_driver.virtual.lens import load_lens
 from maglens_v4l2.convert import make_converter
 from maglens_v4l2.developing import DevelopConverter
+from maglens_v4l2.feed import STAGING, STAGING_LEAST, Feed
 from maglens_v4l2.recipe import recipe_for
 from maglens_v4l2.recipe_book import RecipeBook
 from maglens_v4l2.statistics import WHITE, Field, Statistics
@@ -209,3 +210,30 @@ def test_whatever_a_module_says_of_its_sensor(
     frame = Frame(Memory(memoryview(bytearray(noise))), mode.nbytes, mode, 0, 0, 1, Meta(temperature_k=kelvin))
     with contextlib.suppress(ValueError):  # counted as undecodable
         converter.run(frame, memoryview(bytearray(DST.nbytes)))
+
+
+class NoDoor:
+    """Nobody behind it."""
+
+    def lease(self, feed: Feed, nbytes: int) -> Lease | None:
+        return None
+
+    def deliver(self, feed: Feed, frame: Frame) -> None:
+        frame.lease.release()
+
+    def control(self, feed: Feed, control: int, value: int) -> None:
+        raise AssertionError("nobody turns a ring")
+
+    def dropped(self, cause: str) -> None:
+        raise AssertionError(cause)
+
+    def lost(self, feed: Feed, why: Exception) -> None:
+        raise why
+
+
+def test_frames_of_every_pixel_wait_in_few_buffers() -> None:
+    small = Feed(NoDoor(), 1, raw_mode(), DST).staging
+    huge = Feed(NoDoor(), 1, raw_mode(SGRBG12P, 11648, 8736), DST).staging
+    assert small is not None and huge is not None
+    assert (small.count, huge.count) == (STAGING, STAGING_LEAST)
+    assert huge.count * huge.nbytes < 640 * 1024 * 1024

@@ -18,7 +18,9 @@ from maglens_v4l2.recipe_book import Measured, RecipeBook
 
 log = logging.getLogger(__name__)
 
-STAGING = 8  # frames a source may have in hand where they need converting
+STAGING = 8  # frames a source may have in hand where they need converting, ...
+STAGING_BYTES = 512 * 1024 * 1024  # ... fewer of those so large that they would take more than this
+STAGING_LEAST = 4  # two that arrive, one that waits, one that is converted
 
 
 class Door(Protocol):
@@ -79,8 +81,10 @@ class Feed:
         self.staging = self._make_staging(shown)
 
     def _make_staging(self, shown: Mode) -> BufferPool | None:
-        passes = same_layout(self.mode, shown) and self._orientation == UPRIGHT and self.optics is None
-        return None if passes else BufferPool(STAGING, self.mode.nbytes)
+        if same_layout(self.mode, shown) and self._orientation == UPRIGHT and self.optics is None:
+            return None
+        count = max(STAGING_LEAST, min(STAGING, STAGING_BYTES // self.mode.nbytes))
+        return BufferPool(count, self.mode.nbytes)
 
     # FrameSink: any thread.
 
