@@ -36,6 +36,7 @@ RATES = (200, 30)
 SIZES = ((3840, 2160), (1920, 1080), (640, 480))
 FORMATS = (NV12, SRGGB10P, YUYV)
 LINK_MBIT = 40_000  # the link shall not be what limits
+SLACK = functionfs.BULK_PACKET * 16  # the streamer may look behind a picture
 AHEAD = 2  # frames on their way or waiting
 MODES: tuple[Mode, ...] = tuple(
     make_mode(code, *size, Fraction(1, rate), mbit_s=1, mw=100)
@@ -75,7 +76,8 @@ class StillSource:
     def __init__(self, descriptor: Descriptor) -> None:
         self.descriptor = descriptor
         self._mode = descriptor.modes[0]
-        self._picture = memoryview(bytearray())
+        most = max(mode.nbytes for mode in descriptor.modes) + SLACK
+        self._picture = memoryview(bytearray(np.random.default_rng(1).integers(0, 256, most, dtype=np.uint8)))
         self._halt = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -94,10 +96,6 @@ class StillSource:
     async def configure(self, want: Mode, test_only: bool = False) -> Mode:
         if not test_only:
             self._mode = want
-            noise = np.random.default_rng(1).integers(
-                0, 256, want.nbytes + functionfs.BULK_PACKET * 16, dtype=np.uint8
-            )
-            self._picture = memoryview(bytearray(noise.tobytes()))
         return want
 
     async def start(self, sink: FrameSink, generation: int) -> None:
@@ -154,7 +152,7 @@ async def run() -> None:
     await asyncio.to_thread(gadget.attach)
     print("attached", flush=True)
     await asyncio.to_thread(sys.stdin.read)
-    gadget.detach()
+    await asyncio.to_thread(gadget.detach)
     await working.end()
     files.close()
     functionfs.unmount(mount)
