@@ -5,20 +5,21 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import pytest
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from maglens_driver.gadget.client import SimClient
 from maglens_driver.mode import YUYV, make_mode
+from maglens_driver.usb.device import UsbDevice
+from maglens_driver.usb.discovery import DeviceEventKind, Discovery
+from maglens_driver.usb.source import ModuleSource
 from maglens_v4l2.kernel_node import KernelNode
 from maglens_v4l2.pipeline import Pipeline
 from tests.unit.allocations import Allocations
 from tests.vm.guest.devices import succeed
 from tests.vm.guest.limits import EVENT_S
 from tests.vm.scenarios.test_kernel_node import NAME
-from tests.vm.scenarios.test_module_source import SMALL, alone, ready, sim, virtual
+from tests.vm.scenarios.test_module_source import SMALL, alone, contract, sim, virtual
 
 __all__ = ["alone", "sim", "virtual"]  # fixtures
 
@@ -47,29 +48,52 @@ async def shown(pipeline: Pipeline, more: int) -> None:
             await asyncio.sleep(0.1)
 
 
-@pytest.mark.parametrize("fourcc", [SMALL.fourcc, YUYV], ids=["passed on", "converted"])
-def test_no_frame_is_copied_in_python(fourcc: int, sim: SimClient) -> None:
-    mode = make_mode(fourcc, SMALL.width, SMALL.height, SMALL.interval)
+async def added(discovery: Discovery) -> UsbDevice:
+    """The module that comes."""
+    async with asyncio.timeout(EVENT_S):
+        async for event in discovery.events():
+            if event.kind is DeviceEventKind.ADDED and event.device is not None:
+                return event.device
+    raise AssertionError("the events ended")
 
+
+@asynccontextmanager
+async def opened(sim: SimClient) -> AsyncIterator[ModuleSource]:
+    """The module, attached and with a contract."""
+    async with Discovery() as discovery:
+        sim.attach()
+        source = await ModuleSource.open(await added(discovery))
+        try:
+            await source.control.run(contract, 5)
+            yield source
+        finally:
+            await source.close()
+
+
+def test_no_frame_is_copied_in_python(sim: SimClient) -> None:
+    """Neither where frames are passed on nor where they are converted."""
     succeed("modprobe", "maglens")
 
     async def body() -> None:
         node = KernelNode.create(SMALL, NAME, camera_id="test", formats=[SMALL])
         pipeline = Pipeline(node, loop=asyncio.get_running_loop(), on_lost=print, on_control=print)
-        with app(node.path):
-            try:
-                async with ready(sim, mode) as source:
-                    await source.start(pipeline.begin(1, mode), 1)
-                    await shown(pipeline, FIRST)
-                    with Allocations() as allocations:
+        try:
+            with app(node.path):
+                async with opened(sim) as source:
+                    for generation, fourcc in enumerate((SMALL.fourcc, YUYV), 1):
+                        want = make_mode(fourcc, SMALL.width, SMALL.height, SMALL.interval)
+                        mode = await source.configure(want)
+                        await source.start(pipeline.begin(generation, mode), generation)
                         await shown(pipeline, FIRST)
-                        allocations.restart()
-                        await shown(pipeline, FRAMES)
-                    await source.stop()
-                    assert allocations.peak < SMALL_OBJECTS < mode.nbytes
-                    assert allocations.maps == 0
-            finally:
-                await pipeline.close()
-                node.close()
+                        with Allocations() as allocations:
+                            await shown(pipeline, FIRST)
+                            allocations.restart()
+                            await shown(pipeline, FRAMES)
+                        await source.stop()
+                        assert allocations.peak < SMALL_OBJECTS < mode.nbytes
+                        assert allocations.maps == 0
+        finally:
+            await pipeline.close()
+            node.close()
 
     asyncio.run(body())
