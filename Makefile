@@ -16,7 +16,7 @@ PREPARE := $(PYTHON) daemon/system/prepare.py
 VENV = $(eval VENV := $$(shell $(PREPARE) --where))$(VENV)
 PY = $(VENV)/bin/python
 
-.PHONY: help demo test unit test-vm soak bench lint install install-dkms uninstall uninstall-dkms clean prepare describe
+.PHONY: help demo test unit test-vm test-obs soak bench lint install install-dkms uninstall uninstall-dkms clean prepare describe
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | sort -u | expand -t 16
@@ -31,6 +31,9 @@ unit: prepare ## linters and unit tests, without kernel or root
 
 test-vm: prepare ## the scenarios on a real kernel in a virtual machine
 	@$(PY) -m tests.vm run
+
+test-obs: prepare ## the real OBS Studio records through attach, swap, detach and the daemon's death, in a machine
+	@$(PY) -m tests.vm run --extra obs --scenario tests/vm/apps --out build/obs
 
 soak: prepare ## 200 attach and detach cycles in the virtual machine, watching for leaks
 	@$(PY) -m tests.soak

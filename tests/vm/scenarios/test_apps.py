@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Real apps read on through attach, swap, detach and the death of the daemon. For OBS see tests/vm/apps."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+
+from maglens_driver.mode import NV12, make_mode
+from tests.demo import judge, recording
+from tests.demo.guest import hold, hold_until, node_status
+from tests.vm.conftest import Record, Sim
+from tests.vm.guest import acts
+from tests.vm.guest.gstreamer import Gstreamer
+
+MODE = make_mode(NV12, 640, 480, Fraction(1, 15))  # two apps, a module and the service share two emulated processors
+FRAMES = 12  # of each act
+OPTIONS = ("-input_format", "nv12", "-video_size", "640x480", "-framerate", "15")
+
+
+def test_ffmpeg_and_gstreamer_read_on_through_everything(sim: Sim, ffmpeg_recorder: Record, out: Path) -> None:
+    wide, portrait = sim("35mm"), sim("73mm")
+    device = str(node_status()["path"])
+    with tempfile.TemporaryDirectory() as folder:
+        with ffmpeg_recorder(device, options=OPTIONS) as ffmpeg:
+            ffmpeg.wait_frames(1)  # it has chosen the format; the other one gets the same
+            with Gstreamer(device, Path(folder) / "gstreamer.nv12", MODE) as gstreamer:
+                hold_until(ffmpeg, lambda: gstreamer.frames > 0)
+                happened = acts.play(wide, portrait, lambda n: hold(ffmpeg, n), FRAMES, lambda text: None)
+            hold(ffmpeg, 1)
+        seen = recording.read(ffmpeg.path)
+        figures = {"ffmpeg": acts.check(seen.shots, happened)}
+        figures["gstreamer"] = acts.check(list(gstreamer.shots()), happened)
+    assert ffmpeg.errors() == []
+    figures["ffmpeg"]["widest_gap_intervals"] = max(judge.gaps(seen.shots, MODE.interval_ns))
+    (out / "figures.json").write_text(json.dumps(figures, indent=1))
+    ffmpeg.path.unlink()  # 460 kB a frame
