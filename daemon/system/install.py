@@ -35,6 +35,7 @@ sys.exit(main())
 """
 PROGRAMS = {"maglens": "maglens_daemon.cli.main", "maglensd": "maglens_daemon.main"}
 SERVICE = "maglensd.service"
+OPTIONAL = {"v4l2": "linuxpy: webcams are no source", "gpio": "gpiod: ports have no pins"}  # extras of setup.cfg
 KERNEL = ROOT / "driver" / "kernel"
 KERNEL_SOURCES = (".c", ".h")
 
@@ -190,11 +191,10 @@ def install_packages(layout: Layout, manifest: Manifest) -> None:
     with tempfile.TemporaryDirectory(prefix="maglens-") as temporary:
         wheel = _wheel(temporary)
         _run([*pip, str(wheel)], "a network, or PIP_NO_INDEX=1 PIP_FIND_LINKS=DIR with the wheels of setup.cfg")
-        optional = subprocess.run(
-            [*pip, "--retries", "1", "--timeout", "10", f"{wheel}[v4l2]"], capture_output=True, text=True, check=False
-        )
-        if optional.returncode != 0:
-            print("without linuxpy: webcams are no source until it is there (see `maglens doctor`)", file=sys.stderr)
+        for extra, without in OPTIONAL.items():
+            optional = [*pip, "--retries", "1", "--timeout", "10", f"{wheel}[{extra}]"]
+            if subprocess.run(optional, capture_output=True, text=True, check=False).returncode != 0:
+                print(f"without {without} until it is there (see `maglens doctor`)", file=sys.stderr)
     for script in (home / "bin").iterdir():
         if not script.name.startswith("python"):
             script.unlink()  # activation scripts and others' tools: their paths would hold DESTDIR

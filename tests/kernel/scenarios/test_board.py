@@ -6,13 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import json
 import os
 import random
 import struct
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -21,86 +19,18 @@ from pathlib import Path
 
 import pytest
 
-from maglens_daemon import status
 from maglens_daemon.board import fit
-from maglens_daemon.board.boards import Boards
 from maglens_daemon.board.gpio import LineError, find
 from maglens_daemon.board.hall import HallSwitch
 from maglens_daemon.board.hardware import Pin, PortHardware
 from maglens_daemon.board.meter import Meter
-from maglens_daemon.config import PortConfig
-from maglens_daemon.session import Session, SessionState
-from maglens_daemon.visitors import ModuleVisitor, watch_modules
+from maglens_daemon.session import SessionState
 from maglens_driver.gadget.client import SimClient
 from maglens_driver.usb.discovery import Discovery
-from tests.kernel.gpio_sim import LABEL, SimChip, sim_chip
+from tests.kernel.board_scene import PINS, TOLERANCE_S, WAIT_S, Lateness, Scene, Witness, note, play
+from tests.kernel.gpio_sim import LABEL, SimChip
 from tests.unit.port_conformance import OpenRig, PortConformance, Rig
-from tests.unit.test_daemon_manager import SMALL, Theatre, theatre
 from tests.vm.guest.devices import succeed
-
-LINES = ("MAG_DET", "MAG_EN", "MAG_FLT")
-PINS = PortConfig(
-    detect="MAG_DET",
-    detect_active="high",
-    power=f"{LABEL}:1",
-    fault="MAG_FLT",
-    fault_active="high",
-    attach_ms=60,
-    removal_ms=40,
-    short_test_ms=5,
-    settle_ms=5,
-)
-TOLERANCE_S = 0.02
-WAIT_S = 20.0
-
-
-def note(name: str, figures: object) -> None:
-    """Keep figures for the report."""
-    path = Path(os.environ.get("OUT", "/tmp")) / "board.json"
-    known = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps(known | {name: figures}, indent=1) + "\n")
-
-
-@pytest.fixture
-def chip() -> Iterator[SimChip]:
-    with sim_chip(LINES) as made:
-        yield made
-
-
-class Rail:
-    """Watches the line that feeds the module from a thread: when did it change, as CLOCK_MONOTONIC in seconds."""
-
-    def __init__(self, chip: SimChip) -> None:
-        self.changes: list[tuple[float, bool]] = []
-        self._chip = chip
-        self._stop = threading.Event()
-        self._turn = threading.Condition()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    def _watch(self) -> None:
-        was = self._chip.value("MAG_EN")
-        while not self._stop.wait(0.001):
-            now = self._chip.value("MAG_EN")
-            if now is not was:
-                with self._turn:
-                    self.changes.append((time.monotonic(), now))
-                    self._turn.notify_all()
-                was = now
-
-    def next(self, on: bool, after_s: float) -> float:
-        """When it went ``on`` first after ``after_s``."""
-
-        def found() -> list[float]:
-            return [at for at, level in self.changes if level is on and at >= after_s]
-
-        with self._turn:
-            assert self._turn.wait_for(found, WAIT_S), self.changes
-            return found()[0]
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
 
 
 class GpioRig:
@@ -122,10 +52,10 @@ class GpioRig:
 
 class TestGpioPort(PortConformance):
     @pytest.fixture
-    def open_rig(self, chip: SimChip) -> OpenRig:
+    def open_rig(self, board_chip: SimChip) -> OpenRig:
         @asynccontextmanager
         async def open_rig() -> AsyncIterator[Rig]:
-            rig = GpioRig(chip)
+            rig = GpioRig(board_chip)
             try:
                 yield rig
             finally:
@@ -137,17 +67,17 @@ class TestGpioPort(PortConformance):
     def test_close_ends_events_and_leaves_power(self, open_rig: OpenRig) -> None: ...
 
 
-def test_lines_are_found_by_chip_label_and_name(chip: SimChip) -> None:
-    for name in ("MAG_EN", f"{LABEL}:1", f"{LABEL}:MAG_EN", f"{chip.device.name}:1"):
+def test_lines_are_found_by_chip_label_and_name(board_chip: SimChip) -> None:
+    for name in ("MAG_EN", f"{LABEL}:1", f"{LABEL}:MAG_EN", f"{board_chip.device.name}:1"):
         place = find(name)
-        assert (place.chip, place.offset, place.consumer) == (chip.device, 1, ""), name
+        assert (place.chip, place.offset, place.consumer) == (board_chip.device, 1, ""), name
     for name, what in (("MAG_XX", "no line 'MAG_XX'"), (f"{LABEL}:99", "no line '99'"), ("nochip:1", "no chip")):
         with pytest.raises(LineError, match=what) as error:
             find(name)
         assert error.value.hint
 
 
-def test_a_line_that_another_uses_is_refused(chip: SimChip) -> None:
+def test_a_line_that_another_uses_is_refused(board_chip: SimChip) -> None:
     async def play() -> None:
         port = fit.open_port("1-1", PINS)
         assert find("MAG_EN").consumer == "maglens"
@@ -159,120 +89,7 @@ def test_a_line_that_another_uses_is_refused(chip: SimChip) -> None:
     asyncio.run(play())
 
 
-class Scene:
-    """A daemon's middle, with one board's port; an app reads all the while."""
-
-    def __init__(self, t: Theatre, chip: SimChip) -> None:
-        self.t, self.chip, self.rail = t, chip, Rail(chip)
-
-    @property
-    def port(self) -> status.PortStatus:
-        (port,) = status.status(self.t.manager)["ports"]
-        return port
-
-    async def until_port(self, state: str) -> None:
-        await self.t.until(lambda: self.port["state"] == state, f"port {state}")
-
-    async def until_session(self, state: SessionState) -> Session:
-        await self.t.until(lambda: any(s.state is state for s in self.t.manager.sessions), state.value)
-        return self.t.manager.sessions[-1]
-
-    async def rail_changes(self, on: bool, after_s: float) -> float:
-        return await asyncio.to_thread(self.rail.next, on, after_s)
-
-    def pull(self, line: str, up: bool) -> float:
-        """Move a pin; the time just before."""
-        now = time.monotonic()
-        self.chip.pull(line, up)
-        return now
-
-
-def play(chip: SimChip, scene: Callable[[Scene], object], settings: PortConfig = PINS) -> None:
-    async def run() -> None:
-        async with theatre(replace(SMALL, port={"1-1": settings})) as t, Discovery() as discovery:
-            boards = Boards(t.manager)
-            await boards.apply()
-            watching = asyncio.create_task(watch_modules(boards, discovery, ModuleVisitor))
-            made = Scene(t, chip)
-            try:
-                await scene(made)  # type: ignore[misc]
-                assert not watching.done(), watching
-            finally:
-                watching.cancel()
-                await t.manager.close()
-                await boards.close()
-                made.rail.close()
-
-    asyncio.run(run())
-
-
-class Witness:
-    """A process of its own that wants the processor every millisecond, and says when it did not get it: then the
-    machine was busy with something else, and what was measured meanwhile says nothing about us."""
-
-    PROGRAM = """
-import time
-last = time.monotonic()
-print("ready", flush=True)
-while True:
-    time.sleep(0.001)
-    now = time.monotonic()
-    if now - last > 0.006:
-        print(last, now, flush=True)
-    last = now
-"""
-
-    def __init__(self) -> None:
-        command = [sys.executable, "-c", self.PROGRAM]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == b"ready\n"
-        os.set_blocking(self._process.stdout.fileno(), False)
-        self._gaps: list[tuple[float, float]] = []
-
-    def was_disturbed(self, since_s: float, until_s: float) -> bool:
-        """Whether it waited at that time."""
-        assert self._process.stdout is not None
-        for line in self._process.stdout.readlines():
-            begin, end = map(float, line.split())
-            self._gaps.append((begin, end))
-        return any(begin < until_s and end > since_s for begin, end in self._gaps)
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
-@pytest.fixture
-def witness() -> Iterator[Witness]:
-    made = Witness()
-    yield made
-    made.close()
-
-
-class Lateness:
-    """What was measured, in seconds; samples that do not count are told apart."""
-
-    def __init__(self, witness: Witness) -> None:
-        self.counted: list[float] = []
-        self.disturbed: list[float] = []
-        self._witness = witness
-
-    def add(self, due_s: float, came_s: float) -> None:
-        """Something was due, and came."""
-        late = came_s - due_s
-        disturbed = late > TOLERANCE_S and self._witness.was_disturbed(due_s - 0.01, came_s + 0.01)
-        (self.disturbed if disturbed else self.counted).append(late)
-
-    def judge(self, name: str, least: int) -> None:
-        """Every sample that counts is within the tolerance, and there are enough."""
-        shown = {kind: [round(s * 1000, 2) for s in getattr(self, kind)] for kind in ("counted", "disturbed")}
-        note(f"{name}_late_ms", shown)
-        assert all(-0.001 <= late <= TOLERANCE_S for late in self.counted), shown
-        assert len(self.counted) >= least, shown
-
-
-def test_attach_and_removal_keep_their_times(chip: SimChip, witness: Witness) -> None:
+def test_attach_and_removal_keep_their_times(board_chip: SimChip, witness: Witness) -> None:
     attach, removal = Lateness(witness), Lateness(witness)
 
     async def scene(s: Scene) -> None:
@@ -284,7 +101,7 @@ def test_attach_and_removal_keep_their_times(chip: SimChip, witness: Witness) ->
             removal.add(edge + PINS.removal_ms / 1000, await s.rail_changes(False, edge))
             await s.until_port("empty")
 
-    play(chip, scene)
+    play(board_chip, scene)
     attach.judge("attach", 5)
     removal.judge("removal", 5)
 
@@ -300,7 +117,7 @@ def gaps(rng: random.Random) -> list[float]:
     return found
 
 
-def test_bounces_in(chip: SimChip, witness: Witness) -> None:
+def test_bounces_in(board_chip: SimChip, witness: Witness) -> None:
     """Power comes when the line has rested, and not before."""
     rng, lateness, rest = random.Random(1), Lateness(witness), PINS.attach_ms / 1000
 
@@ -322,12 +139,12 @@ def test_bounces_in(chip: SimChip, witness: Witness) -> None:
         lateness.add(next(rise for rise, fall in rises if fall - rise > rest + TOLERANCE_S) + rest, on)
 
     for _ in range(6):
-        play(chip, scene)
-        chip.pull("MAG_DET", False)
+        play(board_chip, scene)
+        board_chip.pull("MAG_DET", False)
     lateness.judge("bounces_in", 3)
 
 
-def test_bounces_out(chip: SimChip, witness: Witness) -> None:
+def test_bounces_out(board_chip: SimChip, witness: Witness) -> None:
     """Contacts that bounce for less than the removal time do not end a stay; then it is lifted off for good."""
     rng, lateness = random.Random(2), Lateness(witness)
 
@@ -348,11 +165,11 @@ def test_bounces_out(chip: SimChip, witness: Witness) -> None:
         lateness.add(lost[0] + PINS.removal_ms / 1000, await s.rail_changes(False, 0.0))
 
     for _ in range(6):
-        play(chip, scene)
+        play(board_chip, scene)
     lateness.judge("bounces_out", 3)
 
 
-def test_a_fault_cuts_within_20_ms(chip: SimChip, witness: Witness) -> None:
+def test_a_fault_cuts_within_20_ms(board_chip: SimChip, witness: Witness) -> None:
     lateness = Lateness(witness)
 
     async def scene(s: Scene) -> None:
@@ -367,7 +184,7 @@ def test_a_fault_cuts_within_20_ms(chip: SimChip, witness: Witness) -> None:
             s.pull("MAG_DET", False)
             await s.until_port("empty")
 
-    play(chip, scene)
+    play(board_chip, scene)
     lateness.judge("fault_cut", 6)
 
 
@@ -402,7 +219,7 @@ def usb_path() -> str:
         return found[0]
 
 
-def test_a_module_is_let_in_resets_and_is_lifted_off(chip: SimChip) -> None:
+def test_a_module_is_let_in_resets_and_is_lifted_off(board_chip: SimChip) -> None:
     settings = replace(PINS, usb=(usb_path(),))
 
     async def scene(s: Scene) -> None:
@@ -434,7 +251,7 @@ def test_a_module_is_let_in_resets_and_is_lifted_off(chip: SimChip) -> None:
             assert not s.chip.value("MAG_EN")
             assert s.port["counters"]["brown_out"] == 1, "this was none"
 
-    play(chip, scene, settings)
+    play(board_chip, scene, settings)
 
 
 @contextmanager
@@ -460,7 +277,7 @@ def ina219() -> Iterator[tuple[str, Callable[[int, int], None]]]:
 BUS_VOLTAGE, POWER, CURRENT = 2, 3, 4
 
 
-def test_the_kernels_meter_is_read(chip: SimChip) -> None:
+def test_the_kernels_meter_is_read() -> None:
     with ina219() as (device, write):
         meter = Meter(device)
         write(BUS_VOLTAGE, 5000 // 4 << 3)
@@ -474,7 +291,7 @@ def test_the_kernels_meter_is_read(chip: SimChip) -> None:
         assert one.ma > 0 and (two.ma, two.mw) == pytest.approx((2 * one.ma, 2 * one.mw), abs=1)
 
 
-def test_metered_draw_over_the_limit_cuts(chip: SimChip) -> None:
+def test_metered_draw_over_the_limit_cuts(board_chip: SimChip) -> None:
     with ina219() as (device, write):
         write(BUS_VOLTAGE, 5000 // 4 << 3)
         write(POWER, 0)
@@ -491,7 +308,7 @@ def test_metered_draw_over_the_limit_cuts(chip: SimChip) -> None:
             await s.until_port("recover")
             assert s.port["cause"] == "over_draw"
 
-        play(chip, scene, replace(PINS, meter=device))
+        play(board_chip, scene, replace(PINS, meter=device))
 
 
 _UINPUT = Path("/dev/uinput")
@@ -549,7 +366,7 @@ def test_a_hall_sensor_is_an_input_switch(hall: HallSim) -> None:
     inverted.close()
 
 
-def test_a_hall_sensor_detects(chip: SimChip, hall: HallSim) -> None:
+def test_a_hall_sensor_detects(board_chip: SimChip, hall: HallSim) -> None:
     """With a line beside it, both must say so."""
 
     async def scene(s: Scene) -> None:
@@ -561,4 +378,4 @@ def test_a_hall_sensor_detects(chip: SimChip, hall: HallSim) -> None:
         off = await s.rail_changes(False, before)
         assert -0.001 <= off - before - PINS.removal_ms / 1000 <= TOLERANCE_S
 
-    play(chip, scene, replace(PINS, hall=hall.path))
+    play(board_chip, scene, replace(PINS, hall=hall.path))
