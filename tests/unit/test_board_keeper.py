@@ -362,6 +362,21 @@ def test_a_board_that_does_not_obey() -> None:
     play(scene)
 
 
+def test_a_board_whose_lines_have_gone() -> None:
+    """An expander that was unplugged: nothing is seated as far as anyone can tell, and status still answers."""
+
+    async def scene(bench: Bench) -> None:
+        bench.port.move(Pin.DETECT, True)
+        await bench.until_attach(AttachState.ENUMERATE)
+        bench.port.deaf = OSError(19, "No such device")
+        assert bench.keeper.report().seated is False
+        await bench.until_attach(AttachState.EMPTY)
+        await bench.until(lambda: bench.session.state is S.GONE)
+        assert not bench.port.powered
+
+    play(scene)
+
+
 def test_a_meter_without_a_switch_refuses() -> None:
     """It cannot cut; what it can is not to use the module."""
 

@@ -14,13 +14,14 @@ EVERYTHING = Fittings(detect=True, switch=True, fault=True, meter=True)
 
 class FakePort:
     """``log`` holds what was done to the switch, as ``(loop time, limit in mW or None)``; ``draw`` is what is
-    measured next; ``broken`` is raised by the switch and the meter as long as it is there."""
+    measured next; ``broken`` is raised by the switch and the meter as long as it is there, ``deaf`` by the lines."""
 
     def __init__(self, fittings: Fittings = EVERYTHING, *, powered: bool = False) -> None:
         self.log: list[tuple[float, int | None]] = []
         self.draw = Draw(5000, 0, 0)
         self.measured = 0
         self.broken: OSError | None = None
+        self.deaf: OSError | None = None
         self.closed = False
         self._fittings = fittings
         self._powered = powered or not fittings.switch
@@ -36,6 +37,8 @@ class FakePort:
         return self._powered
 
     def level(self, pin: Pin) -> bool:
+        if self.deaf is not None:
+            raise self.deaf
         return self._levels[pin]
 
     async def power(self, limit_mw: int | None) -> None:

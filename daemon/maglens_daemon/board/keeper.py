@@ -108,8 +108,8 @@ class Keeper:
             state=self.attach.state,
             code=self.attach.code,
             failures=self.attach.failures,
-            seated=self._hardware.level(Pin.DETECT) if fittings.detect else None,
-            powered=self._hardware.powered,
+            seated=self._level(Pin.DETECT) if fittings.detect else None,
+            powered=self._powered(),
             limit_mw=self.limit_mw,
             draw=self._draw,
             counters=dict(self.attach.counters),
@@ -180,8 +180,21 @@ class Keeper:
 
     def _on_timer(self) -> None:
         self._timer = None
-        seated, fault = self._hardware.level(Pin.DETECT), self._hardware.level(Pin.FAULT)
+        seated, fault = self._level(Pin.DETECT), self._level(Pin.FAULT)
         self._obey(self.attach.timer(self._loop.time(), seated=seated, fault=fault))
+
+    def _level(self, pin: Pin) -> bool:
+        """A line that cannot be read says nothing: no module, no fault. Its device has gone, which was told."""
+        try:
+            return self._hardware.level(pin)
+        except OSError:
+            return False
+
+    def _powered(self) -> bool:
+        try:
+            return self._hardware.powered
+        except OSError:
+            return False
 
     def _board_error(self, error: OSError) -> None:
         log.error("port %s: the board: %s", self.label, error, extra=about(port=self.path, cause="board_error"))
