@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import queue
 import subprocess
 import sys
 import threading
@@ -13,12 +14,16 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 from maglens_daemon import status
+from maglens_daemon.board import fit
 from maglens_daemon.board.boards import Boards
+from maglens_daemon.board.gpio import GpioOutput
 from maglens_daemon.config import PortConfig
 from maglens_daemon.session import Session, SessionState
 from maglens_daemon.visitors import ModuleVisitor, watch_modules
+from maglens_driver.gadget.client import SimClient
 from maglens_driver.usb.discovery import Discovery
 from tests.kernel.gpio_sim import LABEL, SimChip
 from tests.unit.test_daemon_manager import SMALL, Theatre, theatre
@@ -47,25 +52,28 @@ def note(name: str, figures: object) -> None:
 
 
 class Rail:
-    """Watches the line that feeds the module from a thread: when did it change, as CLOCK_MONOTONIC in seconds."""
+    """The line that feeds the module: when was it driven, as CLOCK_MONOTONIC in seconds after the kernel had done it;
+    ``followers`` are called with every change, from whatever thread drives."""
 
     def __init__(self, chip: SimChip) -> None:
         self.changes: list[tuple[float, bool]] = []
+        self.followers: list[Callable[[bool], None]] = []
+        self.lies: list[tuple[float, bool]] = []
         self._chip = chip
-        self._stop = threading.Event()
         self._turn = threading.Condition()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
 
-    def _watch(self) -> None:
-        was = self._chip.value("MAG_EN")
-        while not self._stop.wait(0.001):
-            now = self._chip.value("MAG_EN")
-            if now is not was:
-                with self._turn:
-                    self.changes.append((time.monotonic(), now))
-                    self._turn.notify_all()
-                was = now
+    def driven(self, on: bool) -> None:
+        """The kernel was told; it must say the same."""
+        now = time.monotonic()
+        if self._chip.value("MAG_EN") is not on:
+            self.lies.append((now, on))
+        with self._turn:
+            if self.changes and self.changes[-1][1] is on:
+                return
+            self.changes.append((now, on))
+            self._turn.notify_all()
+        for follow in self.followers:
+            follow(on)
 
     def next(self, on: bool, after_s: float) -> float:
         """When it went ``on`` first after ``after_s``."""
@@ -77,8 +85,49 @@ class Rail:
             assert self._turn.wait_for(found, WAIT_S), self.changes
             return found()[0]
 
+    def output(self, name: str, active_low: bool, root: Path) -> GpioOutput:
+        """A power switch that tells."""
+        rail = self
+
+        class TellingOutput(GpioOutput):
+            def set(self, active: bool) -> None:
+                super().set(active)
+                rail.driven(active)
+
+        return TellingOutput(name, active_low, root)
+
+
+class Fed:
+    """A virtual module that lives on the rail: on USB while it has power, and is seated."""
+
+    def __init__(self, sim: SimClient, rail: Rail) -> None:
+        self._sim = sim
+        self._todo: queue.Queue[Callable[[], object] | None] = queue.Queue()
+        self._on_usb = False
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+        rail.followers.append(self._follow)
+
+    def _follow(self, on: bool) -> None:
+        self._todo.put(lambda: self._be(on))
+
+    def _work(self) -> None:
+        while (do := self._todo.get()) is not None:
+            do()
+
+    def _be(self, on: bool) -> None:
+        if on is not self._on_usb:
+            self._on_usb = on
+            (self._sim.attach if on else self._sim.detach)()
+
+    def reset(self) -> None:
+        """A brown-out of its own: it leaves USB and comes back, while the rail stays."""
+        self._follow(False)
+        self._follow(True)
+
     def close(self) -> None:
-        self._stop.set()
+        """No more of it."""
+        self._todo.put(None)
         self._thread.join()
 
 
@@ -113,10 +162,11 @@ class Scene:
 def play(chip: SimChip, scene: Callable[[Scene], Awaitable[None]], settings: PortConfig = PINS) -> None:
     async def run() -> None:
         async with theatre(replace(SMALL, port={"1-1": settings})) as t, Discovery() as discovery:
-            boards = Boards(t.manager)
-            await boards.apply()
-            watching = asyncio.create_task(watch_modules(boards, discovery, ModuleVisitor))
             made = Scene(t, chip)
+            boards = Boards(t.manager)
+            with mock.patch.object(fit, "GpioOutput", made.rail.output):
+                await boards.apply()
+            watching = asyncio.create_task(watch_modules(boards, discovery, ModuleVisitor))
             try:
                 await scene(made)
                 assert not watching.done(), watching
@@ -124,7 +174,7 @@ def play(chip: SimChip, scene: Callable[[Scene], Awaitable[None]], settings: Por
                 watching.cancel()
                 await t.manager.close()
                 await boards.close()
-                made.rail.close()
+            assert not made.rail.lies
 
     asyncio.run(run())
 

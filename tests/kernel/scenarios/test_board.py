@@ -27,7 +27,7 @@ from maglens_daemon.board.meter import Meter
 from maglens_daemon.session import SessionState
 from maglens_driver.gadget.client import SimClient
 from maglens_driver.usb.discovery import Discovery
-from tests.kernel.board_scene import PINS, TOLERANCE_S, WAIT_S, Lateness, Scene, Witness, note, play
+from tests.kernel.board_scene import PINS, TOLERANCE_S, WAIT_S, Fed, Lateness, Scene, Witness, note, play
 from tests.kernel.gpio_sim import LABEL, SimChip
 from tests.unit.port_conformance import OpenRig, PortConformance, Rig
 from tests.vm.guest.devices import succeed
@@ -224,32 +224,30 @@ def test_a_module_is_let_in_resets_and_is_lifted_off(board_chip: SimChip) -> Non
 
     async def scene(s: Scene) -> None:
         with virtual_module() as sim:
+            module = Fed(sim, s.rail)
             s.pull("MAG_DET", True)
-            await s.until_port("enumerate")
-            await asyncio.to_thread(sim.attach)
             session = await s.until_session(SessionState.READY)
             assert session.identity is not None and session.contract is not None
             assert session.port.path == "1-1" and session.port.speed_mbit_s == 5000
-            await asyncio.to_thread(sim.detach)  # a brown-out: the pins have not moved
-            await s.until_port("enumerate")
-            await s.t.until(lambda: session.state is SessionState.ATTACH)
-            await asyncio.to_thread(sim.attach)
-            await s.t.until(lambda: session.state is SessionState.READY)
-            assert s.t.manager.sessions == [session], "one stay"
-            assert s.port["cause"] == "brown_out" and s.port["counters"]["brown_out"] == 1
-            s.pull("MAG_FLT", True)  # over-current: the board takes the power away, the module goes from USB
-            await asyncio.to_thread(sim.detach)
+
+            module.reset()
+            await s.t.until(lambda: session.state is SessionState.ATTACH, "it has gone")
+            await s.t.until(lambda: session.state is SessionState.READY, "it is back")
+            assert s.port["counters"]["brown_out"] == 1 and s.port["powered"]
+
+            s.pull("MAG_FLT", True)  # over-current: the rail goes, and the module with it
             await s.until_port("recover")
+            assert s.port["cause"] == "over_current"
             s.pull("MAG_FLT", False)
-            await s.until_port("enumerate")
-            await asyncio.to_thread(sim.attach)
-            await s.t.until(lambda: session.state is SessionState.READY)
+            await s.t.until(lambda: session.state is SessionState.READY, "it was let in again")
+            assert s.t.manager.sessions == [session], "one stay"
+
             s.pull("MAG_DET", False)
-            await asyncio.to_thread(sim.detach)
-            await s.t.until(lambda: session.state is SessionState.GONE)
+            await s.t.until(lambda: session.state is SessionState.GONE, "it was lifted off")
             await s.until_port("empty")
             assert not s.chip.value("MAG_EN")
-            assert s.port["counters"]["brown_out"] == 1, "this was none"
+            assert s.port["counters"]["brown_out"] == 1, "neither the cut nor the removal was one"
+            module.close()
 
     play(board_chip, scene, settings)
 
@@ -274,17 +272,19 @@ def ina219() -> Iterator[tuple[str, Callable[[int, int], None]]]:
         succeed("rmmod", "i2c-stub")
 
 
-BUS_VOLTAGE, POWER, CURRENT = 2, 3, 4
+SHUNT_VOLTAGE, BUS_VOLTAGE, POWER, CURRENT = 1, 2, 3, 4
 
 
 def test_the_kernels_meter_is_read() -> None:
     with ina219() as (device, write):
         meter = Meter(device)
         write(BUS_VOLTAGE, 5000 // 4 << 3)
-        write(CURRENT, 1000)
+        for register in (SHUNT_VOLTAGE, CURRENT):  # kernels before 6.10 ask the chip for the current
+            write(register, 1000)
         write(POWER, 100)
         one = meter.read()
-        write(CURRENT, 2000)
+        for register in (SHUNT_VOLTAGE, CURRENT):
+            write(register, 2000)
         write(POWER, 200)
         two = meter.read()
         assert one.mv == two.mv == 5000
