@@ -38,8 +38,9 @@ test-obs: prepare ## the real OBS Studio records through attach, swap, detach an
 soak: prepare ## 200 attach and detach cycles in the virtual machine, watching for leaks
 	@$(PY) -m tests.soak
 
-bench: prepare ## measure, into build/bench
-	@$(PY) -m tests.bench
+bench: ## measure, into build/bench (QUICK=1: fewer repeats; ONLY=pixel: one part)
+	@$(PREPARE) --bench
+	@$(PY) -m tests.bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 lint: prepare ## ruff and mypy alone
 	@$(PY) -m pytest tests/unit/test_lint.py -q

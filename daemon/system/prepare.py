@@ -164,14 +164,31 @@ def _make(where: Path) -> None:
         stamp.write_text(_pixels_digest())
 
 
+def prepare_bench(where: Path) -> None:
+    """What `make bench` compares with, into the venv."""
+    declared = configparser.ConfigParser()
+    declared.read(ROOT / "setup.cfg")
+    wanted = declared["options.extras_require"]["bench"].split()
+    stamp = where / "bench.txt"
+    if not stamp.exists() or stamp.read_text().split() != wanted:
+        print("installing what the bench compares with", file=sys.stderr)
+        pip: list[str | Path] = [where / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        subprocess.run([*pip, *wanted], check=True)
+        stamp.write_text("\n".join(wanted))
+
+
 def main() -> int:
-    """``--where`` prints the venv's place without making it."""
+    """``--where`` prints the venv's place without making it; ``--bench`` adds what the bench needs."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--where", action="store_true", help="print the venv's place and do nothing")
-    if parser.parse_args().where:
+    parser.add_argument("--bench", action="store_true", help="install what the bench compares with, too")
+    chosen = parser.parse_args()
+    if chosen.where:
         print(venv())
-    else:
-        prepare()
+        return 0
+    where = prepare()
+    if chosen.bench:
+        prepare_bench(where)
     return 0
 
 

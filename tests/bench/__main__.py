@@ -7,7 +7,6 @@ import argparse
 import importlib
 import json
 import pkgutil
-import platform
 import sys
 import time
 from pathlib import Path
@@ -40,9 +39,11 @@ def main() -> int:
             print(f"  {case.case:58} {case.ratio:8.3f} x {case.peer_name} ({case.better} is better)", flush=True)
         print(f"  took {time.monotonic() - began:.0f} s", flush=True)
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    report = {"machine": platform.processor() or platform.machine(), "cases": [c.as_json() for c in found]}
-    chosen.out.write_text(json.dumps(report, indent=2) + "\n")
-    print(f"bench: {len(found)} cases in {chosen.out}")
+    chosen.out.write_text(json.dumps([case.as_json() for case in found], indent=2) + "\n")
+    from tests.bench.plots import draw
+
+    draw([case.as_json() for case in found], chosen.out.parent)
+    print(f"bench: {len(found)} cases in {chosen.out}, plots beside it")
     return 0 if found else 1
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import crc32c
@@ -138,16 +138,45 @@ def full_size(repeats: int) -> Iterator[Case]:
 
 
 def levels(repeats: int) -> Iterator[Case]:
-    """Every SIMD level by itself, and two threads, against one thread of the best level."""
-    fmt = Format(*SIZES["4k"], "RGGB", 10)
-    packed = frame(fmt)
-    best = ours(Job("4k", fmt, SIZES["4k"]), packed)
-    for level in _pixels.levels():
-        job = Job("4k", fmt, SIZES["4k"], level=level)
-        yield cpu_timed(f"{job.case}/best", ours(job, packed), best, "best level", repeats=repeats)
-    if (os.cpu_count() or 1) > 1:
-        job = Job("4k", fmt, SIZES["4k"], threads=2)
-        yield timed(f"{job.case}/1-thread", ours(job, packed), best, "1 thread", repeats=repeats)
+    """Every SIMD level by itself, for both depths and both layouts, against the best level."""
+    for bits in (10, 12):
+        fmt = Format(*SIZES["4k"], "RGGB", bits)
+        packed = frame(fmt)
+        for fourcc in ("NV12", "YUYV"):
+            best = ours(Job("4k", fmt, SIZES["4k"], fourcc), packed)
+            for level in _pixels.levels():
+                job = Job("4k", fmt, SIZES["4k"], fourcc, level=level)
+                yield cpu_timed(f"{job.case}/best", ours(job, packed), best, "best level", repeats=repeats)
+
+
+def threads(repeats: int) -> Iterator[Case]:
+    """Two threads against one, and against OpenCV on two. In wall time."""
+    if (os.cpu_count() or 1) < 2:
+        return
+    for name in ("1080p", "4k"):
+        fmt = Format(*SIZES[name], "RGGB", 10)
+        packed = frame(fmt)
+        job = Job(name, fmt, SIZES[name], threads=2)
+        run, single = ours(job, packed), ours(Job(name, fmt, SIZES[name]), packed)
+        yield timed(f"{job.case}/1-thread", run, single, "1 thread", repeats=repeats)
+        cv2.setNumThreads(2)
+        other = opencv(job, packed)["opencv"]
+        yield timed(f"{job.case}/opencv", run, other, "opencv on 2 threads", repeats=repeats)
+        cv2.setNumThreads(1)
+
+
+def growth(repeats: int) -> Iterator[Case]:
+    """Time per pixel from the smallest mode to every pixel of the largest sensor, against that of 1080p."""
+    peer = Job("1080p", Format(*FHD, "RGGB", 10), FHD)
+    base = ours(peer, frame(peer.fmt))
+    for name, size in {"480p": (640, 480), **SIZES}.items():
+        job = Job(name, Format(*size, "RGGB", 10), size)
+        run = ours(job, frame(job.fmt))
+        found = cpu_timed(f"growth/pixel/{name}/raw10/nv12/1080p", run, base, "1080p", repeats=repeats)
+        own, other = size[0] * size[1] / 1e6, FHD[0] * FHD[1] / 1e6
+        yield replace(
+            found, unit="ns/pixel", ours=found.ours / own, peer=found.peer / other, ratio=found.ratio * other / own
+        )
 
 
 def smaller(repeats: int) -> Iterator[Case]:
@@ -187,13 +216,11 @@ def scaling(repeats: int) -> Iterator[Case]:
     yield cpu_timed(name, lambda: scaler.run(src, out), resize, "opencv", repeats=repeats)
 
 
+PARTS = (full_size, levels, threads, growth, smaller, checksums, scaling)
+
+
 def cases(quick: bool = False) -> list[Case]:
     """Every case; fewer repeats when `quick`."""
     cv2.setNumThreads(1)
     repeats = 3 if quick else 9
-    return [case for part in (full_size, levels, smaller, checksums, scaling) for case in part(repeats)]
-
-
-if __name__ == "__main__":
-    for found in cases():
-        print(f"{found.case:55} {found.ours:8.2f} {found.peer:8.2f} ms {found.ratio:7.3f} +-{found.spread:.2f}")
+    return [case for part in PARTS for case in part(repeats)]

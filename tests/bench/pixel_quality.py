@@ -55,15 +55,20 @@ class Planes:
         return Planes(np.round(self.y), np.round(self.u), np.round(self.v))
 
 
-def scene(width: int, height: int) -> F64:
-    """Linear RGB (height, width, 3): colour ramps, edges of three colours, a zone plate; softened by a lens."""
-    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
+def drawn(width: int, height: int, first: int = 0, end: int | None = None) -> F64:
+    """Rows of linear RGB (rows, width, 3): colour ramps, edges of three colours, a zone plate."""
+    y, x = np.mgrid[first : height if end is None else end, 0:width].astype(np.float64)
     x, y = x / width, y / height
     r = 0.35 + 0.25 * np.sin(40 * x * x + 9 * y) + 0.2 * ((x * 17).astype(int) % 2)
     g = 0.40 + 0.25 * np.sin(60 * x * y) + 0.2 * ((y * 13).astype(int) % 2)
     b = 0.30 + 0.20 * np.cos(30 * (x - y)) + 0.2 * (((x + y) * 11).astype(int) % 2)
     plate = 0.12 * np.cos(900 * ((x - 0.5) ** 2 + (y - 0.5) ** 2))
-    out = np.dstack([r, g, b]) + plate[:, :, None]
+    return np.asarray(np.dstack([r, g, b]) + plate[:, :, None])
+
+
+def scene(width: int, height: int) -> F64:
+    """The whole of it, softened by a lens."""
+    out = drawn(width, height)
     for axis in (0, 1):
         out = (np.roll(out, 1, axis) + 2 * out + np.roll(out, -1, axis)) / 4
     return np.asarray(np.clip(out, 0, 0.95))

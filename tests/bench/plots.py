@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Plots of a report, for docs/performance.md: ``python -m tests.bench.plots REPORT FOLDER``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+Entry = Mapping[str, Any]
+OURS, PEER, FLOOR = "#2a6f97", "#b0b7bf", "#e0a458"
+PEERS = ("memcpy", "opencv-short", "opencv", "opencv-16bit", "swscale")
+
+
+def _found(report: list[Entry], start: str) -> dict[str, Entry]:
+    """Cases whose name begins so, by the rest of it."""
+    return {e["case"].removeprefix(start): e for e in report if e["case"].startswith(start)}
+
+
+def pixels(report: list[Entry], path: Path) -> None:
+    """4K RAW10 to NV12 on one thread: ours and its peers, in milliseconds of one core."""
+    cases = _found(report, "pixel/4k/raw10/nv12/1-thread/")
+    names = [name for name in PEERS if name in cases]
+    if not names:
+        return
+    middle = cases["opencv"]["ours"] if "opencv" in cases else cases[names[0]]["ours"]
+    bars = sorted([("maglens", middle), *((name, cases[name]["peer"]) for name in names)], key=lambda bar: bar[1])
+    figure, axes = pyplot.subplots(figsize=(7, 2.8), layout="constrained")
+    colours = [OURS if name == "maglens" else FLOOR if name == "memcpy" else PEER for name, _ in bars]
+    drawn = axes.barh([name for name, _ in bars], [ms for _, ms in bars], color=colours)
+    axes.bar_label(drawn, fmt="%.1f", padding=3)
+    axes.set_xlabel("ms of one core per frame, 3840x2160 RAW10 to NV12")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def growth(report: list[Entry], path: Path) -> None:
+    """Time per pixel over size."""
+    cases = _found(report, "growth/pixel/")
+    sizes = {"480p": 640 * 480, "1080p": 1920 * 1080, "4k": 3840 * 2160, "100mp": 11648 * 8736}
+    points = [(sizes[name.split("/")[0]] / 1e6, entry["ours"]) for name, entry in cases.items()]
+    if not points:
+        return
+    figure, axes = pyplot.subplots(figsize=(7, 2.8), layout="constrained")
+    axes.plot(*zip(*sorted(points), strict=True), marker="o", color=OURS)
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("megapixels of the frame")
+    axes.set_ylabel("ns per pixel")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def draw(report: list[Entry], folder: Path) -> None:
+    """Every plot whose cases are there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels(report, folder / "performance-pixels.png")
+    growth(report, folder / "performance-growth.png")
+
+
+if __name__ == "__main__":
+    draw(json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
