@@ -172,8 +172,8 @@ def prepare_bench(where: Path) -> None:
     stamp = where / "bench.txt"
     if not stamp.exists() or stamp.read_text().split() != wanted:
         print("installing what the bench compares with", file=sys.stderr)
-        pip: list[str | Path] = [where / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-        subprocess.run([*pip, *wanted], check=True)
+        python = where / "bin" / "python"
+        subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *wanted], check=True)
         stamp.write_text("\n".join(wanted))
 
 
