@@ -24,22 +24,23 @@ def _modules(only: str) -> list[str]:
 
 
 def main() -> int:
-    """Each module ``tests/bench/*_bench.py`` offers ``cases(quick) -> list[Case]``."""
+    """Each module ``tests/bench/*_bench.py`` offers ``cases(quick)``, an iterable of :class:`Case`. The report is
+    written after every case, so that a run that is cut off leaves what it has found."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--only", default="", help="run benchmark modules whose name contains this")
     parser.add_argument("--quick", action="store_true", help="fewer sizes and repeats")
     parser.add_argument("--out", type=Path, default=REPORT)
     chosen = parser.parse_args()
     found: list[Case] = []
+    chosen.out.parent.mkdir(parents=True, exist_ok=True)
     for name in _modules(chosen.only):
         print(f"bench: {name}", flush=True)
         began = time.monotonic()
         for case in importlib.import_module(f"tests.bench.{name}").cases(chosen.quick):
             found.append(case)
+            chosen.out.write_text(json.dumps([case.as_json() for case in found], indent=2) + "\n")
             print(f"  {case.case:58} {case.ratio:8.3f} x {case.peer_name} ({case.better} is better)", flush=True)
         print(f"  took {time.monotonic() - began:.0f} s", flush=True)
-    chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    chosen.out.write_text(json.dumps([case.as_json() for case in found], indent=2) + "\n")
     from tests.bench.plots import draw
 
     draw([case.as_json() for case in found], chosen.out.parent)

@@ -219,8 +219,9 @@ def scaling(repeats: int) -> Iterator[Case]:
 PARTS = (full_size, levels, threads, growth, smaller, checksums, scaling)
 
 
-def cases(quick: bool = False) -> list[Case]:
+def cases(quick: bool = False) -> Iterator[Case]:
     """Every case; fewer repeats when `quick`."""
     cv2.setNumThreads(1)
     repeats = 3 if quick else 9
-    return [case for part in PARTS for case in part(repeats)]
+    for part in PARTS:
+        yield from part(repeats)

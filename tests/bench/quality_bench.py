@@ -111,7 +111,9 @@ def reduced() -> Iterator[Case]:
     yield from compared("quality/100mp-to-1080p/raw12", mine, peer, "numpy", truth)
 
 
-def cases(quick: bool = False) -> list[Case]:
+def cases(quick: bool = False) -> Iterator[Case]:
     """Every case; without the largest sensor when `quick`."""
     cv2.setNumThreads(1)
-    return [*demosaiced(), *(() if quick else reduced())]
+    yield from demosaiced()
+    if not quick:
+        yield from reduced()
