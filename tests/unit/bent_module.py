@@ -11,7 +11,7 @@ from maglens_driver.errors import Deadline
 from maglens_driver.gadget.faults import DESCRIPTOR_FAULTS, REPLY_FAULTS, Fault
 from maglens_driver.gadget.mutation import mutate
 from maglens_driver.link import wire
-from maglens_driver.link.wire import Op, TrailerFlag
+from maglens_driver.link.wire import CapabilityLevel, CapabilityReason, EventKind, Op, TrailerFlag
 from maglens_driver.usb.fake import FakeModule
 
 BENT_FRAME: Final = 3  # or the first one sent behind it, so that a number can go back
@@ -21,6 +21,33 @@ Writes = list[bytes]
 
 def bend(module: FakeModule, fault: Fault) -> None:
     """From now on the module has ``fault``; frames and replies once, the rest for good."""
+    manners = module.sink.manners
+    match fault:
+        case Fault.POWER_GREEDY:
+            manners.greedy_mw = 1000
+        case Fault.POWER_STUBBORN:
+            manners.stubborn = True
+        case Fault.POWER_SILENT | Fault.POWER_LATE:
+            manners.silent = True
+        case Fault.HEAT:
+            hot = (CapabilityReason.TEMPERATURE, CapabilityLevel.REDUCED)
+            module.send_event(wire.Event(wire.EVENT_MAGIC, 1, EventKind.CAPABILITY, 1, *hot, module.clock()).pack())
+        case Fault.BROWN_OUT:
+            module.reply = _brown_out(module)
+        case _:
+            _bend(module, fault)
+
+
+def _brown_out(module: FakeModule) -> Callable[[int, bytes], bytes]:
+    def reply(_op: int, raw: bytes) -> bytes:
+        if module.requests[-2:-1] == [Op.START]:
+            module.unplug()
+        return raw
+
+    return reply
+
+
+def _bend(module: FakeModule, fault: Fault) -> None:
     if fault in DESCRIPTOR_FAULTS:
         raw = module.descriptor.pack()
         if fault is Fault.DESCRIPTOR_CRC:

@@ -11,7 +11,7 @@ from maglens_driver.conform.specimen import Specimen
 from maglens_driver.control import Cid
 from maglens_driver.link import limits, wire
 from maglens_driver.link.pd import PdType
-from maglens_driver.link.wire import ControlValue, Event, EventKind, Op
+from maglens_driver.link.wire import CapabilityLevel, ControlValue, Event, EventKind, Op
 
 EVENTS: Final = Group("events")
 _LISTEN_S: Final = 0.3
@@ -81,6 +81,13 @@ def _times(s: Specimen) -> None:
     times = [e.time_ns for e in events]
     expect(times == sorted(times), "they go back")
     expect(times[-1] <= now, f"the last one is {times[-1] - now} ns in the future")
+
+
+@EVENTS.check("able", "it does not say that it can do less than it should", should=True)
+def _able(s: Specimen) -> None:
+    s.receiver.wait_events(_LISTEN_S)
+    less = [e for _, e in _opened(s) if e.kind == EventKind.CAPABILITY and e.value != CapabilityLevel.FULL]
+    expect(not less, f"it did {len(less)} times")
 
 
 @EVENTS.check("power_message", "where POWER events are sent, one says that a Request waits", should=True)

@@ -17,6 +17,9 @@ POWER: Final = Group("power")
 _IDS: Final = 8
 _LEAST: Final = (FixedPdo(5000, 10),)
 _TWO: Final = (FixedPdo(5000, 500), FixedPdo(9000, 3000))
+_ID_SHIFT: Final = 9
+_STEP_MA: Final = 10  # of a Request
+_DEFAULT_MW: Final = 2500  # 5 V and 500 mA, which a port gives unasked
 _BATTERY_PDO: Final = 1 << 30
 
 
@@ -85,6 +88,17 @@ def _within(s: Specimen) -> None:
         expect(rdo.position <= len(offers), f"it asks for offer {rdo.position} of {len(offers)}")
         offer = offers[rdo.position - 1]
         expect(rdo.operating_ma <= offer.ma, f"it asks for {rdo.operating_ma} mA of {offer.ma}")
+
+
+@POWER.check("no_more_than_declared", "it asks for no more than the peak that its descriptor declares")
+def _declared(s: Specimen) -> None:
+    for offers in (s.offers, _TWO):
+        rdo = s.offer(offers)
+        s.say(PdType.REJECT)
+        offer = offers[min(rdo.position, len(offers)) - 1]
+        asked, step = offer.mv * rdo.operating_ma // 1000, offer.mv * _STEP_MA // 1000
+        peak = s.descriptor.power.peak_mw
+        expect(asked < peak + step, f"it asks for {asked} mW, and declares {peak}")
 
 
 @POWER.check(
@@ -199,20 +213,35 @@ def _shrink(s: Specimen) -> None:
     s.contract()
 
 
-@POWER.check("soft_reset", "Soft_Reset is answered Accept, and its ids begin at 0")
+@POWER.check("soft_reset", "Soft_Reset is answered Accept, and ends the contract")
 def _soft_reset(s: Specimen) -> None:
-    s.silence_power()
+    s.stop()
+    s.contract()
     reply = s.say(PdType.SOFT_RESET)
     expect(reply.status == Status.OK, f"it is {reply.name}")
-    head, _ = s.await_message(PdType.ACCEPT)
-    expect(head >> 9 & 7 == 0, f"the Accept has id {head >> 9 & 7}")
+    s.await_message(PdType.ACCEPT)
+    dear = [i for i in s.playable() if s.descriptor.modes[i].mw > _DEFAULT_MW]
+    refused = s.configure(dear[0], test_only=True) if dear else None
+    s.contract()
+    if refused is not None:
+        expect(refused.status == Status.NO_CONTRACT, f"a mode of the contract is {refused.name} afterwards")
+
+
+@POWER.check("late", "a message with an id that was used before is WRONG_STATE, and changes nothing")
+def _late(s: Specimen) -> None:
+    s.contract()
+    message = PdMessage(PdType.GOTO_MIN, (s.next_pd_id() - 1) % _IDS)
+    reply = s.put(Op.POWER_SEND, message.pack(source=True))
+    expect(reply.status == Status.WRONG_STATE, f"it is {reply.name}")
     s.contract()
 
 
 def _unreadable(raw: bytes) -> Callable[[Specimen], None]:
     def body(s: Specimen) -> None:
         s.powered()
-        reply = s.put(Op.POWER_SEND, raw)
+        s.lose_step()
+        whole = int.from_bytes(raw[:2], "little") | s.next_pd_id() << _ID_SHIFT
+        reply = s.put(Op.POWER_SEND, raw if len(raw) < 2 else whole.to_bytes(2, "little") + raw[2:])
         expect(reply.status == Status.INVALID, f"it is {reply.name}")
         s.stop()
         kept = s.configure(s.small(), test_only=True)

@@ -99,7 +99,7 @@ class Specimen:
         self._tag = 0x4000
         self._epoch = random.randrange(1 << 16)  # what an earlier program has left is of another one
         self._fresh = True
-        self._contracted = False
+        self._contracted = self._in_step = False
         self._first_info: bytes | MaglensError | None = None
         self._raw: bytes | None = None
         self._descriptor: Descriptor | None = None
@@ -116,7 +116,7 @@ class Specimen:
         self.device = device
         self._pipe = transport.open_control()
         self._receiver = Receiver(transport.open_stream(), device)
-        self.gone, self._fresh, self._contracted = False, True, False
+        self.gone, self._fresh, self._contracted, self._in_step = False, True, False, False
         self._pd_id, self._first_info, self._raw, self._descriptor = 0, None, None, None
 
     def close(self) -> None:
@@ -276,10 +276,23 @@ class Specimen:
     # Power ----------------------------------------------------------------------------------------------------
 
     def say(self, kind: PdType, *objects: int) -> Reply:
-        """One power message of the host."""
-        message = PdMessage(kind, self._pd_id, objects)
-        self._pd_id = (self._pd_id + 1) % _IDS
+        """One power message of the host. Before the first one a Soft_Reset: what id an earlier program used last is
+        not known, and a message that seems to come late is refused."""
+        if not self._in_step:
+            self._in_step = True
+            self.say(PdType.SOFT_RESET)
+            self.silence_power()
+        message = PdMessage(kind, self.next_pd_id(), objects)
         return self.put(Op.POWER_SEND, message.pack(source=True))
+
+    def lose_step(self) -> None:
+        """It is not known any more which ids the module has heard: the next message is a Soft_Reset."""
+        self._in_step = self._contracted = False
+
+    def next_pd_id(self) -> int:
+        """The message id that is due."""
+        number, self._pd_id = self._pd_id, (self._pd_id + 1) % _IDS
+        return number
 
     def hear(self) -> tuple[int, PdMessage] | None:
         """The module's waiting power message with its raw header; None when none waits."""

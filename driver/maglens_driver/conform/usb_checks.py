@@ -8,6 +8,7 @@ from typing import Final
 from maglens_driver import names
 from maglens_driver.conform.check import Group, Skipped, expect
 from maglens_driver.conform.specimen import Specimen
+from maglens_driver.gadget.pace import usable_mbit
 from maglens_driver.link.wire import Event
 
 USB: Final = Group("usb")
@@ -75,6 +76,13 @@ def _speed(s: Specimen) -> None:
 @USB.check("max_power", f"bMaxPower, which holds before a contract, is at most {_MAX_BEFORE_CONTRACT_MA} mA")
 def _max_power(s: Specimen) -> None:
     expect(s.facts.max_power_ma <= _MAX_BEFORE_CONTRACT_MA, f"it is {s.facts.max_power_ma} mA")
+
+
+@USB.check("carries_every_mode", "the link, as it has come up, carries every mode", should=True)
+def _carries(s: Specimen) -> None:
+    usable = usable_mbit(s.facts.speed_mbit)
+    over = [m.describe() for m in s.descriptor.modes if m.mbit_s > usable]
+    expect(not over, f"{usable} Mbit/s do not carry {len(over)} of them, as {over[0] if over else ''}")
 
 
 @USB.check("serial", "the device's serial number is that of the descriptor", should=True)

@@ -16,7 +16,7 @@ from maglens_driver.conform.specimen import Specimen
 from maglens_driver.conform.suite import chosen
 from maglens_driver.conform.usb_facts import SYSFS_USB, read_facts
 from maglens_driver.gadget.client import SimClient
-from maglens_driver.gadget.faults import ATTACH_FAULTS, FOREVER, LASTING_FAULTS, REPLY_FAULTS, Fault
+from maglens_driver.gadget.faults import ATTACH_FAULTS, FOREVER, LASTING_FAULTS, POWER_FAULTS, REPLY_FAULTS, Fault
 from maglens_driver.link import limits
 from maglens_driver.names import ENV_TIME_FACTOR
 from tests.unit.conform_faults import CAUGHT
@@ -27,7 +27,7 @@ from tests.vm.scenarios.test_gadget import LENSES, simulator
 pytestmark = pytest.mark.usefixtures("without_daemon")
 
 TIME_FACTOR = 4
-WHILE_ON = [f for f in Fault if f not in ATTACH_FAULTS]
+WHILE_ON = [f for f in Fault if f not in ATTACH_FAULTS | {Fault.BROWN_OUT, Fault.HALF_SEATED, Fault.HEAT}]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -81,13 +81,13 @@ def lasting() -> Iterator[tuple[SimClient, SimHand]]:
 def asked_for(fault: Fault) -> tuple[int, int, int]:
     """Count, value and good occasions before it, so that it is a fault at this machine's speed, too."""
     match fault:
-        case Fault.REPLY_LATE | Fault.REPLY_NEVER:
+        case Fault.REPLY_LATE | Fault.REPLY_NEVER | Fault.POWER_LATE:
             return 1, 2500, 0
         case Fault.ID_BACK:
             return 1, 5, 3
     if fault in LASTING_FAULTS:
         return FOREVER, 0, 0
-    return 1, 0, (0 if fault in REPLY_FAULTS else 1)
+    return 1, 0, int(fault not in REPLY_FAULTS | POWER_FAULTS)
 
 
 @pytest.mark.parametrize("fault", WHILE_ON, ids=lambda f: f.value)
