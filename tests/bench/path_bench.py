@@ -8,6 +8,8 @@ module's too: what is the same on both sides draws the ratio towards 1.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any, Literal
 
 from tests.bench.case import Case, from_samples
@@ -30,6 +32,18 @@ def _run(frames: int) -> Figures:
         raise RuntimeError(f"path_bench: status {result.status}: {text[-2000:]} {result.complaints}")
     found: Figures = json.loads((result.out / "path.json").read_text())
     return found
+
+
+def _in_memory(quick: bool) -> Case:
+    """The same without a kernel: module and node in memory, here."""
+    frames = 60 if quick else 200
+    command = [sys.executable, "-m", "tests.tools.raw_path", "--size", "3840", "2160", "--rate", "200"]
+    runs = [
+        json.loads(subprocess.run([*command, "--frames", str(frames)], check=True, stdout=subprocess.PIPE).stdout)
+        for _ in range(REPEATS)
+    ]
+    ours, alone = ([float(run[key]) for run in runs] for key in ("shown_per_s", "alone_per_s"))
+    return from_samples("memory/4k/raw10/nv12/kernel", "1/s", "higher", ours, alone, "pixel kernel alone")
 
 
 def cases(quick: bool) -> list[Case]:
@@ -57,6 +71,9 @@ def cases(quick: bool) -> list[Case]:
         from_samples("usb/4k/raw10/nv12/kernel", "1/s", "higher", of("raw/ours", rate), alone, "pixel kernel alone"),
         beside("usb/4k/nv12/bulk/floor", "1/s", "higher", rate, "bulk/ours", "bulk/floor", "libusb in C"),
         beside("usb/1080p/nv12/latency/floor", "ms", "lower", "late_ms", "latency/ours", "latency/floor", FLOOR),
+        beside("usb/vga/nv12/cpu/uvcvideo", "ms", "lower", "cpu_ms", "vga/ours", "vga/uvc", "UVC, uvcvideo"),
+        beside("usb/vga/nv12/latency/uvcvideo", "ms", "lower", "late_ms", "vga/ours", "vga/uvc", "UVC, uvcvideo"),
+        _in_memory(quick),
         beside(
             "usb/1080p/nv12/latency-p99/floor", "ms", "lower", "late_p99_ms", "latency/ours", "latency/floor", FLOOR
         ),

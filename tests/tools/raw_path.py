@@ -20,17 +20,21 @@ from fractions import Fraction
 
 import numpy as np
 
+from maglens_driver.frame import Frame
 from maglens_driver.mode import NV12, SRGGB10P, Mode, make_mode
 from maglens_driver.usb.fake import DEVICE, FakeModule, FakeTransport
 from maglens_driver.usb.source import ModuleSource
 from maglens_driver.virtual.lens import load_lens
+from maglens_v4l2.convert import make_converter
 from maglens_v4l2.memory_node import MemoryNode, MemoryReader
 from maglens_v4l2.pipeline import Pipeline
+from maglens_v4l2.pool import BufferPool
 from tests.tools import allocations
 
 WARM_UP = 40  # frames before anything is watched
 STEPS = 40  # readings of memory
 WAIT_S = 10.0
+ALONE = 20  # pictures that the pixel kernel makes by itself
 
 
 @dataclass
@@ -52,6 +56,21 @@ def pss_kib() -> int:
         return next(int(line.split()[1]) for line in file if line.startswith("Pss:"))
 
 
+def alone(mode: Mode, shown: Mode) -> float:
+    """Pictures per second of the pixel kernel by itself, on as many threads as in the pipeline."""
+    converter = make_converter(mode, shown, None, lambda statistics: None)
+    assert converter is not None
+    pool = BufferPool(1, mode.nbytes)
+    lease = pool.lease(mode.nbytes)
+    assert lease is not None
+    frame, out = Frame(lease, mode.nbytes, mode, 0, 0, 1), memoryview(bytearray(shown.nbytes))
+    converter.run(frame, out)
+    began = time.monotonic()
+    for _ in range(ALONE):
+        converter.run(frame, out)
+    return ALONE / (time.monotonic() - began)
+
+
 def watch(reader: MemoryReader, frames: int, count: bool) -> dict[str, object]:
     """Look at ``frames`` pictures, after a few that do not count. Runs in a thread of its own."""
     late, memory = np.zeros(frames), []
@@ -59,11 +78,12 @@ def watch(reader: MemoryReader, frames: int, count: bool) -> dict[str, object]:
         look(reader)
     if count:
         allocations.arm()
+    began = time.monotonic()
     for number in range(frames):
         late[number] = look(reader)
         if number % max(1, frames // STEPS) == 0 and not count:
             memory.append((number, pss_kib()))
-    found: dict[str, object] = {"frames": frames}
+    found: dict[str, object] = {"frames": frames, "shown_per_s": frames / (time.monotonic() - began)}
     if count:
         found["large_allocations"], found["largest"] = allocations.disarm()
     else:
@@ -105,10 +125,13 @@ async def run(frames: int, rate: int, size: tuple[int, int], count: bool) -> dic
     reader = node.open()
     reader.start()
     try:
-        feed = pipeline.begin(1, await source.configure(raw))
+        mode = await source.configure(raw)
+        by_itself = await asyncio.to_thread(alone, mode, node.formats[0])
+        feed = pipeline.begin(1, mode)
         await source.start(feed, 1)
         found = await asyncio.to_thread(watch, reader, frames, count)
         stats = pipeline.stats()
+        found["alone_per_s"] = by_itself
         found |= {"submitted": stats.submitted, "dropped": dict(stats.dropped), "measured": bool(measured)}
         if lost:
             raise lost[0]
