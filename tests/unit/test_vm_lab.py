@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm import cache, initrd
+from tests.vm import cache, initrd, lab
 from tests.vm.frames import Decoder, Kind, encode
 from tests.vm.guest.kernel_log import trouble
 from tests.vm.image import EXTRA, packages
@@ -126,3 +126,12 @@ def test_kernel_trouble_is_told_from_talk() -> None:
     fine = ["usb 1-1: new SuperSpeed USB device", "systemd[1]: Started a service that prints debug: no"]
     bad = ["WARNING: CPU: 1 PID: 2 at mm/x.c:3", "BUG: kernel NULL pointer dereference", "Kernel panic - not syncing"]
     assert trouble([*fine, *bad]) == bad
+
+
+def test_the_names_of_tests_that_failed(tmp_path: Path) -> None:
+    report = (
+        '<testsuites><testsuite><testcase name="good"/><testcase name="bad"><failure>no</failure></testcase>'
+        '<testcase name="broken"><error>no</error></testcase></testsuite></testsuites>'
+    )
+    (tmp_path / lab.JUNIT).write_text(report)
+    assert lab.failed(tmp_path) == ["bad", "broken"]

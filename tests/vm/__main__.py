@@ -157,7 +157,10 @@ def _in_machine(options: argparse.Namespace, command: lab.CommandFor, again: Seq
             # others, has not failed for that.
             say(f"{result.summary.strip('= ')}; those that failed are run once more")
             words = [*command(made), *again]
+            late = lab.failed(options.out)
             result = lab.run(made, words, out=options.out / "again", deadline_s=options.deadline)
+            if result.ok:
+                say(f"{len(late)} scenarios passed only the second time: {', '.join(late)}")
         return result
 
     if options.name and options.name in machine.names():

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+from xml.etree import ElementTree
 
 from tests.vm import cache, channel, foreign, host, layer
 from tests.vm import machine as machines
@@ -205,6 +206,14 @@ def pytest(machine: Machine, arguments: Sequence[str]) -> list[str]:
         "-o", "asyncio_default_fixture_loop_scope=function", f"--timeout={TEST_S}",
         f"--rootdir={SOURCE}", f"--junitxml=/out/{JUNIT}", *arguments,
     ]  # fmt: skip
+
+
+def failed(out: Path) -> list[str]:
+    """The names of the tests that failed, by the report that :func:`run` has brought out."""
+    cases = ElementTree.parse(out / JUNIT).iter("testcase")
+    return [
+        str(case.get("name")) for case in cases if case.find("failure") is not None or case.find("error") is not None
+    ]
 
 
 JUNIT = "junit.xml"
