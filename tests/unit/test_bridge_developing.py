@@ -33,7 +33,10 @@ DST = make_mode(NV12, 128, 96, RATE)
 
 
 def raw_mode(code: int = SRGGB10P, width: int = 128, height: int = 96) -> Mode:
-    return LENS.with_facts(make_mode(code, width, height, RATE))
+    """Of a sensor behind an ideal lens: the frames below are as bright in the corners as in the middle."""
+    mode = LENS.with_facts(make_mode(code, width, height, RATE))
+    assert mode.raw is not None
+    return replace(mode, raw=replace(mode.raw, vignetting=()))
 
 
 @dataclass
