@@ -64,9 +64,9 @@ class Works:
 class Bench:
     """A responder in a state."""
 
-    def __init__(self, state: ModuleState = S.IDLE, mw: int = 5000, link: int = 4000) -> None:
+    def __init__(self, state: ModuleState = S.IDLE, mw: int = 5000, link: int = 4000, wish: int = 3000) -> None:
         self.works = Works()
-        self.sink = Sink(3000, 1000)
+        self.sink = Sink(wish, 1000)
         self.numbers = itertools.count()
         if mw > 2500:
             self.agree(FixedPdo(5000, mw // 5))
@@ -238,7 +238,7 @@ def test_results_belong_to_their_tag() -> None:
 
 
 def test_configure_answers_what_will_be_sent() -> None:
-    bench = Bench()
+    bench = Bench(link=10_000, wish=5000)  # enough for the dearest
     for index, mode in enumerate(MODULE.modes):
         status, body = bench.ask(Op.CONFIGURE, configure(index))
         answer = wire.Configured.unpack(body)
