@@ -29,6 +29,7 @@ DECLARATIONS = (  # of setup.cfg: what decides what is in the venv; the packages
     ("options", "package_dir"),
     ("options", "install_requires"),
     ("options.extras_require", "v4l2"),
+    ("options.extras_require", "gpio"),
     ("options.extras_require", "test"),
     ("options.entry_points", "console_scripts"),
 )
