@@ -8,6 +8,8 @@ from typing import Protocol
 from maglens_driver.frame import Frame
 from maglens_v4l2._pixels import copy
 
+_NOTHING = memoryview(b"")
+
 
 class Lender(Protocol):
     """Has a bounded number of buffers. Thread-safe."""
@@ -23,7 +25,7 @@ class Lender(Protocol):
 
 class Loan:
     """A :class:`maglens_driver.frame.Lease`. A new object for each loan: a late second ``release`` must not free
-    another's buffer."""
+    another's buffer. When it has ended its view is empty: who still holds the object keeps no memory mapped."""
 
     __slots__ = ("_lender", "_view", "index")
 
@@ -38,6 +40,7 @@ class Loan:
 
     def release(self) -> None:
         lender, self._lender = self._lender, None
+        self._view = _NOTHING
         if lender is not None:
             lender.take_back(self.index)
 
@@ -47,7 +50,7 @@ class Loan:
 
     def keep(self) -> None:
         """It is not given back: its lender uses the buffer itself from now on."""
-        self._lender = None
+        self._lender, self._view = None, _NOTHING
 
 
 def own(frame: Frame, lender: Lender) -> Loan | None:
