@@ -14,7 +14,9 @@ from maglens_driver.gadget.client import SimClient, start
 from maglens_driver.names import SERVICE_UNIT
 from tests.demo.guest import hold, hold_until, node_status, streaming
 from tests.soak import holdings
+from tests.vm.guest import idle
 from tests.vm.guest.devices import succeed
+from tests.vm.guest.journal import Journal
 from tests.vm.guest.recorder import Recording
 
 SETTLED_AFTER = 20  # cycles
@@ -22,6 +24,7 @@ PSS_MIB = 2.0
 FRAMES_ON = 5
 FRAMES_OFF = 12
 EVERY = 20
+IDLE_S = 60.0
 
 
 def main() -> int:
@@ -52,13 +55,21 @@ def main() -> int:
             if number == SETTLED_AFTER:
                 settled = holdings.of(pid)
         last = holdings.of(pid)
+        with Journal(SERVICE_UNIT) as log:
+            sim.attach()
+            hold_until(app, lambda: streaming(sim, FRAMES_ON))
+            app.stop()
+            log.wait_for("rests")
+    idling = idle.measure(pid, IDLE_S)
     nowhere.unlink()
     same = pid == int(succeed("systemctl", "show", "-P", "MainPID", SERVICE_UNIT))
     grown = last.grown(settled, PSS_MIB) + app.errors() + ([] if same else ["the daemon was restarted"])
+    grown += [f"idle, nobody watching: {what}" for what in idling.over()]
     report = {
         "cycles": options.cycles,
         "settled": asdict(settled),
         "last": asdict(last),
+        "idle": asdict(idling),
         "grown": grown,
         "seen": seen,
     }
