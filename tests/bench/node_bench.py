@@ -40,11 +40,11 @@ def cases(quick: bool) -> list[Case]:
     for n in READERS:
         run = figures[str(n)]
         who = "reader" if n == 1 else "readers"
-        name = f"node/submit/1080p/{n}-{who}"
+        name = f"node/submit/1080p/{n}-{who}/v4l2loopback"
         peer = "v4l2loopback" if n == 1 else "v4l2loopback, a device per reader"
-        found.append(from_samples(f"{name}/v4l2loopback", "us", "lower", run["ours"], run["loopback"], peer))
-        copies = [us * n for us in run["memcpy"]]
-        found.append(
-            from_samples(f"{name}/memcpy", "us", "lower", run["ours"], copies, f"{n} memcpy, no system call")
-        )
+        found.append(from_samples(name, "us", "lower", run["ours"], run["loopback"], peer))
+    one = figures["1"]
+    found.append(
+        from_samples("node/submit/1080p/1-reader/memcpy", "us", "lower", one["ours"], one["memcpy"], "no system call")
+    )
     return found

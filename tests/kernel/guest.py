@@ -31,6 +31,9 @@ COMPLAINTS = re.compile(
 )
 """What a kernel prints that is not well."""
 
+NOT_OURS = re.compile(r"dev_set_name\+\S+\n\s+__video_register_device\+")
+"""A leak of the kernel's own: where device_register() fails in it, 6.12 forgets put_device(), and the name stays."""
+
 PRELUDE = """\
 exec > /mnt/out/guest.log 2>&1
 if [ -e /sys/kernel/debug/kmemleak ]; then echo clear > /sys/kernel/debug/kmemleak; fi
@@ -109,8 +112,9 @@ def boot(
     if "guest init: " in text:
         raise LabError(f"the guest did not start: {text[text.index('guest init: ') :].splitlines()[0]}")
     dmesg = (out / "dmesg").read_text(errors="replace") if (out / "dmesg").exists() else ""
-    leaks = (out / "kmemleak").read_text(errors="replace") if (out / "kmemleak").exists() else ""
-    return Boot(out, (out / "finished").exists(), tuple(complaints(text + dmesg)), leaks.count("unreferenced object"))
+    found = (out / "kmemleak").read_text(errors="replace") if (out / "kmemleak").exists() else ""
+    leaks = [one for one in found.split("unreferenced object")[1:] if not NOT_OURS.search(one)]
+    return Boot(out, (out / "finished").exists(), tuple(complaints(text + dmesg)), len(leaks))
 
 
 def _run(command: list[str], console: IO[bytes], limit_s: float, output: Output | None) -> None:

@@ -2,6 +2,7 @@
 /* What the camera promises to its backend and to applications. TAP. */
 #include "behave.h"
 
+#include <stdio.h>
 #include <string.h>
 
 int set_control(int fd, uint32_t id, int32_t value)
@@ -53,19 +54,48 @@ int push_value(const struct backend *b, uint32_t id, int64_t value)
 	return xioctl(b->fd, MAGLENS_IOC_PUSH, &p);
 }
 
-int main(void)
+static void test_shared(void)
 {
-	test_before_create();
-	test_create_refuses();
-	test_ring();
-	test_events();
-	test_submit();
-	test_filler();
-	test_continuity();
-	test_adopt();
-	test_controls();
 	test_sharing(false);
+}
+
+static void test_exclusive(void)
+{
 	test_sharing(true);
-	test_removal();
+}
+
+static const struct {
+	const char *name;
+	void (*test)(void);
+} tests[] = {
+	{"before_create", test_before_create},
+	{"create_refuses", test_create_refuses},
+	{"ring", test_ring},
+	{"events", test_events},
+	{"submit", test_submit},
+	{"filler", test_filler},
+	{"continuity", test_continuity},
+	{"adopt", test_adopt},
+	{"controls", test_controls},
+	{"shared", test_shared},
+	{"exclusive", test_exclusive},
+	{"removal", test_removal},
+};
+
+/* Usage: behave [NAME]: all of them, or one. */
+int main(int argc, char **argv)
+{
+	bool ran = false;
+
+	for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
+		if (argc > 1 && strcmp(argv[1], tests[i].name))
+			continue;
+		tests[i].test();
+		ran = true;
+	}
+	if (!ran) {
+		printf("Bail out! no test is named %s\n", argv[1]);
+		return 2;
+	}
 	return tap_end();
 }

@@ -2,8 +2,8 @@
 /*
  * What a SUBMIT costs: of a 1080p frame to 1, 2 and 4 readers, of a 64-byte frame, and a memcpy of the
  * same frame in user space, from the slot it is submitted from to a buffer of the reader's, so that
- * the caches are as cold for both. In turns, so that a busy machine hits all alike. Medians, in
- * microseconds, as one JSON object.
+ * the caches are as cold for both. In turns, so that a busy machine hits all alike. The tenth percentile of
+ * each, in microseconds, as one JSON object.
  */
 #include "lib.h"
 
@@ -23,10 +23,11 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static double median_us(uint64_t *ns)
+/* What it takes undisturbed: a busy machine can only make it longer, and what is long is disturbed more often. */
+static double tenth_us(uint64_t *ns)
 {
 	qsort(ns, ROUNDS, sizeof(*ns), compare);
-	return ns[ROUNDS / 2] / 1000.0;
+	return ns[ROUNDS / 10] / 1000.0;
 }
 
 static void attach(struct reader *r, struct backend *b, uint32_t width, uint32_t height)
@@ -102,10 +103,10 @@ int main(void)
 			small[i] = timed_submit(&tiny, &small_reader, 1, test_formats()[TINY].sizeimage);
 			large[i] = timed_submit(&full, r, n, size);
 		}
-		large_us[n] = median_us(large);
+		large_us[n] = tenth_us(large);
 		if (n == 1) {
-			small_us = median_us(small);
-			copy_us = median_us(copy);
+			small_us = tenth_us(small);
+			copy_us = tenth_us(copy);
 		}
 	}
 	printf("{\"memcpy_us\": %.1f, \"submit_64_bytes_us\": %.1f, \"submit_1080p_us\": {\"1\": %.1f, "

@@ -171,8 +171,12 @@ int main(int argc, char **argv)
 
 			copy[i] = memcpy_us(readers[0].data[(i + 1) % readers[0].n],
 					    b.ring + (size_t)((b.slot + 2) % b.info.n_slots) * b.info.slot_size, size);
-			theirs[i] = loopback_us(devices, n, frame, size);
+			/* Whoever comes second finds the frame in the cache. */
+			if (i & 1)
+				theirs[i] = loopback_us(devices, n, frame, size);
 			ours[i] = ours_us(&b, readers, n, size);
+			if (!(i & 1))
+				theirs[i] = loopback_us(devices, n, frame, size);
 		}
 		printf(", \"%d\": {", n);
 		print_list("ours", ours, rounds, ", ");

@@ -25,6 +25,9 @@ SEED = 1
 LONG = os.environ.get("MAGLENS_LONG") == "1"
 KILLS, CYCLES = (50, 10_000) if LONG else (8, 100)
 LIMIT_S = 3600 if LONG else 150
+SURROUNDINGS_S = 150  # to compile, and to have the daemon back
+
+pytestmark = pytest.mark.timeout(LIMIT_S + SURROUNDINGS_S)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,25 +41,34 @@ def module(without_daemon: None) -> Iterator[None]:
 
 
 def built(name: str, where: Path) -> Path:
-    """A test program of the kernel's, compiled here."""
+    """A test program of the kernel's, compiled here from NAME.c and NAME_*.c."""
     program = where / name
-    succeed("gcc", "-O1", f"-I{INCLUDE}", PROGRAMS / "lib.c", PROGRAMS / f"{name}.c", "-o", program)
+    sources = [PROGRAMS / "lib.c", PROGRAMS / f"{name}.c", *sorted(PROGRAMS.glob(f"{name}_*.c"))]
+    succeed("gcc", "-O1", f"-I{INCLUDE}", *sources, "-o", program)
     return program
 
 
-@pytest.mark.timeout(LIMIT_S + 30)
+def run(name: str, program: Path, *arguments: str, out: Path) -> None:
+    """Run a program that prints TAP; every result of it must be good."""
+    command = [str(program), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    (out / f"{name}.tap").write_text(done.stdout)
+    print(done.stdout)
+    tap = Tap()
+    tap.take(name, done.stdout)
+    assert tap.results
+    assert [what for ok, what in tap.results if not ok] == []
+
+
 def test_stress(tmp_path: Path, out: Path) -> None:
     assert (os.cpu_count() or 0) >= 2
-    command = [str(built("stress", tmp_path)), str(SEED), str(KILLS), str(CYCLES)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
-    (out / "stress.tap").write_text(done.stdout)
-    tap = Tap()
-    tap.take("stress", done.stdout)
-    assert tap.results
-    assert [what for ok, what in tap.results if not ok] == [], done.stdout
+    run("stress", built("stress", tmp_path), str(SEED), str(KILLS), str(CYCLES), out=out)
 
 
-@pytest.mark.timeout(LIMIT_S + 30)
+def test_an_app_sees_no_gap_while_backends_are_stopped_killed_and_replaced(tmp_path: Path, out: Path) -> None:
+    run("continuity", built("behave", tmp_path), "continuity", out=out)
+
+
 @pytest.mark.parametrize("mode", compliance.MODES)
 def test_compliance(mode: str, tmp_path: Path, out: Path) -> None:
     built("backend", tmp_path)
