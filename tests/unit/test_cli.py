@@ -17,7 +17,7 @@ from dbus_fast.aio import MessageBus
 
 from maglens_daemon import exits
 from maglens_daemon.bus import Bus
-from maglens_daemon.cli import client, complete, control, main, output, preview, show
+from maglens_daemon.cli import client, complete, control, main, output, preview, show, window
 from maglens_daemon.config import NodeConfig
 from maglens_daemon.errors import NotFound
 from maglens_daemon.fake import FakeVisitor
@@ -28,6 +28,7 @@ from maglens_daemon.status import (
     ModeStatus,
     ModuleStatus,
     NodeStatus,
+    OpticsStatus,
     PortStatus,
     PowerStatus,
     Status,
@@ -411,6 +412,32 @@ def test_preview_into_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert said["submitted"] >= 5
     pictures = {rest[i : i + frame] for i in range(0, len(rest), frame)}
     assert len(pictures) > 5
+
+
+def test_the_window_tells_source_lens_power_and_link() -> None:
+    assert window.overlay(everything(module())).splitlines() == [
+        "source  maglens Virtual 35mm F1.4 at back, 1280x720 NV12 30 fps",
+        "lens    35 mm f/1.4",
+        "power   5.0 V 0.84 A (4.2 W)",
+        "link    5000 Mbit/s",
+    ]
+    through = everything(module(lens="", contract=None, speed_mbit_s=0))
+    through["optics"] = OpticsStatus(identity="a/b/c", lens="50 mm f/2", focal_mm=(50, 50), fnumber=(2, 16))
+    said = window.overlay(through)
+    assert "50 mm f/2 before it" in said
+    assert "no contract" in said
+    assert "not USB" in said
+    assert window.overlay(everything()) == "nothing plays"
+
+
+def test_the_window_needs_ffplay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("shutil.which", lambda _name: "/usr/bin/ffplay")
+    command = window.player("/dev/video7", tmp_path / "overlay")
+    assert command[-1] == "/dev/video7"
+    assert f"textfile={tmp_path / 'overlay'}" in " ".join(command)
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    with pytest.raises(MissingDependency):
+        window.player("/dev/video7", tmp_path)
 
 
 def test_preview_wants_a_size() -> None:

@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     _add_module(add("module", "module:listing", "make this machine a snap-on module of another one's"), add)
     _add_conform(add("conform", "conform:run", "hold a module against the link protocol, check by check"))
     add("doctor", "doctor:run", "what this machine lacks, and the command that mends it")
-    _add_preview(add("preview", "preview:run", "a virtual module through the real pipeline, without kernel and root"))
+    _add_preview(add("preview", "preview:run", "the camera as apps see it, in a window"))
     add("version", "version:run", "version of maglens")
     complete = add("complete", "complete:run", argparse.SUPPRESS)
     complete.add_argument("words", nargs="*")
@@ -137,7 +137,7 @@ def _add_conform(conform: argparse.ArgumentParser) -> None:
 
 
 def _add_preview(preview: argparse.ArgumentParser) -> None:
-    preview.add_argument("--in-process", action="store_true", required=True, help="everything in this one process")
+    preview.add_argument("--in-process", action="store_true", help="virtual modules in this process, no service")
     preview.add_argument("--lens", action="append", help="virtual module; several are swapped in turn (default 35mm)")
     preview.add_argument("--out", help="file to write (.y4m needs nothing, others ffmpeg); default: a window")
     preview.add_argument("--seconds", type=float, default=0.0, help="per module; default: 5 into a file, else no end")

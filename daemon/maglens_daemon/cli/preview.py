@@ -20,6 +20,7 @@ from typing import IO, Final
 
 import numpy as np
 
+from maglens_daemon.cli import window
 from maglens_daemon.cli.output import emit, say
 from maglens_daemon.config import Config, NodeConfig
 from maglens_daemon.exits import Exit
@@ -182,7 +183,9 @@ def _pipe_writer(stream: IO[bytes]) -> Writer:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Into a window, or into ``--out``."""
+    """The service's camera in a window; with ``--in-process`` virtual modules into a window, or into ``--out``."""
+    if not args.in_process:
+        return asyncio.run(window.run(args))
     width, height = parse_size(args.size)
     settings = NodeConfig(name=PORT, format="NV12", width=width, height=height, rate=Fraction(args.rate))
     mode, lenses = settings.mode, args.lens or ["35mm"]

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Window: ``maglens preview``, the camera that apps see, with source, lens, power and link written over it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from maglens_daemon.cli.client import Client
+from maglens_daemon.cli.output import contract_text
+from maglens_daemon.errors import Unavailable
+from maglens_daemon.exits import Exit
+from maglens_driver.errors import MaglensError, MissingDependency
+
+if TYPE_CHECKING:
+    from maglens_daemon.status import Status
+
+REFRESH_S: Final = 1.0  # of what is written over the picture
+STOP_S: Final = 5.0
+WINDOW_CLOSED: Final = 123  # of ffplay
+
+
+def overlay(status: Status) -> str:
+    """What is written over the picture: a line each for source, lens, power and link."""
+    playing = next((m for m in status["modules"] if m["playing"]), None)
+    if playing is None:
+        return status["state"] or "nothing plays"
+    lens, optics = playing["lens"], status["optics"]
+    if optics is not None:
+        lens = f"{optics['lens']} before {lens or 'it'}"
+    mode = playing["mode"]["text"] if playing["mode"] else ""
+    lines = [
+        f"source  {playing['maker']} {playing['model']} at {playing['port_name']}, {mode}",
+        f"lens    {lens or 'not told'}",
+        f"power   {contract_text(playing['contract'])}",
+        f"link    {playing['speed_mbit_s']} Mbit/s" if playing["speed_mbit_s"] else "link    not USB",
+    ]
+    return "\n".join(lines)
+
+
+def filter_text(text: Path) -> str:
+    """ffmpeg's filter that writes the file's text over the picture, and reads it anew for each one."""
+    style = "font=monospace:fontsize=h/36:fontcolor=white:box=1:boxcolor=black@0.5:boxborderw=8:x=12:y=12"
+    return f"drawtext=textfile={text}:reload=1:expansion=none:{style}"
+
+
+def player(node: str, text: Path) -> list[str]:
+    """The program that shows ``node``. Raises ``MissingDependency``."""
+    if shutil.which("ffplay") is None:
+        raise MissingDependency("a window needs ffplay, which is not installed", hint="sudo apt-get install ffmpeg")
+    shown = ["-loglevel", "error", "-window_title", "maglens", "-fflags", "nobuffer", "-vf", filter_text(text)]
+    return ["ffplay", *shown, "-f", "v4l2", "-i", node]
+
+
+def write(text: Path, words: str) -> None:
+    """Replace the file at once: ffplay reads it at any time."""
+    part = text.with_suffix(".part")
+    part.write_text(words)
+    part.replace(text)
+
+
+async def run(_args: argparse.Namespace) -> int:
+    """Until the window is closed."""
+    async with Client() as client:
+        status = await client.status()
+        if not status["node"]["path"]:
+            raise Unavailable(f"there is no camera: {status['node']['problem']}", hint="maglens doctor")
+        with tempfile.TemporaryDirectory(prefix="maglens-preview-") as folder:
+            text = Path(folder) / "overlay"
+            write(text, overlay(status))
+            command = player(status["node"]["path"], text)
+            process = await asyncio.create_subprocess_exec(*command)
+            try:
+                while process.returncode is None:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(REFRESH_S):
+                            await process.wait()
+                    write(text, overlay(await client.status()))
+            finally:
+                if process.returncode is None:
+                    process.terminate()
+                    async with asyncio.timeout(STOP_S):
+                        await process.wait()
+    if process.returncode not in (0, WINDOW_CLOSED):
+        raise MaglensError(f"ffplay ended with {process.returncode}", hint=" ".join(command))
+    return Exit.OK
