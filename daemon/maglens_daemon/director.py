@@ -10,6 +10,7 @@ goes on; and where the stage is empty, or nobody better plays, the next best is 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections import deque
 from collections.abc import Sequence
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 RETRY_S: Final = (0.0, 0.25, 0.5, 1.0)  # pauses before a stream that failed is started again ...
 STREAM_TRIES: Final = len(RETRY_S) + 1  # ... and one that fails so often within ...
+BUSY_S: Final = 2.0  # a camera that another program uses is asked again after this, and is no failure
 STREAM_WINDOW_S: Final = 60.0  # ... so many seconds is not tried again
 LINGER_S: Final = 0.5  # an app that only reconfigures stops and starts within this
 START_S: Final = 0.3  # what a source that has never played is expected to take to its first frame
@@ -53,6 +55,7 @@ class _Record:
     session: Session
     failures: deque[float] = field(default_factory=deque)  # loop times of stream failures
     retry_at: float = 0.0  # not to be started before
+    busy: bool = False  # because another program uses it
     idle_since: float = 0.0
     start_s: float = START_S  # what it took last from being brought to its first frame
     watched: bool = False  # somebody was watching when it came
@@ -211,6 +214,7 @@ class Director:
             return  # seen to already, when it was called off
         session, previous = coming.session, self.stage.playing
         del self._coming[session.id]
+        self._records[session.id].busy = False
         self._records[session.id].start_s = asyncio.get_running_loop().time() - coming.began
         self.stage.enter(Playing(session, generation, coming.mode, coming.means, coming.optics))
         if previous is not None:
@@ -242,7 +246,12 @@ class Director:
         seen = []
         self.obstacles.clear()
         for session in self._house.cast(self.name):
-            if not session.is_playable or session.identity is None or self._records[session.id].retry_at > now:
+            record = self._records[session.id]
+            if not session.is_playable or session.identity is None:
+                continue
+            if record.retry_at > now:
+                if record.busy:
+                    self.obstacles[session.id] = "another program uses it"
                 continue
             choice = self.mode_for(session)
             if choice.mode is None:
@@ -440,6 +449,10 @@ class Director:
             self.reconsider()  # it changed under our hands; the next round sees how
             return
         now = asyncio.get_running_loop().time()
+        if isinstance(why, OSError) and why.errno == errno.EBUSY:
+            record.retry_at, record.busy = now + BUSY_S, True
+            self.reconsider()
+            return
         record.failures.append(now)
         while record.failures[0] < now - STREAM_WINDOW_S:
             record.failures.popleft()

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from dataclasses import replace
 
 import pytest
 
+from maglens_daemon import director
 from maglens_daemon.config import PolicyConfig, Rule, SourceConfig
-from maglens_daemon.director import START_S
+from maglens_daemon.director import START_S, STREAM_TRIES
 from maglens_daemon.fake import MODE, FakeVisitor
 from maglens_daemon.session import SessionState
 from maglens_driver.errors import Deadline
@@ -180,5 +182,20 @@ def test_a_camera_mounted_on_its_head_is_set_upright() -> None:
                 if (got[1][64 * 48 - 1], got[1][0]) == (first, last):
                     break
             assert got is not None
+
+    asyncio.run(play())
+
+
+def test_a_camera_in_use_elsewhere_is_waited_for_and_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(director, "BUSY_S", 0.05)
+
+    async def play() -> None:
+        async with theatre() as t:
+            t.watch()
+            busy = FakeVisitor("1")
+            busy.steps.fail("configure", *[OSError(errno.EBUSY, "busy")] * (2 * STREAM_TRIES))
+            one = t.arrive(busy, "1-1")
+            await t.until(lambda: "another program" in t.manager.obstacle(one))
+            await t.until_playing(one)
 
     asyncio.run(play())

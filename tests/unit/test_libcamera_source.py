@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from maglens_driver.control import Cid, ControlType
-from maglens_driver.errors import Gone, MissingDependency, Refused, WrongState
+from maglens_driver.errors import Gone, Interrupted, MissingDependency, Refused, WrongState
 from maglens_driver.frame import Frame, Lease
 from maglens_driver.libcamera.limits import Limits
 from maglens_driver.libcamera.source import LibcameraSource, Seen, camera_ids, cameras
@@ -449,6 +449,19 @@ def test_spoiled_frames_are_counted_and_not_shown() -> None:
         assert source.counters["spoiled"] == len(sink.drops)
 
     scenario(body, blurred=True)
+
+
+def test_one_that_loses_every_frame_is_given_up() -> None:
+    async def body(source: LibcameraSource) -> None:
+        await source.configure(wanted(source))
+        sink = Sink()
+        await source.start(sink, 1)
+        await sink.until(lambda: bool(sink.lost_why))
+        assert isinstance(sink.lost_why[0][1], Interrupted)
+        assert "every frame" in str(sink.lost_why[0][1])
+        assert source.counters["spoiled"] > 1
+
+    scenario(body, Limits(first_frame_s=0.5), blurred="always")
 
 
 def test_unreadable_metadata_costs_only_the_metadata() -> None:

@@ -38,6 +38,9 @@ NOMINAL_RATE: Final = 30
 WANTED_BUFFERS: Final = 6
 """One with the app's pipeline, one waiting, one kept for repeats, and still three to fill."""
 
+OLDEST_NS: Final = 2_000_000_000
+"""A frame that comes is younger than this."""
+
 RATE_SLACK: Final = Fraction(11, 10)
 """How much faster than its rate a camera that keeps no pace (libcamera's virtual ones) may run."""
 
@@ -82,6 +85,15 @@ class RatePacer:
         behind = now_ns - (self._start_ns + self._queued * self._each_ns)
         if behind > 0:
             self._start_ns += behind
+
+
+def is_recent(stamp_ns: int) -> bool:
+    """Whether a frame's metadata were filled in at all, by its time on either clock that libcamera's pipelines use.
+
+    0.4's virtual pipeline leaves the structure as it found it in memory, which may hold anything.
+    """
+    clocks = (time.CLOCK_BOOTTIME, time.CLOCK_MONOTONIC)
+    return any(0 <= time.clock_gettime_ns(clock) - stamp_ns < OLDEST_NS for clock in clocks) and stamp_ns > 0
 
 
 def video_nodes(camera: binding.Camera) -> tuple[int, ...]:
@@ -254,8 +266,7 @@ class LibCamera:
                 raise CameraRefusal(Refusal.FAILED, "libcamera cancelled a request: the camera is gone")
             index = request.cookie
             metadata = self._buffers[index].metadata
-            # 0.4's virtual pipeline leaves this structure as it found it in memory: its frames have no time.
-            told = 0 < metadata.timestamp <= time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            told = is_recent(metadata.timestamp)
             sequence = metadata.sequence if told else request.sequence
             if told and metadata.status != self._library.FrameMetadata.Status.Success:
                 spoiled(sequence)

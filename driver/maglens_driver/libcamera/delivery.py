@@ -101,6 +101,7 @@ class Delivery:
             if self._over:
                 raise Interrupted("the libcamera process has ended")
             self._sink, self._generation, self._frame_seen = sink, generation, False
+            self._good_s = time.monotonic()
             self._told.clear()
         if self._child is not None:
             self._child.nudge()
@@ -123,7 +124,7 @@ class Delivery:
             if sink is None:
                 self._give_back(buffer, body)
                 return
-            self._frame_seen = True
+            self._frame_seen, self._good_s = True, time.monotonic()
             lease = self._lease(body, buffer, mode, sink)
             if lease is None:
                 self._counters["no_buffer"] += 1
@@ -137,11 +138,13 @@ class Delivery:
             self._tell(sink, body, now)
 
     def spoiled(self) -> None:
-        """A frame was lost inside libcamera."""
+        """A frame was lost inside libcamera. One that loses all of them is as good as stuck."""
         with self._sink_lock:
             if self._sink is not None:
                 self._counters["spoiled"] += 1
                 self._sink.dropped(self._generation, "spoiled")
+                if time.monotonic() - self._good_s > self._limits.first_frame_s and self._child is not None:
+                    self._child.end(Interrupted("libcamera loses every frame"))
 
     def ended(self, why: MaglensError) -> None:
         """The child is no more."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -15,56 +14,31 @@ import numpy as np
 import pytest
 
 from maglens_driver import names
-from maglens_driver.gadget import client as sims
-from maglens_driver.gadget.client import SimClient
 from maglens_driver.virtual import mark
 from tests.demo.recording import pictures
-from tests.tools.usbip.camera import MARK_SOURCE as WEBCAM
-from tests.tools.usbip.plugged import Plugged
-from tests.vm.conftest import JournalOf, Record
-from tests.vm.guest.devices import succeed
-from tests.vm.scenarios.test_daemon import ATTACH_S, START_S, UNIT, status, systemctl
-from tests.vm.scenarios.test_libcamera_source import VIRTUAL, VIRTUAL_CAMERA, VIRTUAL_FILE
+from tests.tools.usbip.camera import MARK_SOURCE
+from tests.unit.node_conformance import Lateness
+from tests.vm.conftest import Record
+from tests.vm.guest.troupe import BUILT_IN, MODULE, WEBCAM, Troupe
 
 WIDTH, HEIGHT, RATE = 640, 480, 15
-MODULE = 35
+MODULE_MARK = 35
 BARS, CARD = -1, -2  # libcamera's virtual camera draws no mark
 STRIPES = 30  # standard deviation of a row's luma from which it is bars
-CHILD = "maglens_driver.libcamera.child"
-UVC_DRIVER = Path("/sys/bus/usb/drivers/uvcvideo")
 WINDOW_NS = 2_000_000_000
-LATE_NS = 200_000_000
+CONFIG = f"[node]\nwidth = {WIDTH}\nheight = {HEIGHT}\nrate = {RATE}\n"
 
 
 @pytest.fixture
-def built_in() -> Iterator[None]:
-    """A machine whose built-in camera is libcamera's virtual one; the service starts with it."""
-    VIRTUAL_FILE.parent.mkdir(parents=True, exist_ok=True)
-    VIRTUAL_FILE.write_text(VIRTUAL)
-    systemctl("restart", UNIT)
-    yield
-    VIRTUAL_FILE.unlink()
-    systemctl("restart", UNIT)
-
-
-@pytest.fixture
-def module() -> Iterator[SimClient]:
-    """A virtual module, detached."""
-    sims.start("35mm")
-    with SimClient("35mm") as client:
-        yield client
-    sims.stop("35mm")
-
-
-def child_pid() -> int:
-    """The daemon's libcamera process for the camera."""
-    return int(succeed("pgrep", "-u", names.SYSTEM_USER, "-n", "-f", CHILD))
-
-
-def unbind_webcam() -> None:
-    """Take the driver away from under the camera."""
-    interface = next(path for path in UVC_DRIVER.iterdir() if re.fullmatch(r"[0-9.-]+:1\.0", path.name))
-    (UVC_DRIVER / "unbind").write_text(interface.name)
+def troupe() -> Iterator[Troupe]:
+    """A daemon of this test's own; the service, where there is one, rests meanwhile."""
+    systemd = Path("/run/systemd/system").exists()
+    if systemd:
+        subprocess.run(["systemctl", "stop", names.SERVICE_UNIT], check=True)
+    with Troupe(CONFIG) as made:
+        yield made
+    if systemd:
+        subprocess.run(["systemctl", "start", names.SERVICE_UNIT], check=True)
 
 
 def shown(path: Path) -> list[int]:
@@ -89,40 +63,42 @@ def windows(stamps: list[int]) -> Iterator[int]:
         yield sum(1 for later in stamps[first:] if later < stamp + WINDOW_NS)
 
 
-def test_two_apps_watch_while_cameras_come_and_go(
-    built_in: None, module: SimClient, journal: JournalOf, ffmpeg_recorder: Record, out: Path
-) -> None:
-    emulated = subprocess.run(["systemd-detect-virt"], capture_output=True, text=True, check=False).stdout != "kvm\n"
-    log = journal(UNIT)
-    log.wait_for("ready", START_S, MAGLENS_PORT=f"libcamera:{VIRTUAL_CAMERA}")
-    node = status()["node"]["path"]
+def test_two_apps_watch_while_cameras_come_and_go(troupe: Troupe, ffmpeg_recorder: Record, out: Path) -> None:
+    virtual = subprocess.run(["systemd-detect-virt"], capture_output=True, text=True, check=False).stdout.strip()
+    node = troupe.status()["node"]["path"]
     options = ["-input_format", "nv12", "-video_size", f"{WIDTH}x{HEIGHT}", "-framerate", str(RATE)]
     first = ffmpeg_recorder(node, options=options)
     raw = out / "gstreamer.nv12"
     caps = f"video/x-raw,format=NV12,width={WIDTH},height={HEIGHT},framerate={RATE}/1"
     command = ["gst-launch-1.0", "-e", "v4l2src", f"device={node}", "!", caps, "!", "filesink", f"location={raw}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as second:
-        log.wait_for("plays", ATTACH_S, MAGLENS_PORT=f"libcamera:{VIRTUAL_CAMERA}")
-        first.wait_frames(first.frames + 3 * RATE)
-        module.attach()
-        log.wait_for("plays", ATTACH_S, MAGLENS_SERIAL="SIM-35mm")
-        first.wait_frames(first.frames + 3 * RATE)
-        with Plugged():
-            log.wait_for("plays", ATTACH_S, MAGLENS_MODULE="Emulated UVC camera")
-            first.wait_frames(first.frames + 3 * RATE)
-            module.detach()
-            log.wait_for("removed", ATTACH_S, MAGLENS_SERIAL="SIM-35mm")
-            os.kill(child_pid(), signal.SIGKILL)
-            first.wait_frames(first.frames + RATE)
-            unbind_webcam()
-            log.wait_for("plays", ATTACH_S, MAGLENS_PORT=f"libcamera:{VIRTUAL_CAMERA}")
-            first.wait_frames(first.frames + 2 * RATE)
-            os.kill(child_pid(), signal.SIGKILL)
-            log.wait_for("plays", ATTACH_S, MAGLENS_PORT=f"libcamera:{VIRTUAL_CAMERA}")
-            first.wait_frames(first.frames + 2 * RATE)
+
+    def hold(seconds: float) -> None:
+        first.wait_frames(first.frames + round(seconds * RATE))
+
+    lateness = Lateness()
+    with lateness, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as second:
+        troupe.plays(BUILT_IN)
+        hold(3)
+        troupe.sim.attach()
+        troupe.plays(MODULE)
+        hold(3)
+        troupe.plug()
+        troupe.plays(WEBCAM)
+        hold(3)
+        troupe.sim.detach()
+        troupe.log.wait_for(f"{MODULE}.*: removed")
+        os.kill(troupe.child_pid(), signal.SIGKILL)
+        hold(1)
+        troupe.unbind()
+        troupe.plays(BUILT_IN)
+        hold(2)
+        os.kill(troupe.child_pid(), signal.SIGKILL)
+        troupe.plays(BUILT_IN)
+        hold(2)
         second.send_signal(signal.SIGINT)
         said, _ = second.communicate(timeout=60)
     first.stop()
+    print("\n".join(troupe.log.lines))
 
     assert first.errors() == []
     assert second.returncode == 0 and "ERROR" not in said and "WARNING" not in said, said
@@ -133,10 +109,13 @@ def test_two_apps_watch_while_cameras_come_and_go(
     gaps = [(b - a) / interval for a, b in itertools.pairwise(stamps)]
     counts = list(windows(stamps))
     frames = raw.stat().st_size / (WIDTH * HEIGHT * 3 / 2)
-    print(f"{order}; largest gap {max(gaps):.2f} intervals; {min(counts)} to {max(counts)} frames in 2 s;"
-          f" ffmpeg {len(seen)}, GStreamer {frames} frames")  # fmt: skip
+    slack = 2 * lateness.worst_ns / interval  # what a busy machine takes from all
+    print(
+        f"{order}; largest gap {max(gaps):.2f} intervals; {min(counts)} to {max(counts)} frames in 2 s;"
+        f" ffmpeg {len(seen)}, GStreamer {frames:g} frames; threads up to {lateness.worst_ns / 1e6:.0f} ms late"
+    )
     played = [source for source in order if source != CARD]
-    assert [source for source, _ in itertools.groupby(played)] == [BARS, MODULE, WEBCAM, BARS]
-    assert max(gaps) <= (4 if emulated else 2)
-    assert min(counts) >= 0.9 * 2 * RATE and max(counts) <= 1.1 * 2 * RATE
-    assert frames == int(frames) and abs(frames - len(seen)) < 0.1 * len(seen) + RATE
+    assert [source for source, _ in itertools.groupby(played)] == [BARS, MODULE_MARK, MARK_SOURCE, BARS]
+    assert max(gaps) <= (4 if virtual == "qemu" else 2) + slack
+    assert 1.8 * RATE - slack <= min(counts) and max(counts) <= 2.2 * RATE + slack
+    assert frames == int(frames) and abs(frames - len(seen)) < 0.1 * len(seen) + 2 * RATE + slack

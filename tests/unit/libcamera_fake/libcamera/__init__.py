@@ -4,9 +4,9 @@
 The tests put this folder before everything else on the child's import path. ``FAKE_LIBCAMERA`` holds JSON:
 ``generation`` "0.4" or "0.7" (which controls there are), ``planes`` 1 or 2, ``apart`` (planes in pieces of memory
 of their own), ``unsealed`` (memory that can shrink), ``stop`` "block", ``die_after``, ``cancel_after`` and
-``hang_after`` so many frames, ``blurred`` (every third frame is spoiled), ``unreadable`` (metadata cannot be
-converted), ``unpaced``, ``untold`` (nothing is said of a buffer's filling), ``cable`` a file without which the
-camera is unplugged.
+``hang_after`` so many frames, ``blurred`` (every third frame is spoiled, or "always"), ``unreadable`` (metadata
+cannot be converted), ``unpaced``, ``untold`` (a buffer's metadata hold what was in memory before), ``cable`` a file
+without which the camera is unplugged.
 """
 
 from __future__ import annotations
@@ -350,12 +350,12 @@ class Camera:
             threading.Event().wait()
         self.state.update(request.controls)
         metadata = request.buffer.metadata
-        blurred = BEHAVIOUR.get("blurred") and self._frames % 3 == 0
+        blurred = BEHAVIOUR.get("blurred") == "always" or (BEHAVIOUR.get("blurred") and self._frames % 3 == 0)
         metadata.status = FrameStatus.Error if blurred else FrameStatus.Success
         request.sequence = self._frames - 1
         now = time.monotonic_ns()
         if BEHAVIOUR.get("untold"):
-            metadata.status, metadata.sequence, metadata.timestamp = FrameStatus.Error, 12345, 0
+            metadata.status, metadata.sequence, metadata.timestamp = FrameStatus.Error, 12345, 1000
         else:
             metadata.sequence, metadata.timestamp = self._frames - 1, now
         brightness = self.state.get("Brightness", 0.0)

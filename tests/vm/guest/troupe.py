@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Troupe: a maglensd of one's own with cameras of every kind around it, all as plain processes.
+
+Needs root and a kernel with dummy_hcd, vhci-hcd, uvcvideo and maglens.ko, but no systemd: it runs in the VM, where
+the service has to be stopped first, and in UML at native speed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from maglens_driver import names
+from maglens_driver.gadget.client import SimClient
+from tests.tools.usbip.plugged import Plugged
+from tests.unit.private_bus import private_bus
+from tests.vm.guest.devices import succeed
+
+LENS: Final = "35mm"
+WAIT_S: Final = 90.0  # an emulated processor takes ten times as long for everything
+VIRTUAL_FILE: Final = Path("/usr/share/libcamera/pipeline/virtual/virtual.yaml")
+VIRTUAL_CAMERA: Final = "lab0"
+VIRTUAL: Final = f"""
+"{VIRTUAL_CAMERA}":
+  supported_formats:
+  - width: 640
+    height: 480
+    frame_rates: [15, 30]
+  test_pattern: "bars"
+  location: "CameraLocationFront"
+  model: "Lab camera"
+"""
+UVC_DRIVER: Final = Path("/sys/bus/usb/drivers/uvcvideo")
+BUILT_IN: Final = "libcamera Lab camera"
+MODULE: Final = "SIM-35mm"
+WEBCAM: Final = "Emulated UVC camera"
+
+
+class Log:
+    """What a process says on a pipe, line by line. ``place``: the line from which is searched next."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stderr is not None
+        self._stream = process.stderr
+        os.set_blocking(self._stream.fileno(), False)
+        self.lines: list[str] = []
+        self._rest = b""
+        self.place = 0
+
+    def wait_for(self, pattern: str, deadline_s: float = WAIT_S) -> str:
+        """The next line, after the one that was waited for last, in which the pattern is found."""
+        end = time.monotonic() + deadline_s
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._stream, selectors.EVENT_READ)
+            while True:
+                while self.place < len(self.lines):
+                    line = self.lines[self.place]
+                    self.place += 1
+                    if re.search(pattern, line):
+                        return line
+                if not selector.select(max(0.0, end - time.monotonic())):
+                    tail = "\n".join(self.lines[-25:])
+                    raise AssertionError(f"maglensd never said {pattern!r}; its last lines:\n{tail}")
+                self.drain()
+
+    def drain(self) -> None:
+        """Take in what is there."""
+        data = self._stream.read()
+        if data == b"":
+            raise AssertionError("maglensd has ended:\n" + "\n".join(self.lines[-25:]))
+        *whole, self._rest = (self._rest + (data or b"")).split(b"\n")
+        self.lines += [line.decode(errors="replace") for line in whole]
+
+
+class Troupe:
+    """From __enter__ to __exit__: a bus, maglensd, a virtual module (detached), libcamera's virtual camera.
+    ``config`` is the daemon's."""
+
+    def __init__(self, config: str = "") -> None:
+        self._config = config
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        stack = self._stack
+        with stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="troupe-")))
+            succeed("modprobe", "-a", "libcomposite", "dummy_hcd", "vhci-hcd", "uvcvideo", "maglens")
+            stack.enter_context(_virtual_camera())
+            bus = stack.enter_context(private_bus(folder))
+            main = folder / "maglens.toml"
+            main.write_text(self._config)
+            self._environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": bus, names.ENV_CONFIG: str(main)}
+            self.sim = stack.enter_context(_sim(folder))
+            shutil.rmtree(names.RUNTIME_DIR, ignore_errors=True)
+            self.daemon = stack.enter_context(_process("maglens_daemon.main", environment=self._environment))
+            self.log = Log(self.daemon)
+            self.log.wait_for("the camera is /dev/video")
+            self.log.wait_for(f"{BUILT_IN}.*: ready")
+            self._stack = stack.pop_all()
+        self._webcam: Plugged | None = None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._webcam is not None:
+            self._webcam.__exit__(None, None, None)
+        self._stack.close()
+
+    def maglens(self, *words: str) -> str:
+        """What the command says."""
+        command = [sys.executable, "-m", "maglens_daemon.cli.main", *words]
+        done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def status(self) -> Any:
+        """The daemon's, as data."""
+        return json.loads(self.maglens("status", "--json"))
+
+    def plug(self) -> None:
+        """Plug the webcam in."""
+        self._webcam = Plugged()
+        self._webcam.__enter__()
+
+    def unplug(self) -> None:
+        """Pull the webcam out."""
+        webcam, self._webcam = self._webcam, None
+        assert webcam is not None
+        webcam.unplug()
+        webcam.__exit__(None, None, None)
+
+    def unbind(self) -> None:
+        """Take the driver away from under the webcam."""
+        _interface(UVC_DRIVER)
+        (UVC_DRIVER / "unbind").write_text(_interface(UVC_DRIVER))
+
+    def child_pid(self) -> int:
+        """The daemon's libcamera process."""
+        found = succeed("pgrep", "-P", str(self.daemon.pid), "-f", "maglens_driver.libcamera.child").split()
+        return int(found[-1])
+
+    def plays(self, who: str) -> str:
+        """Wait until it does."""
+        return self.log.wait_for(f"{re.escape(who)}.* plays ")
+
+
+def _interface(driver: Path) -> str:
+    return next(path.name for path in driver.iterdir() if re.fullmatch(r"[0-9.-]+:1\.0", path.name))
+
+
+@contextmanager
+def _virtual_camera() -> Iterator[None]:
+    VIRTUAL_FILE.parent.mkdir(parents=True, exist_ok=True)
+    VIRTUAL_FILE.write_text(VIRTUAL)
+    try:
+        yield
+    finally:
+        VIRTUAL_FILE.unlink()
+
+
+@contextmanager
+def _process(module: str, *words: str, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    command: Sequence[str] = [sys.executable, "-m", module, *words]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, bufsize=0) as process:
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.communicate(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@contextmanager
+def _sim(folder: Path) -> Iterator[SimClient]:
+    """The virtual module, detached; it makes its socket when it is ready."""
+    command = [sys.executable, "-m", "maglens_driver.gadget.sim", LENS, "--runtime", str(folder)]
+    with subprocess.Popen(command) as process:
+        try:
+            end = time.monotonic() + WAIT_S
+            while not (folder / f"{LENS}.sock").exists():
+                if process.poll() is not None or time.monotonic() > end:
+                    raise AssertionError("the virtual module did not start")
+                time.sleep(0.1)
+            with SimClient(LENS, folder) as client:
+                yield client
+        finally:
+            process.terminate()
