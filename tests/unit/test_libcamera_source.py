@@ -573,3 +573,21 @@ asyncio.run(main())
     os.close(watch)
     parent.stdout.close()
     assert ended
+
+
+def test_a_start_that_is_called_off_leaves_nothing_streaming() -> None:
+    async def body(source: LibcameraSource) -> None:
+        await source.configure(wanted(source))
+        for _ in range(2 * Limits().restarts):
+            start = asyncio.create_task(source.start(Sink(), 1))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            start.cancel()
+            await asyncio.gather(start, return_exceptions=True)
+            await source.stop()
+            await source.configure(wanted(source))
+        sink = Sink()
+        await source.start(sink, 2)
+        await sink.until(lambda: len(sink.seen) >= 3)
+
+    scenario(body)

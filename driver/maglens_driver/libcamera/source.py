@@ -121,6 +121,12 @@ class LibcameraSource:
             delivery.begin(sink, generation)
             try:
                 await child.ask(Kind.START, None, self._limits.start_s)
+            except asyncio.CancelledError:
+                # Whether it streams cannot be known now.
+                delivery.detach()
+                self._gate.forgive()
+                child.end(Interrupted("a start was called off"))
+                raise
             except BaseException:
                 delivery.detach()
                 raise

@@ -72,6 +72,7 @@ class V4L2Source:
             raise
         self._mode: Mode | None = None
         self._stream: _Stream | None = None
+        self._starting = False
         self._gone: Gone | None = None
         self._closed = False
 
@@ -100,11 +101,18 @@ class V4L2Source:
         if self._mode is None:
             raise WrongState(f"{self.path} is not configured")
         mode = self._mode
-        self._stream = await self._call(
-            lambda: _Stream(self._fd, self.path, mode, sink, generation, self._controls, self._lost)
-        )
+
+        def begin() -> None:
+            self._stream = _Stream(self._fd, self.path, mode, sink, generation, self._controls, self._lost)
+
+        self._starting = True
+        await self._call(begin)
+        self._starting = False
 
     async def stop(self) -> None:
+        if self._starting:  # it was called off, and may still be under way
+            await asyncio.get_running_loop().run_in_executor(self._executor, _nothing)
+            self._starting = False
         stream, self._stream = self._stream, None
         if stream is not None:
             await asyncio.to_thread(stream.stop)
@@ -142,6 +150,10 @@ class V4L2Source:
 
     def _lost(self, why: Gone) -> None:
         self._gone = why
+
+
+def _nothing() -> None:
+    """Done when all that was asked of the executor's thread before is done."""
 
 
 async def _within(executor: ThreadPoolExecutor, limit_s: float, path: str, work: Callable[[], T]) -> T:

@@ -98,7 +98,7 @@ class Troupe:
         with stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="troupe-")))
             succeed("modprobe", "-a", "libcomposite", "dummy_hcd", "vhci-hcd", "uvcvideo", "maglens")
-            stack.enter_context(_virtual_camera())
+            stack.enter_context(virtual_camera())
             bus = stack.enter_context(private_bus(folder))
             main = folder / "maglens.toml"
             main.write_text(self._config)
@@ -163,7 +163,8 @@ def _interface(driver: Path) -> str:
 
 
 @contextmanager
-def _virtual_camera() -> Iterator[None]:
+def virtual_camera() -> Iterator[None]:
+    """libcamera has a camera, which a daemon that starts now sees."""
     VIRTUAL_FILE.parent.mkdir(parents=True, exist_ok=True)
     VIRTUAL_FILE.write_text(VIRTUAL)
     try:

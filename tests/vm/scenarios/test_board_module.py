@@ -28,10 +28,9 @@ from tests.demo.recording import pictures
 from tests.vm.conftest import JournalOf, Record
 from tests.vm.guest.devices import succeed
 from tests.vm.guest.hand import port_of
+from tests.vm.guest.troupe import virtual_camera
 from tests.vm.scenarios.test_daemon import ATTACH_S, DROPIN, UNIT, status, systemctl
-from tests.vm.scenarios.test_switching import HEIGHT, WIDTH, built_in
-
-__all__ = ["built_in"]
+from tests.vm.scenarios.test_switching import HEIGHT, WIDTH
 
 TIME_FACTOR = 4
 READY_S = 60.0
@@ -115,6 +114,15 @@ def mean_row(path: Path) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     luma = np.frombuffer(last, np.uint8).reshape(HEIGHT, WIDTH)
     row: np.ndarray[tuple[int], np.dtype[np.float64]] = luma[HEIGHT // 2 - 4 : HEIGHT // 2 + 4].mean(axis=0)
     return row
+
+
+@pytest.fixture
+def built_in() -> Iterator[None]:
+    """A machine whose built-in camera is libcamera's virtual one; the service starts with it."""
+    with virtual_camera():
+        systemctl("restart", UNIT)
+        yield
+    systemctl("restart", UNIT)
 
 
 @pytest.mark.usefixtures("built_in")
