@@ -166,11 +166,12 @@ def test_pass_through_lends_the_nodes_own_memory() -> None:
         own = stage.node.lease(NODE.nbytes)
         assert lease is not None
         assert own is not None
+        ours = {id(lease.view), id(own.view)}
         lease.release()
         own.release()
         again = stage.node.lease(NODE.nbytes)
         assert again is not None
-        assert {id(again.view)} <= {id(lease.view), id(own.view)}
+        assert id(again.view) in ours
         stage.pipeline.withdraw(1)
         assert feed.lease(NODE.nbytes) is None
 
@@ -461,6 +462,7 @@ def test_nothing_runs_while_nobody_watches() -> None:
     play(act, watch=False)
 
 
+POOL = 8  # buffers
 PASSED_ON, CONVERTED, DECODED = NODE, make_mode(YUYV, 256, 192, FAST), replace(NODE, fourcc=MJPG, stride=0)
 
 
@@ -492,7 +494,7 @@ def test_no_frame_is_copied_in_python(mode: Mode) -> None:
             await asyncio.to_thread(rounds, 300)
         assert pipeline.stats().submitted > 200
         assert allocations.peak < 16_384 < NODE.nbytes  # all threads' small objects together; not one frame
-        assert allocations.maps == 0
+        assert allocations.maps <= POOL  # which makes a buffer when it is first needed, and keeps it
 
     play(act)
 

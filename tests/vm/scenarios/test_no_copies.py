@@ -25,6 +25,7 @@ __all__ = ["alone", "sim", "virtual"]  # fixtures
 
 FIRST = 20  # frames until every cache is filled
 FRAMES = 120
+POOL = 8  # buffers
 SMALL_OBJECTS = 200_000  # all threads' and the loop's together (94 kB were seen); less than half of one frame
 
 
@@ -91,7 +92,7 @@ def test_no_frame_is_copied_in_python(sim: SimClient) -> None:
                             await shown(pipeline, FRAMES)
                         await source.stop()
                         assert allocations.peak < SMALL_OBJECTS < mode.nbytes
-                        assert allocations.maps == 0
+                        assert allocations.maps <= POOL  # which makes a buffer when it is first needed
         finally:
             await pipeline.close()
             node.close()
