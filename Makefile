@@ -38,6 +38,9 @@ test-obs: prepare ## the real OBS Studio records through attach, swap, detach an
 soak: prepare ## 200 attach and detach cycles in the virtual machine, watching for leaks
 	@$(PY) -m tests.soak
 
+soak-switches: prepare ## 300 random switches between cameras of every kind in UML, watching for leaks
+	@$(PY) -m tests.kernel.uml_guest --name switches --deadline 3600 -- python3 -m tests.soak.switches
+
 bench: ## measure, into build/bench (QUICK=1: fewer repeats; ONLY=pixel: one part)
 	@$(PREPARE) --bench
 	@$(PY) -m tests.bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
