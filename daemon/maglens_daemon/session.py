@@ -297,6 +297,8 @@ class Session:
 
     def interrupted(self) -> None:
         """The board says that it has lost power or USB, and is still seated."""
+        if self.state is SessionState.ATTACH:
+            return  # its source was quicker to say so
         self.unplugged = True
         self._cut.set()
         self._host.changed(self)

@@ -190,7 +190,7 @@ print("ready", flush=True)
 while True:
     time.sleep(0.001)
     now = time.monotonic()
-    if now - last > 0.006:
+    if now - last > 0.003:
         print(last, now, flush=True)
     last = now
 """

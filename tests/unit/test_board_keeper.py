@@ -270,11 +270,17 @@ def test_metering_rests_while_the_module_does() -> None:
     play(scene)
 
 
-def test_a_brown_out_is_told_apart_from_removal_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("source_first", [True, False])
+def test_a_brown_out_is_told_apart_from_removal_and_counted(
+    source_first: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     async def scene(bench: Bench) -> None:
         await bench.snap_on()
         old = bench.module
-        old.unplug()
+        if source_first:
+            old.unplug()
+            await bench.until(lambda: bench.session.state is S.ATTACH)
+            await asyncio.sleep(0.01)
         bench.keeper.depart()
         await bench.until(lambda: bench.session.state is S.ATTACH)
         assert bench.port.powered

@@ -135,10 +135,12 @@ def test_bounces_in(board_chip: SimChip, witness: Witness) -> None:
 
         await asyncio.to_thread(bounce)
         on = await s.rail_changes(True, 0.0)
-        rises = zip(edges[::2], [*edges[1::2], edges[-1] + 1], strict=False)
-        lateness.add(next(rise for rise, fall in rises if fall - rise > rest + TOLERANCE_S) + rest, on)
+        rests = [(fall - rise, rise) for rise, fall in zip(edges[::2], [*edges[1::2], edges[-1] + 1], strict=False)]
+        if any(abs(gap - rest) < TOLERANCE_S for gap, _ in rests):
+            return  # a busy machine has stretched one, so that both answers would be right
+        lateness.add(next(rise for gap, rise in rests if gap > rest) + rest, on)
 
-    for _ in range(6):
+    for _ in range(8):
         play(board_chip, scene)
         board_chip.pull("MAG_DET", False)
     lateness.judge("bounces_in", 3)
@@ -151,7 +153,7 @@ def test_bounces_out(board_chip: SimChip, witness: Witness) -> None:
     async def scene(s: Scene) -> None:
         s.pull("MAG_DET", True)
         await s.until_port("enumerate")
-        lost: list[float] = []
+        lost, since = list[float](), time.monotonic()
 
         def bounce() -> None:
             for _ in range(6):
@@ -162,7 +164,7 @@ def test_bounces_out(board_chip: SimChip, witness: Witness) -> None:
             lost.append(s.pull("MAG_DET", False))
 
         await asyncio.to_thread(bounce)
-        lateness.add(lost[0] + PINS.removal_ms / 1000, await s.rail_changes(False, 0.0))
+        lateness.add(lost[0] + PINS.removal_ms / 1000, await s.rail_changes(False, since))
 
     for _ in range(6):
         play(board_chip, scene)
