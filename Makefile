@@ -16,13 +16,17 @@ PREPARE := $(PYTHON) daemon/system/prepare.py
 VENV = $(eval VENV := $$(shell $(PREPARE) --where))$(VENV)
 PY = $(VENV)/bin/python
 
-.PHONY: help demo test unit test-vm test-obs soak bench lint install install-dkms uninstall uninstall-dkms clean prepare describe
+.PHONY: help demo demo-faults test unit test-vm test-obs soak bench lint install install-dkms uninstall uninstall-dkms clean prepare describe
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | sort -u | expand -t 16
 
 demo: prepare ## an app keeps its picture while modules are snapped on, swapped and pulled (HOST=1: without the VM)
 	@$(PY) -m tests.demo $(if $(HOST),--host)
+
+demo-faults: prepare ## one picture of power, link, state and an app's frames through bounce, sag, over-current and recovery
+	@$(PY) -c 'import matplotlib' 2>/dev/null || $(PY) -m pip install -q --disable-pip-version-check 'matplotlib>=3.6'
+	@$(PY) -m tests.demo.faults
 
 test: unit test-vm ## everything: linters, unit tests, then the scenarios in a virtual machine
 
@@ -35,7 +39,8 @@ test-vm: prepare ## the scenarios on a real kernel in a virtual machine
 test-obs: prepare ## the real OBS Studio records through attach, swap, detach and the daemon's death, in a machine
 	@$(PY) -m tests.vm run --extra obs --scenario tests/vm/apps --out build/obs
 
-soak: prepare ## 200 attach and detach cycles in the virtual machine, watching for leaks
+soak: prepare ## 10 000 random faults in fake time; then 200 cycles and 500 faults in the virtual machine; nothing may leak
+	@$(PY) -m tests.soak.faults
 	@$(PY) -m tests.soak
 
 soak-switches: prepare ## 300 random switches between cameras of every kind in UML, watching for leaks

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 from unittest.mock import patch
@@ -88,13 +88,15 @@ class Bench:
         self.boards = Boards(self.manager, open_port=lambda path, settings: self.ports[path])
         self.sick = BenchModule("sick", self.boards)
         self.healthy = BenchModule("healthy", self.boards)
+        self.node: MemoryNode | None = None
         self.tasks: list[asyncio.Task[None]] = []
         self.missed: list[str] = []  # what should have been told meanwhile, and was not
         self.overdrawn: list[str] = []  # times and figures of promises over the budget
         self._most_mw = BUDGET_MW
 
     async def _open_node(self, settings: NodeConfig) -> Node:
-        return MemoryNode([settings.mode])
+        self.node = MemoryNode([settings.mode])
+        return self.node
 
     # The board.
 
@@ -247,11 +249,11 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench() -> AsyncIterator[Bench]:
-    """A bench at work."""
+async def bench(*, counting: bool = True) -> AsyncIterator[Bench]:
+    """A bench at work. ``counting``: without the real pipeline, which has a thread and lives in real time."""
     with (
         tempfile.TemporaryDirectory(prefix="maglens-bench-") as folder,
-        patch("maglens_daemon.stage.Pipeline", CountingPipeline),
+        patch("maglens_daemon.stage.Pipeline", CountingPipeline) if counting else nullcontext(),
     ):
         made = Bench(Path(folder))
         tasks = made.tasks = [asyncio.create_task(made.manager.run()), asyncio.create_task(made.boards.run())]

@@ -32,6 +32,8 @@ def main() -> int:
     """Exit status 1 if any run found a leak."""
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
     parser.add_argument("--cycles", type=int, default=200, help="attach and detach cycles in the virtual machine")
+    parser.add_argument("--faults", type=int, default=500, help="random fault cycles in the virtual machine")
+    parser.add_argument("--seed", type=int, default=1, help="of the fault cycles")
     options = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
     raw = raw_path()
@@ -40,12 +42,17 @@ def main() -> int:
         run = [lab.python(machine), "-m", "tests.soak.guest", "--out", "/out", "--cycles", str(options.cycles)]
         limit = SECONDS_AROUND + SECONDS_PER_CYCLE * options.cycles
         result = lab.run(machine, run, out=OUT / "vm", deadline_s=limit)
-    found = OUT / "vm" / "cycles.json"
-    passed = result.ok and bool(raw["passed"])
+        random = [lab.python(machine), "-m", "tests.soak.guest_faults", "--out", "/out"]
+        random += ["--cycles", str(options.faults), "--seed", str(options.seed)]
+        limit = SECONDS_AROUND + SECONDS_PER_CYCLE * options.faults
+        faults = lab.run(machine, random, out=OUT / "vm", deadline_s=limit)
+    found, met = OUT / "vm" / "cycles.json", OUT / "vm" / "faults-vm.json"
+    passed = result.ok and faults.ok and bool(raw["passed"])
     report = {
         "raw_path": raw,
         "attach_detach": json.loads(found.read_text()) if found.exists() else None,
-        "kernel_trouble": list(result.kernel_trouble),
+        "faults": json.loads(met.read_text()) if met.exists() else None,
+        "kernel_trouble": [*result.kernel_trouble, *faults.kernel_trouble],
         "passed": passed,
     }
     (OUT / "report.json").write_text(json.dumps(report, indent=2) + "\n")
