@@ -20,7 +20,7 @@ from maglens_daemon import budget
 from maglens_daemon.power_policy import Condition, Level
 from maglens_daemon.session import Session, SessionState
 from maglens_daemon.supply import DEFAULT_MW
-from maglens_driver.errors import Refused
+from maglens_driver.errors import MaglensError, Refused
 from maglens_driver.link import limits
 
 log = logging.getLogger(__name__)
@@ -197,9 +197,11 @@ class Allotment:
 
     async def _lower(self, session: Session, share: int) -> None:
         """Down to ``share``, where it has more; to standby power where that is nothing."""
-        stay, contract = self._stays[session], session.contract
+        stay, contract = self._stays.get(session), session.contract
+        if stay is None or contract is None:
+            return  # it has left since the shares were worked out
         target = share or stay.needs.standby_mw
-        if contract is None or contract.mw <= max(target, _STEP_MW):
+        if contract.mw <= max(target, _STEP_MW):
             return
         session.restraint.mw = target
         self._note(session, share)
@@ -213,12 +215,21 @@ class Allotment:
         )
         self._reconsider()
         await self._wait_for_step(session, target)
+        if not share:
+            await self._stand_by(session)
         if share and contract.least_mw < contract.operating_mw and contract.least_mw >= share - _STEP_MW:
             stay.squeezed = True
             await session.squeeze()
         else:
             stay.offered_mw = _up(target)
             await session.offer_power(stay.offered_mw)
+
+    async def _stand_by(self, session: Session) -> None:
+        """A module that is to live on standby power is told to rest first."""
+        try:
+            await session.standby()
+        except (MaglensError, OSError) as why:
+            log.warning("%s: no standby: %s", session.label, why, extra=session.log_fields())
 
     async def _wait_for_step(self, session: Session, target: int) -> None:
         """Until its stream, if there is one, draws no more than ``target``."""

@@ -68,6 +68,7 @@ class CountingPipeline:
         on_first: Callable[[int], None] = lambda generation: None,
         on_failed: Callable[[Exception], None] = lambda why: None,
         card: Card = Card("maglens"),  # noqa: B008 frozen
+        **_unused: object,  # what the real one is told of pixels
     ) -> None:
         self.format = node.state().format
         self.watched = self.convertible = True
@@ -81,7 +82,7 @@ class CountingPipeline:
         self._generation: int | None = None
         CountingPipeline.made.append(self)
 
-    def begin(self, generation: int, mode: Mode) -> CountingFeed:
+    def begin(self, generation: int, mode: Mode, *_unused: object) -> CountingFeed:
         """See the real one."""
         self._coming.add(generation)
         return CountingFeed(self, generation)

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Power shared out at run time: who gives way to whom, what motors get, what is told. On the bench, in fake time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+
+from maglens_daemon import status
+from maglens_daemon.allotment import BURST_WAIT_S
+from maglens_daemon.budget import Ledger
+from maglens_daemon.session import Session, SessionState
+from maglens_driver.control import Cid
+from maglens_driver.errors import Refused
+from maglens_driver.link import limits
+from maglens_driver.link.wire import CapabilityLevel
+from tests.faults.bench import HEALTHY, SICK, Bench, bench
+from tests.faults.loop import run
+from tests.faults.module import BIG, PEAK_MW, SMALL, STANDBY_MW
+
+
+def play(scene: Callable[[Bench, Session], Awaitable[None]]) -> None:
+    async def whole() -> None:
+        async with bench() as it:
+            it.sick.snap_on(it.ports[SICK])
+            await it.reach("streaming")
+            session = it.session(SICK)
+            assert session is not None
+            await scene(it, session)
+            assert it.overdrawn == []
+
+    run(whole())
+
+
+def test_power_is_ready_before_motors_move_and_given_back_after() -> None:
+    async def scene(it: Bench, session: Session) -> None:
+        allotment, visitor = it.manager.allotment, it.sick.visitor
+        assert visitor is not None
+        limit = allotment.limit_mw(session)
+        visitor.steps.hold("set")
+        writing = asyncio.create_task(session.write({int(Cid.FOCUS_ABSOLUTE): 100}))
+        await visitor.steps.reached("set")
+        assert allotment.limit_mw(session) == PEAK_MW == limit + 600, "raised before the module is told"
+        assert allotment.granted_mw == PEAK_MW
+        visitor.steps.free("set")
+        await writing
+        await asyncio.sleep(limits.BURST_S * 0.9)
+        assert allotment.limit_mw(session) == PEAK_MW
+        await asyncio.sleep(limits.BURST_S * 0.2)
+        assert allotment.limit_mw(session) == allotment.granted_mw == limit
+
+    play(scene)
+
+
+def test_motors_wait_for_power_and_then_are_refused() -> None:
+    async def scene(it: Bench, session: Session) -> None:
+        it.manager.config = replace(it.manager.config, power=replace(it.manager.config.power, budget_mw=2100))
+        it.uevent()
+        await it.pass_time(1.0)
+        assert session.contract is not None
+        before = asyncio.get_running_loop().time()
+        with pytest.raises(Refused, match="no power for its motors"):
+            await session.write({int(Cid.FOCUS_ABSOLUTE): 100})
+        assert asyncio.get_running_loop().time() - before == pytest.approx(BURST_WAIT_S, abs=0.1)
+        it.manager.config = replace(it.manager.config, power=replace(it.manager.config.power, budget_mw=6000))
+        it.uevent()
+        await it.pass_time(1.0)
+        assert await session.write({int(Cid.FOCUS_ABSOLUTE): 100})
+
+    play(scene)
+
+
+def test_what_has_no_motor_needs_no_power_for_it() -> None:
+    async def scene(it: Bench, session: Session) -> None:
+        with pytest.raises(Refused, match="no other control"):
+            await session.write({int(Cid.BRIGHTNESS): 1})
+        assert it.manager.allotment.granted_mw == BIG.mw
+
+    play(scene)
+
+
+def test_a_newcomer_that_is_served_first_has_the_other_squeezed() -> None:
+    async def scene(it: Bench, session: Session) -> None:
+        config = it.manager.config
+        ports = {**config.port, HEALTHY: replace(config.port[HEALTHY], priority=10)}
+        it.manager.config = replace(config, port=ports, power=replace(config.power, budget_mw=3000))
+        it.uevent()
+        it.healthy.snap_on(it.ports[HEALTHY])
+        await it.pass_time(8.0)
+        other = it.session(HEALTHY)
+        assert other is not None and other.contract is not None and session.contract is not None
+        assert other.contract.operating_mw == BIG.mw
+        assert session.contract.mw <= 3000 - BIG.mw
+        assert it.state() == "streaming", "it plays on, in a smaller mode"
+        assert session.mode is not None and session.mode.mw <= session.contract.operating_mw
+        assert "less power" in it.notes()
+        it.healthy.lift_off()
+        await it.pass_time(5.0)
+        assert session.contract.operating_mw == BIG.mw
+        assert session.mode == BIG
+        assert "less power" not in it.notes()
+
+    play(scene)
+
+
+def test_a_critical_battery_leaves_standby_power_and_says_so() -> None:
+    async def scene(it: Bench, session: Session) -> None:
+        it.battery(3)
+        it.uevent()
+        await it.pass_time(8.0)
+        assert session.state in (SessionState.READY, SessionState.STANDBY)
+        assert session.contract is not None
+        assert session.contract.mw == STANDBY_MW
+        text = "the battery is at 3 %"
+        assert text in it.notes()
+        card = it.pipeline.card
+        assert any(text in line for line in card.lines), card
+        told = status.status(it.manager)["power"]
+        assert (told["level"], told["reason"], told["battery_percent"]) == ("critical", text, 3)
+        it.healthy.snap_on(it.ports[HEALTHY])
+        await it.pass_time(3.0)
+        newcomer = it.session(HEALTHY)
+        assert newcomer is not None
+        assert newcomer.contract is None, "newcomers get nothing"
+        it.battery(60)
+        it.uevent()
+        await it.reach("streaming")
+        await it.pass_time(2.0)
+        assert session.mode == BIG
+        assert newcomer.contract is not None
+
+    play(scene)
+
+
+def test_a_module_at_rest_is_held_to_its_standby_power() -> None:
+    async def scene(it: Bench, session: Session) -> None:
+        it.pipeline.watched = False
+        it.manager.stage.unwatched_at = asyncio.get_running_loop().time()
+        it.manager.reconsider()
+        await it.reach("standby")
+        assert it.manager.allotment.limit_mw(session) == STANDBY_MW
+        assert session.contract is not None
+        assert session.contract.mw == BIG.mw, "what it needs to play again is kept for it"
+        it.pipeline.watched = True
+        it.manager.reconsider()
+        await it.reach("streaming")
+        assert it.manager.allotment.limit_mw(session) == BIG.mw
+
+    play(scene)
+
+
+def test_a_hot_module_plays_smaller_then_not_at_all() -> None:
+    async def scene(it: Bench, session: Session) -> None:
+        it.sick.say(CapabilityLevel.REDUCED)
+        await it.pass_time(2.0)
+        assert session.mode == SMALL
+        it.sick.say(CapabilityLevel.DISABLED)
+        await it.pass_time(2.0)
+        assert it.state() == "ready"
+        assert "it is too hot" in it.notes()
+        it.sick.say(CapabilityLevel.FULL)
+        await it.reach("streaming")
+        assert session.mode == BIG
+
+    play(scene)
+
+
+def test_the_ledger_gives_nobody_what_is_not_there() -> None:
+    ledger = Ledger(5000)
+    assert ledger.reserve("a", 500, 3000) == 3000
+    assert ledger.reserve("b", 2500, 4000) == 0
+    assert ledger.reserve("b", 500, 4000) == 2000
+    assert not ledger.begin_burst("a", 1)
+    ledger.settle("b", 1500)
+    assert ledger.begin_burst("a", 500)
+    ledger.total_mw = 4000
+    assert ledger.reserve("a", 500, 3000) == 3000, "what is promised stays promised"
+    assert ledger.ceiling("b", 1500) == 1500
+    with pytest.raises(ValueError, match="never promised"):
+        ledger.settle("b", 1600)
+    ledger.settle("a", 0)
+    assert ledger.promised_mw == 1500
