@@ -288,7 +288,7 @@ def test_a_brown_out_is_told_apart_from_removal_and_counted(
         bench.usb()
         await bench.until(lambda: bench.session.state is S.READY)
         assert len(bench.house.sessions) == 1
-        assert bench.keeper.report().counters["brown_out"] == 1
+        assert bench.keeper.report().counters == {"edges": 1, "brown_out": 1}
         assert old.source.closed and not bench.module.source.closed
 
     play(scene)
