@@ -368,16 +368,19 @@ def test_a_hall_sensor_is_an_input_switch(hall: HallSim) -> None:
     inverted.close()
 
 
-def test_a_hall_sensor_detects(board_chip: SimChip, hall: HallSim) -> None:
+def test_a_hall_sensor_detects(board_chip: SimChip, hall: HallSim, witness: Witness) -> None:
     """With a line beside it, both must say so."""
+    lateness = Lateness(witness)
 
     async def scene(s: Scene) -> None:
-        hall.set(True)
         s.pull("MAG_DET", True)
-        await s.until_port("enumerate")
-        before = time.monotonic()
-        hall.set(False)
-        off = await s.rail_changes(False, before)
-        assert -0.001 <= off - before - PINS.removal_ms / 1000 <= TOLERANCE_S
+        for _ in range(5):
+            hall.set(True)
+            await s.until_port("enumerate")
+            before = time.monotonic()
+            hall.set(False)
+            lateness.add(before + PINS.removal_ms / 1000, await s.rail_changes(False, before))
+            await s.until_port("empty")
 
     play(board_chip, scene, replace(PINS, hall=hall.path))
+    lateness.judge("hall", 2)
