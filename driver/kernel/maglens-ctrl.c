@@ -159,7 +159,7 @@ static int maglens_ctrl_add(struct maglens_camera *cam, struct maglens_ctrl *mc,
 	cfg.step = d->step;
 	cfg.def = d->default_value;
 
-	/* The backend has to tell a hand on a slider from an application that writes what it saved. */
+	/* Tells a hand on a slider from an application that writes what it saved. */
 	if (!(cfg.flags & V4L2_CTRL_FLAG_READ_ONLY))
 		cfg.flags |= V4L2_CTRL_FLAG_EXECUTE_ON_WRITE;
 
