@@ -79,11 +79,12 @@ int node_submit(struct node *node, int slot, uint32_t bytes, uint64_t timestamp_
 
 int node_watched(struct node *node)
 {
-	struct maglens_state state = { 0 };
 	struct pollfd ready = { .fd = node->fd, .events = POLLIN };
 	struct maglens_event event;
 
 	for (;;) {
+		struct maglens_state state = { 0 };
+
 		if (ioctl(node->fd, MAGLENS_IOC_STATE, &state))
 			return complain("state");
 		if (state.streamers)

@@ -150,7 +150,10 @@ def floor(pid: int, code: int, size: tuple[int, int], rate: int, frames: int) ->
     feeder = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert feeder.stderr is not None
     lines = (line.strip() for line in feeder.stderr)
-    seen = app(next(line for line in lines if line.startswith("/dev/video")), frames, pid)
+    try:
+        seen = app(next(line for line in lines if line.startswith("/dev/video")), frames, pid)
+    except subprocess.CalledProcessError as error:
+        raise RuntimeError(f"c_reader: {list(lines)}") from error
     if feeder.wait(LIMIT_S):
         raise RuntimeError(f"c_reader: {list(lines)}")
     return seen
