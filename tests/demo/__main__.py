@@ -59,7 +59,7 @@ def _label(event: Event) -> str:
 def choices(film: recording.Recording, story: Story) -> list[sheet.Choice]:
     """For the card, and for each thing that happened, a frame that shows it."""
     found = [sheet.Choice(min(AFTER, len(film.shots) - 1), "Card: no module yet")]
-    moments = [e for e in story.events if e.kind in ("attach", "focus", "iris", "detach")]
+    moments = [e for e in story.events if e.kind in ("attach", "focus", "iris", "restart", "detach")]
     ends = [e.time_ns for e in moments[1:]] + [story.events[-1].time_ns]
     for event, end in zip(moments, ends, strict=True):
         shown = [s for s in film.shots if event.time_ns <= s.time_ns < end]

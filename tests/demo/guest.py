@@ -23,6 +23,7 @@ import pyudev
 from maglens_driver.gadget.client import SimClient, start
 from maglens_driver.names import CONFIG_DROPIN_DIR, SERVICE_UNIT, VIRTUAL_USB_VENDOR
 from tests.demo.story import CYCLES, RECORDING, STORY, Event, Story
+from tests.vm.guest.acts import kill_service
 from tests.vm.guest.devices import succeed
 from tests.vm.guest.recorder import RecorderError, Recording
 
@@ -119,7 +120,7 @@ def set_control(node: dict[str, Any], name: str, value: int) -> None:
 
 
 def story(film: Film, node: dict[str, Any], sims: dict[str, SimClient]) -> None:
-    """Card, 35 mm, focus, iris, swap for 73 mm, pulled mid-frame, card."""
+    """Card, 35 mm, focus, iris, swap for 73 mm, the service killed, pulled mid-frame, card."""
     wide, portrait = (sims[lens] for lens in LENSES)
     with Recording(str(node["path"]), film.out / RECORDING) as app:
         app.wait_frames(1, FIRST_FRAMES_S)
@@ -138,6 +139,9 @@ def story(film: Film, node: dict[str, Any], sims: dict[str, SimClient]) -> None:
         film.note("detach", "the 35 mm module is pulled off", off["stay"]["detach_ns"])
         film.note("attach", "the 73 mm module is snapped on in its place", on["stay"]["attach_ns"])
         hold_until(app, lambda: streaming(portrait, 2 * HOLD))
+        sent = int(portrait.status()["stays"][-1]["frames_sent"])
+        film.note("restart", "the service is killed; its successor goes on", kill_service())
+        hold_until(app, lambda: streaming(portrait, sent + 2 * HOLD))
         off = portrait.detach()
         film.note("detach", "the 73 mm module is pulled off in the middle of a frame", off["stay"]["detach_ns"])
         hold(app, 2 * HOLD)

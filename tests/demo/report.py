@@ -32,6 +32,13 @@ def swap_gap_ms(story: Story, film: Recording) -> float | None:
     return (shot.time_ns - pulled) / MS if shot is not None and pulled is not None else None
 
 
+def frames_after_restart(story: Story, film: Recording) -> int:
+    """How many of the frames that the module has sent after the service was killed the app has seen."""
+    killed = next(e.time_ns for e in story.events if e.kind == "restart")
+    before = max(s.mark.number for s in film.shots if s.mark and s.time_ns < killed)
+    return len({s.mark.number for s in film.shots if s.mark and s.time_ns >= killed and s.mark.number > before})
+
+
 def sent_within(story: Story, stay: judge.Stay) -> int:
     """How many frames the module says it sent between the first and the last that the app saw, both included."""
     lens = next(name for name, mark in story.marks.items() if mark == stay.source)
@@ -55,6 +62,7 @@ def make(story: Story, film: Recording, cycles: Recording) -> dict[str, Any]:
         "kernel_enumeration_ms": enumeration,
         "cold_start_ms": story.cold_start_ns / MS,
         "swap_gap_ms": swap_gap_ms(story, film),
+        "frames_after_restart": frames_after_restart(story, film),
         "app_frames": len(film.shots),
         "app_frames_expected": round(duration / story.interval_ns) + 1,
         "module_frames_sent": sent,
@@ -84,6 +92,7 @@ def shortcomings(report: dict[str, Any], emulated: bool) -> list[str]:
         )
         <= 0.02,
         "under 95 % of a module's frames were seen": len(pairs) == 2 and all(b >= 0.95 * a for a, b in pairs),
+        "nothing was seen after the service was killed": report["frames_after_restart"] > 0,
         "frame numbers went back": report["module_numbers_rising"] and report["late_generations"] == 0,
         "a picture was put together from two": report["mixed_pictures"] == 0,
         f"a gap of over {intervals} intervals": report["largest_gap_intervals"] <= intervals,
