@@ -111,15 +111,16 @@ def test_a_person_wins_at_once_wherever_the_search_stands() -> None:
 
 def test_nothing_to_focus_on_fails_and_something_later_does_not() -> None:
     loop = Follow("35mm", 4, 1_000_000)
-    waves = loop.rig._waves.copy()
+    waves, scene = loop.rig._waves.copy(), loop.rig._scene
     loop.rig._waves[...] = 0
     loop.rig._waves[0, 0] = waves[0, 0]
+    loop.rig._scene = np.full_like(scene, scene.mean())  # what is seen where nothing is blurred
     loop.it.start(continuous=True)
     loop.run(80, until=S.FAILED)
     assert loop.it.status is Status.FAILED
     loop.run(4)
     assert loop.rig.values[Cid.FOCUS_FINE] == loop.rig.controls[Cid.FOCUS_FINE].default  # where it had begun
-    loop.rig._waves[...] = waves
+    loop.rig._waves[...], loop.rig._scene = waves, scene
     loop.run(RETRY + 80, until=S.HELD)
     assert loop.blur < 1
 

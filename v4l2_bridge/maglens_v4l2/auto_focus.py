@@ -25,7 +25,7 @@ LATENCY: Final = 2  # frames from a setting to the first that shows it, where fr
 LATE: Final = 150  # so many frames after a setting it is no longer waited for
 REFERENCE: Final = 4  # frames whose contrast is remembered as that of a sharp picture
 RETRY: Final = 60  # frames after a failure until a continuous search is tried again
-NOISE: Final = 3.0  # variance of a mean of squared noise, neighbours not being independent, times their number
+NOISE: Final = 6.0  # variance of a mean of squared noise, times their number; vignetting, undone, makes it uneven
 CHANGED: Final = 0.3  # a share by which contrast differs once the scene has changed ...
 PATIENCE: Final = 6  # ... for so many frames
 
