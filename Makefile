@@ -16,7 +16,7 @@ PREPARE := $(PYTHON) daemon/system/prepare.py
 VENV = $(eval VENV := $$(shell $(PREPARE) --where))$(VENV)
 PY = $(VENV)/bin/python
 
-.PHONY: help demo demo-faults test unit test-vm test-obs soak bench lint install install-dkms uninstall uninstall-dkms clean prepare describe
+.PHONY: help demo demo-faults test unit test-vm test-obs soak soak-switches bench lint install install-dkms uninstall uninstall-dkms clean prepare describe
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | sort -u | expand -t 16
@@ -28,7 +28,7 @@ demo-faults: prepare ## one picture of power, link, state and an app's frames th
 	@$(PY) -c 'import matplotlib' 2>/dev/null || $(PY) -m pip install -q --disable-pip-version-check 'matplotlib>=3.6'
 	@$(PY) -m tests.demo.faults
 
-test: unit test-vm ## everything: linters, unit tests, then the scenarios in a virtual machine
+test: unit test-vm ## linters, unit tests, then the scenarios in a virtual machine
 
 unit: prepare ## linters and unit tests, without kernel or root
 	@$(PY) -m pytest tests/unit -q

@@ -54,7 +54,10 @@ async def open_source(spec: str) -> Source:
     if kind == "v4l2" and name:
         from maglens_driver.v4l2.source import V4L2Source
 
-        return await V4L2Source.open(name)
+        try:
+            return await V4L2Source.open(name)
+        except OSError as error:
+            raise MaglensError(f"{name}: {error.strerror}", hint="v4l2-ctl --list-devices") from error
     if kind == "libcamera" and name:
         from maglens_driver.libcamera.source import LibcameraSource
 

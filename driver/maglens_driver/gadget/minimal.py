@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A whole camera module on one screen: a grey that breathes. ``sudo python3 -m maglens_driver.gadget.minimal``"""
+"""A whole camera module on one screen: a grey that breathes. docs/writing-a-module.md starts it."""
 
 import sys
 from fractions import Fraction

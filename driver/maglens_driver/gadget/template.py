@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The minimal module once more, with a word on every line that you will change. Copy this file and begin.
 
-sudo python3 -m maglens_driver.gadget.template
-maglens conform                # on the host: every promise of docs/protocol.md, one by one
+sudo /usr/local/lib/maglens/bin/python -m maglens_driver.gadget.template
+sudo maglens conform           # on the host: every promise of docs/protocol.md, one by one
 """
 
 import sys
