@@ -7,7 +7,9 @@ import asyncio
 import dataclasses
 import errno
 from array import array
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
@@ -19,7 +21,9 @@ from maglens_driver.gadget.power import SinkContract
 from maglens_driver.link import limits, wire
 from maglens_driver.link.pd import FixedPdo, PdMessage, PdType, Rdo, source_capabilities
 from maglens_driver.link.wire import Op, Status
+from maglens_driver.usb import libusb
 from maglens_driver.usb.control import ModuleControl
+from maglens_driver.usb.device import UsbDevice
 from maglens_driver.usb.fake import DEVICE
 from maglens_driver.usb.libusb import PyusbControl
 from maglens_driver.usb.requests import _unpack_descriptor
@@ -317,6 +321,63 @@ class TestBus:
         assert (kind, request, value, index, timeout) == (0xC1, Op.DESCRIPTOR, 7, DEVICE.interface_number, 500)
         assert len(buffer) == limits.MAX_CONTROL_BYTES
         assert write == (0x41, Op.STOP, 0, DEVICE.interface_number, array("B", b"abc"), 250)
+
+
+class LateLibusb:
+    """A backend that lists the device at the ``nth`` call of ``enumerate_devices``; ``on_list`` hears of each."""
+
+    def __init__(self, device: UsbDevice, nth: int, on_list: Callable[[], None] = lambda: None) -> None:
+        self.calls = 0
+        self._nth, self._on_list = nth, on_list
+        self.lib = SimpleNamespace(
+            libusb_get_device_address=lambda devid: device.devnum if devid == "ours" else 0,
+            libusb_get_bus_number=lambda devid: device.busnum,
+        )
+
+    def enumerate_devices(self) -> Iterator[Any]:
+        self.calls += 1
+        self._on_list()
+        yield SimpleNamespace(devid="another")
+        if self.calls >= self._nth:
+            yield SimpleNamespace(devid="ours")
+
+
+class TestListing:
+    """libusb learns of a device by itself, maybe after we do."""
+
+    @pytest.fixture
+    def device(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UsbDevice:
+        node = tmp_path / "node"
+        node.touch()
+        monkeypatch.setattr("usb.core.Device", lambda candidate, backend: candidate)
+        monkeypatch.setattr(libusb, "LISTED_S", 0.1)
+        return dataclasses.replace(DEVICE, devnode=str(node))
+
+    def use(self, backend: LateLibusb, monkeypatch: pytest.MonkeyPatch) -> LateLibusb:
+        monkeypatch.setattr(libusb, "libusb_backend", lambda: backend)
+        return backend
+
+    def test_a_device_that_is_listed_late(
+        self, device: UsbDevice, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(libusb, "LISTED_S", 60.0)
+        backend = self.use(LateLibusb(device, 3), monkeypatch)
+        with caplog.at_level("DEBUG"):
+            assert libusb._find(device).devid == "ours"
+        assert backend.calls == 3 and "late" in caplog.text
+
+    def test_one_that_is_there_and_never_listed(self, device: UsbDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+        backend = self.use(LateLibusb(device, 1_000_000), monkeypatch)
+        with pytest.raises(Deadline, match="has not listed"):
+            libusb._find(device)
+        assert backend.calls > 1
+
+    def test_one_that_goes_meanwhile(self, device: UsbDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+        backend = LateLibusb(device, 4, lambda: Path(device.devnode).unlink() if backend.calls == 2 else None)
+        self.use(backend, monkeypatch)
+        with pytest.raises(Gone):
+            libusb._find(device)
+        assert backend.calls == 2
 
 
 def test_descriptors_are_decoded_once() -> None:

@@ -7,6 +7,7 @@ import errno
 import functools
 import logging
 import os
+import time
 from array import array
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 USBFS_MEMORY: Final = Path("/sys/module/usbcore/parameters/usbfs_memory_mb")
 _GET_STATUS_REQUEST: Final = (0x80, 0x00)  # to the device; every USB device answers it (USB 2.0, 9.4.5)
 _PROBE_MS: Final = 100
+LISTED_S: Final = 1.0  # libusb hears of a device by a socket of its own; below control._OPEN_S
+_LIST_AGAIN_S: Final = 0.005
 _NO_DISCOVERY_SINCE: Final = (1, 0, 27)  # libusb_init_context with NO_DEVICE_DISCOVERY
 _ACCESS_HINT: Final = "maglens doctor"
 
@@ -118,8 +121,28 @@ class PyusbControl:
 
 
 def _find(device: UsbDevice) -> usb.core.Device:
-    """pyusb's object for a device, by bus and address. ``usb.core.find`` would read every device's descriptor."""
-    backend = libusb_backend()
+    """pyusb's object for a device. Blocks for ``LISTED_S`` at most, while it is there and libusb does not know it.
+    Raises ``Gone``, and ``Deadline`` for a device that is there and that libusb does not list."""
+    backend, began, waited = libusb_backend(), time.monotonic(), False
+    while (found := _listed(backend, device)) is None:
+        if not os.path.exists(device.devnode):
+            raise _gone(device)
+        if time.monotonic() - began > LISTED_S:
+            raise Deadline(
+                f"port {device.port}: libusb has not listed {device.devnode} within {LISTED_S:g} s",
+                hint="sudo systemctl restart maglensd",
+            )
+        waited = True
+        # Not an event that can be awaited: the list changes when libusb's own thread has read its own socket, and its
+        # hot-plug callback, which would tell, is not in pyusb's backend.
+        time.sleep(_LIST_AGAIN_S)
+    if waited:
+        log.debug("port %s: libusb listed it %.0f ms late", device.port, (time.monotonic() - began) * 1000)
+    return found
+
+
+def _listed(backend: Any, device: UsbDevice) -> usb.core.Device | None:
+    """By bus and address. ``usb.core.find`` would read every device's descriptor."""
     for candidate in backend.enumerate_devices():
         devid = candidate.devid
         if (
@@ -127,7 +150,7 @@ def _find(device: UsbDevice) -> usb.core.Device:
             and backend.lib.libusb_get_bus_number(devid) == device.busnum
         ):
             return usb.core.Device(candidate, backend)
-    raise _gone(device)
+    return None
 
 
 class Usb1Transfer:
