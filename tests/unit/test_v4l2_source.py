@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -14,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from maglens_driver.errors import MissingDependency
+from maglens_driver.errors import Deadline, MissingDependency, WrongState
 from maglens_driver.mode import MJPG, NV12, YUYV, make_mode
-from maglens_driver.v4l2 import binding, buffers
+from maglens_driver.v4l2 import binding, buffers, source
 from maglens_driver.v4l2.buffers import BufferSet
 from maglens_driver.v4l2.identity import usb_device
 from maglens_driver.v4l2.modes import nearest_mode
@@ -137,3 +139,78 @@ def test_after_an_unplug_releasing_and_ending_are_quiet(fake: FakeV4L2) -> None:
     fake.gone = True
     lease.release()
     owner.end()
+
+
+class SlowStart:
+    """What a source makes of a start: it is made once ``go`` is set, or raises ``error``."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.error: Exception | None = None
+        self.made = self.stopped = 0
+
+    def __call__(self, *_: object) -> SlowStart:
+        self.go.wait()
+        if self.error is not None:
+            raise self.error
+        self.made += 1
+        return self
+
+    def stop(self) -> None:
+        self.stopped += 1
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[V4L2Source, SlowStart]:
+    """A source on an ordinary file, whose streams are :class:`SlowStart`'s."""
+    mode, start = make_mode(YUYV, 640, 480, RATE), SlowStart()
+    monkeypatch.setattr(source, "identify", lambda fd, path: None)
+    monkeypatch.setattr(source, "read_modes", lambda fd: [mode])
+    monkeypatch.setattr(source, "read_controls", lambda fd: [])
+    monkeypatch.setattr(source, "set_mode", lambda fd, wanted: wanted)
+    monkeypatch.setattr(source, "_Stream", start)
+    (tmp_path / "video").touch()
+    return V4L2Source(str(tmp_path / "video"), ThreadPoolExecutor(1)), start
+
+
+def test_what_a_late_start_makes_is_stopped_before_the_next(
+    slow: tuple[V4L2Source, SlowStart], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera, start = slow
+    sink: Any = None
+
+    async def play() -> None:
+        await camera.configure(camera.modes[0])
+        monkeypatch.setattr(source, "CALL_S", 0.05)
+        with pytest.raises(Deadline):
+            await camera.start(sink, 1)
+        with pytest.raises(WrongState):
+            await camera.start(sink, 2)
+        monkeypatch.setattr(source, "CALL_S", 20.0)
+        start.go.set()
+        await camera.configure(camera.modes[0])
+        assert (start.made, start.stopped) == (1, 1)
+        await camera.start(sink, 3)
+        assert (start.made, start.stopped) == (2, 1)
+        await camera.close()
+        assert start.stopped == 2
+
+    asyncio.run(play())
+
+
+def test_a_start_that_fails_leaves_nothing_pending(slow: tuple[V4L2Source, SlowStart]) -> None:
+    camera, start = slow
+    sink: Any = None
+
+    async def play() -> None:
+        await camera.configure(camera.modes[0])
+        start.error = OSError(16, "busy")
+        start.go.set()
+        with pytest.raises(OSError, match="busy"):
+            await camera.start(sink, 1)
+        start.error = None
+        await camera.start(sink, 2)
+        await camera.close()
+        assert (start.made, start.stopped) == (1, 1)
+
+    asyncio.run(play())

@@ -89,6 +89,9 @@ class V4L2Source:
         return self._controls
 
     async def configure(self, want: Mode, test_only: bool = False) -> Mode:
+        if self._starting:
+            await self._call(_nothing)
+            await self.stop()
         self._check(streaming=False)
         nearest = nearest_mode(self._modes, want)
         if test_only:
@@ -106,7 +109,13 @@ class V4L2Source:
             self._stream = _Stream(self._fd, self.path, mode, sink, generation, self._controls, self._lost)
 
         self._starting = True
-        await self._call(begin)
+        try:
+            await self._call(begin)
+        except Deadline:
+            raise  # it may still be under way; whoever stops or configures next ends what comes of it
+        except Exception:
+            self._starting = False
+            raise
         self._starting = False
 
     async def stop(self) -> None:
@@ -145,7 +154,7 @@ class V4L2Source:
             raise self._gone
         if self._closed:
             raise WrongState(f"{self.path} is closed")
-        if streaming is False and self._stream is not None:
+        if streaming is False and (self._starting or self._stream is not None):
             raise WrongState(f"{self.path} is streaming")
 
     def _lost(self, why: Gone) -> None:
