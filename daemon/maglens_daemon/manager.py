@@ -317,9 +317,11 @@ class Manager:
 
     async def unpark(self) -> None:
         """It is awake again: make all contracts anew, then play."""
-        await self.allotment.remake()
-        self.parked = False
-        self.reconsider()
+        try:
+            await self.allotment.remake()
+        finally:
+            self.parked = False
+            self.reconsider()
 
     # The whole of it.
 

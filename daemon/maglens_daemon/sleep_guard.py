@@ -38,6 +38,7 @@ class SleepGuard:
         self._unpark = unpark
         self._address = address
         self._lock: int | None = None
+        self._parked = False
 
     @property
     def holds(self) -> bool:
@@ -54,6 +55,9 @@ class SleepGuard:
                 if not told:
                     log.info("no logind: %s; streams are not parked before the system sleeps", error)
                 told = True
+                if self._parked:  # nobody will say now that the system is awake
+                    log.warning("logind has gone while the streams were parked: %s; they go on", error)
+                    await self._go_on()
             await asyncio.sleep(_RETRY_S)
 
     async def _guard(self) -> None:
@@ -77,17 +81,22 @@ class SleepGuard:
                     raise ConnectionResetError("the system bus has gone")
                 if next_one.result():
                     log.info("the system goes to sleep: streams are parked")
+                    self._parked = True
                     await self._park()
                     self._drop()
                 else:
                     log.info("the system is awake")
-                    await self._unpark()
+                    await self._go_on()
                     await self._take(bus)
         finally:
             gone.cancel()
             await asyncio.gather(gone, return_exceptions=True)
             self._drop()
             bus.disconnect()
+
+    async def _go_on(self) -> None:
+        self._parked = False
+        await self._unpark()
 
     async def _take(self, bus: MessageBus) -> None:
         reply = await _call(

@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
+import pytest
 from dbus_fast import BusType, Message, MessageType
 from dbus_fast.aio import MessageBus
 
@@ -112,6 +114,42 @@ def test_sleep_waits_until_the_streams_are_parked(tmp_path: Path) -> None:
         await asyncio.gather(task, return_exceptions=True)
         logind._close_copies()
         await logind.released()
+        logind.stop()
+
+    with private_bus(tmp_path) as address:
+        asyncio.run(play(address))
+
+
+def test_streams_go_on_when_the_bus_is_lost_during_sleep(tmp_path: Path) -> None:
+    async def play(address: str) -> None:
+        logind = await FakeLogind.start(address)
+        unparked, buses = asyncio.Event(), []
+
+        class Bus(MessageBus):
+            """One whose socket the test can close."""
+
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                buses.append(self)
+
+        async def park() -> None:
+            return
+
+        async def unpark() -> None:
+            unparked.set()
+
+        guard = SleepGuard(park, unpark, address)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("maglens_daemon.sleep_guard.MessageBus", Bus)
+            task = asyncio.create_task(guard.run())
+            await asyncio.wait_for(logind.taken.wait(), WAIT_S)
+            await logind.say(True)
+            await logind.released()
+            assert not unparked.is_set()
+            buses[0].disconnect()
+            await asyncio.wait_for(unparked.wait(), WAIT_S)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
         logind.stop()
 
     with private_bus(tmp_path) as address:
