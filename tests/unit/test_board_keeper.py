@@ -383,6 +383,44 @@ def test_a_board_whose_lines_have_gone() -> None:
     play(scene)
 
 
+def test_a_board_whose_lines_cannot_be_read_from_the_first() -> None:
+    """The service goes on; the port is empty until its lines can be read."""
+
+    async def scene(bench: Bench) -> None:
+        bench.port.deaf = OSError(19, "No such device")
+        await bench.close()  # the keeper that play() made; this one begins deaf
+        deaf = Keeper(
+            "1-2",
+            bench.port,
+            Attach(bench.port.fittings, TIMES),
+            bench.house,
+            port_at=lambda speed: make_port("1-2", speed, Config()),
+            visit=BoardVisitor,
+            tolerance=0.05,
+        )
+        assert deaf.attach.state is AttachState.EMPTY and deaf.report().seated is False
+        await deaf.close()
+
+    play(scene)
+
+
+def test_a_fault_line_that_cannot_be_read_counts_as_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(bench: Bench) -> None:
+        level = bench.port.level
+
+        def no_fault_line(pin: Pin) -> bool:
+            if pin is Pin.FAULT:
+                raise OSError(19, "No such device")
+            return level(pin)
+
+        monkeypatch.setattr(bench.port, "level", no_fault_line)
+        bench.port.move(Pin.DETECT, True)
+        await bench.until(lambda: bool(bench.house.sessions) and bench.session.state is S.QUARANTINED)
+        assert bench.session.cause == "short" and not bench.port.powered
+
+    play(scene)
+
+
 def test_a_meter_without_a_switch_refuses() -> None:
     """It cannot cut; what it can is not to use the module."""
 

@@ -84,8 +84,8 @@ class Keeper:
             asyncio.create_task(self._listen(), name=f"pins-{path}"),
             asyncio.create_task(self._switch(), name=f"switch-{path}"),
         ]
-        seated = hardware.level(Pin.DETECT)
-        self._obey(attach.start(self._loop.time(), seated=seated, powered=hardware.powered))
+        seated = self._level(Pin.DETECT)
+        self._obey(attach.start(self._loop.time(), seated=seated, powered=self._powered()))
 
     @property
     def label(self) -> str:
@@ -184,11 +184,12 @@ class Keeper:
         self._obey(self.attach.timer(self._loop.time(), seated=seated, fault=fault))
 
     def _level(self, pin: Pin) -> bool:
-        """A line that cannot be read says nothing: no module, no fault. Its device has gone, which was told."""
+        """A line that cannot be read counts as what is safe: no module, a fault. Its device has gone, which
+        :meth:`_listen` tells."""
         try:
             return self._hardware.level(pin)
         except OSError:
-            return False
+            return pin is Pin.FAULT
 
     def _powered(self) -> bool:
         try:
