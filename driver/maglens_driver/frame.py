@@ -46,7 +46,7 @@ class Frame:
 
     ``nbytes`` bytes of ``lease.view`` hold the picture in ``mode``; ``seq`` is the source's own number (gaps are
     lost frames); ``exposure_ns`` is the start of exposure on the host's CLOCK_MONOTONIC; ``generation`` names
-    the stay of the source that made it, so that a late frame of an earlier one can be told.
+    the start of the source that made it, so that a late frame of an earlier one can be told.
     """
 
     lease: Lease
