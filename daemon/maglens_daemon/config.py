@@ -31,7 +31,7 @@ from maglens_daemon.toml_lines import KeyPath, Lines
 from maglens_driver import names
 from maglens_driver.link import limits
 from maglens_driver.mode import NV12, YUYV, Mode, make_mode
-from maglens_v4l2.nodes import NodeKind
+from maglens_v4l2.node_kind import NodeKind
 from maglens_v4l2.orientation import QUARTERS, UPRIGHT, Orientation
 
 T = TypeVar("T")

@@ -1,46 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Main: the program ``maglensd``."""
+"""Main: the program ``maglensd``. What only the running service needs is loaded once it is clear that it will run."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import logging
 import os
-import signal
 import sys
-from collections.abc import Coroutine, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
-from maglens_daemon import conditions, config, instance, journal
-from maglens_daemon.board.boards import Boards
-from maglens_daemon.bus import Bus
-from maglens_daemon.cameras import Cameras
-from maglens_daemon.config import Config, NodeConfig
+from maglens_daemon import config, instance, journal
+from maglens_daemon.config import Config
 from maglens_daemon.errors import AlreadyRunning, ConfigError, NoPermission
 from maglens_daemon.exits import Exit
-from maglens_daemon.heartbeat import beat
-from maglens_daemon.manager import Manager
-from maglens_daemon.notify import Notifier, stored
-from maglens_daemon.sleep_guard import SleepGuard
-from maglens_daemon.status import state_line
-from maglens_daemon.system_watch import watch_devices
+from maglens_daemon.notify import Notifier
 from maglens_daemon.version import VERSION
-from maglens_daemon.visitors import ModuleVisitor, watch_modules
-from maglens_driver.errors import MaglensError, WrongState
-from maglens_driver.usb.discovery import Discovery
-from maglens_driver.usb.libusb import libusb_backend
-from maglens_v4l2.kernel_node import KernelNode
-from maglens_v4l2.node import Node
-from maglens_v4l2.nodes import NodeKind, open_node
+from maglens_driver.errors import MaglensError
 
 log = logging.getLogger(__name__)
 
 # A thread that is busy in Python keeps others waiting for so long; the default of 5 ms is a third of a frame.
 SWITCH_INTERVAL_S: Final = 0.0005
-BUS_RETRY_S: Final = 5.0
-CAMERA_FD: Final = "camera"  # its name in systemd's descriptor store
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,131 +31,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="log every step")
     parser.add_argument("--version", action="version", version=f"maglensd {VERSION}")
     return parser
-
-
-class Service:
-    """The running daemon: its parts, and what signals do to them."""
-
-    def __init__(self, settings: Config, notifier: Notifier) -> None:
-        self._notifier = notifier
-        self._manager = Manager(settings, self._open_node, root=conditions.ROOT)
-        self._cameras = Cameras(self._manager)
-        self._boards = Boards(self._manager)
-        self._kept = stored()
-        self._stop = asyncio.Event()
-
-    async def _open_node(self, settings: NodeConfig) -> Node:
-        """The camera that a daemon before this one left with systemd, else a new one; kept with systemd from now on
-        where it can outlive us."""
-        name = next((name for name, known in self._manager.config.nodes.items() if known == settings), "")
-        stored_as = f"{CAMERA_FD}-{name}" if name else CAMERA_FD
-        kind, kept = NodeKind(settings.kind), self._kept.pop(stored_as, None)
-        try:
-            node = open_node(kind, settings.mode, kept, name=settings.name, mjpeg=settings.mjpeg)
-        except WrongState as why:
-            if kept is None:
-                raise
-            log.warning("%s; making a new camera", why)
-            os.close(kept)
-            self._notifier.forget(stored_as)
-            node = open_node(kind, settings.mode, name=settings.name, mjpeg=settings.mjpeg)
-        if isinstance(node, KernelNode):
-            self._notifier.store(stored_as, node.fileno())
-        return node
-
-    def _appeared(self) -> None:
-        self._manager.node_hint()
-        self._cameras.look()
-
-    def reload(self) -> None:
-        """Read the configuration again. A broken one raises :class:`ConfigError` and changes nothing."""
-        self._notifier.reloading()
-        try:
-            fresh = config.load()
-        except ConfigError as error:
-            log.error("the configuration is as before: %s", error.explain())
-            raise
-        finally:
-            self._notifier.ready()
-        self._manager.apply(fresh)
-        self._boards.reconfigure()
-        self._cameras.look()
-        log.info("configuration read: %s", ", ".join(map(str, fresh.files)) or "defaults")
-
-    def _on_hangup(self) -> None:
-        try:
-            self.reload()
-        except ConfigError:
-            return  # told in the log already; there is nobody to answer
-
-    async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT. Raises :class:`AlreadyRunning`."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
-        manager = self._manager
-        manager.listeners.append(lambda: self._notifier.status(state_line(manager)))
-        bus = Bus(manager, self.reload)
-        libusb_backend()
-        tasks: list[asyncio.Task[Any]] = []
-
-        def begin(work: Coroutine[Any, Any, Any], name: str) -> None:
-            tasks.append(asyncio.create_task(work, name=name))
-
-        async with Discovery() as discovery:
-            await self._boards.apply()
-            begin(self._stop.wait(), "stop")
-            begin(manager.run(), "manager")
-            begin(self._boards.run(), "boards")
-            begin(watch_modules(self._boards, discovery, ModuleVisitor), "modules")
-            begin(watch_devices(self._appeared), "devices")
-            begin(watch_devices(manager.conditions.hint, conditions.SUBSYSTEMS), "supplies")
-            begin(SleepGuard(manager.park, manager.unpark).run(), "sleep")
-            begin(self._serve_bus(bus), "bus")
-            begin(beat(manager, self._notifier), "heartbeat")
-            try:
-                await manager.settled()
-                self._cameras.look()
-                self._notifier.ready()
-                gc.freeze()  # what lives now lives on; later collections need not look at it
-                await _first_end(tasks)
-            finally:
-                self._notifier.stopping()
-                await self._cameras.close()
-                await manager.close()
-                await self._boards.close()
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-                bus.close()
-
-    async def _serve_bus(self, bus: Bus) -> None:
-        """Be on the bus whenever there is one; the camera does not depend on it."""
-        told = False
-        while True:
-            try:
-                await bus.connect()
-                told = False
-                await bus.wait_for_disconnect()
-                log.warning("the system bus has gone")
-            except (OSError, EOFError) as error:
-                if not told:
-                    log.warning("no system bus: %s; `maglens status` cannot reach this service", error)
-                told = True
-            bus.close()
-            await asyncio.sleep(BUS_RETRY_S)
-
-
-async def _first_end(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    """Wait for the stop; a part that fails is a failure of all, and is raised."""
-    pending = set(tasks)
-    while True:
-        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-        if any(task.get_name() == "stop" for task in done):
-            return
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -208,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _serve(settings: Config) -> None:
+    from maglens_daemon.service import Service
+
     await Service(settings, Notifier()).run()
 
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-IDLE = "import sys, maglens_daemon.main; print(*sys.modules)"
+IDLE = "import sys, maglens_daemon.service; print(*sys.modules)"
 
 
 @pytest.mark.parametrize("package", ["numpy", "linuxpy", "libcamera"])

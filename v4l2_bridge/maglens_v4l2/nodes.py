@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import enum
 import logging
 
 from maglens_driver.errors import MissingDependency
@@ -13,16 +12,9 @@ from maglens_v4l2 import canonical
 from maglens_v4l2.kernel_node import KernelNode
 from maglens_v4l2.loopback_node import LoopbackNode
 from maglens_v4l2.node import Node
+from maglens_v4l2.node_kind import NodeKind
 
 log = logging.getLogger(__name__)
-
-
-class NodeKind(enum.Enum):
-    """Kinds of node a config may ask for."""
-
-    AUTO = "auto"
-    KERNEL = "maglens"
-    LOOPBACK = "v4l2loopback"
 
 
 def open_node(

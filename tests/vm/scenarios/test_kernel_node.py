@@ -23,7 +23,8 @@ from maglens_driver.mode import NV12, YUYV, make_mode
 from maglens_v4l2 import canonical, v4l2
 from maglens_v4l2.kernel_node import KernelNode
 from maglens_v4l2.node import ControlChange, ControlSet, FormatChosen, InputChosen, InputInfo, NodeEvent
-from maglens_v4l2.nodes import NodeKind, open_node
+from maglens_v4l2.node_kind import NodeKind
+from maglens_v4l2.nodes import open_node
 from tests.unit.node_conformance import CHECKS, App, Check, Lateness, check_gaps, filled, pattern
 from tests.unit.v4l2_app import V4l2App
 from tests.vm.guest.devices import succeed
