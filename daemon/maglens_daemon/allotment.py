@@ -91,10 +91,10 @@ class Allotment:
             return min(feed.supply.limit_mw, stay.needs.standby_mw) + stay.burst_mw
         return feed.supply.limit_mw + (stay.burst_mw if stay is not None else 0)
 
-    # For the sessions (session.Host).
+    # For the sessions (host.Host).
 
     def reserve(self, session: Session) -> int:
-        """See :class:`session.Host`."""
+        """See :class:`host.Host`."""
         stay = self._stays[session] = _Stay(needs_of(session))
         self.ledger.total_mw = self._condition().budget_mw
         share = self._shares()[_key(session)]

@@ -17,7 +17,8 @@ from functools import partial
 from typing import Final, Protocol
 
 from maglens_daemon.config import Config
-from maglens_daemon.session import Session, Visitor
+from maglens_daemon.session import Session
+from maglens_daemon.visitor import Visitor
 from maglens_daemon.visitors import CameraVisitor, LibcameraVisitor
 from maglens_daemon.webcams import UVC, VideoDevice, names_by_id, video_devices
 from maglens_driver.errors import MaglensError, MissingDependency

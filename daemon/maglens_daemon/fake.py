@@ -14,7 +14,8 @@ from maglens_daemon.contract import Contract
 from maglens_daemon.conversation import pausing
 from maglens_daemon.feed import Begin
 from maglens_daemon.in_process import SinkLink
-from maglens_daemon.session import Seat, Session
+from maglens_daemon.seat import Seat
+from maglens_daemon.session import Session
 from maglens_driver.control import Cid, ControlInfo, ControlType
 from maglens_driver.errors import Gone, MaglensError, Refused
 from maglens_driver.frame import Frame

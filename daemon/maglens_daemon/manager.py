@@ -24,8 +24,9 @@ from maglens_daemon.director import Director, state_of
 from maglens_daemon.errors import NotFound
 from maglens_daemon.link_health import LinkRules
 from maglens_daemon.port import make_port
-from maglens_daemon.session import Session, SessionState, Visitor
+from maglens_daemon.session import Session, SessionState
 from maglens_daemon.stage import OpenNode, Stage
+from maglens_daemon.visitor import Visitor
 from maglens_driver import names
 from maglens_driver.control import Origin
 from maglens_driver.source import Identity
@@ -116,25 +117,25 @@ class Manager:
             log.error("%s: its session ended by an error", session.label, exc_info=task.exception())
         self.reconsider()
 
-    # For the sessions (session.Host).
+    # For the sessions (host.Host).
 
     def reserve(self, session: Session) -> int:
-        """See :class:`session.Host`."""
+        """See :class:`host.Host`."""
         return self.allotment.reserve(session)
 
     def burst(self, session: Session) -> AbstractAsyncContextManager[None]:
-        """See :class:`session.Host`."""
+        """See :class:`host.Host`."""
         return self.allotment.burst(session)
 
     def twin(self, session: Session, identity: Identity) -> Session | None:
-        """See :class:`session.Host`."""
+        """See :class:`host.Host`."""
         for other in self.sessions:
             if other is not session and other.identity == identity and not other.unplugged and not other.state.is_end:
                 return other
         return None
 
     def changed(self, session: Session) -> None:
-        """See :class:`session.Host`."""
+        """See :class:`host.Host`."""
         self.allotment.changed(session)
         self._stopped.set()
         if session.state is SessionState.READY:

@@ -34,16 +34,19 @@ import asyncio
 import enum
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Final, Protocol
+from contextlib import asynccontextmanager
+from typing import Final
 
 from maglens_daemon.board.failures import AttachFailed
 from maglens_daemon.contract import Contract
-from maglens_daemon.feed import Begin, Feed
+from maglens_daemon.feed import Feed
+from maglens_daemon.host import Host
 from maglens_daemon.journal import about
 from maglens_daemon.mode_choice import Means
 from maglens_daemon.port import Port, offers
 from maglens_daemon.restraint import Restraint
+from maglens_daemon.seat import Seat
+from maglens_daemon.visitor import Visitor
 from maglens_driver.control import MOTORS
 from maglens_driver.errors import BadModule, Deadline, Gone, MaglensError, WrongState
 from maglens_driver.link.wire import CapabilityLevel, CapabilityReason
@@ -98,102 +101,6 @@ TRANSITIONS: Final[Mapping[SessionState, frozenset[SessionState]]] = {
     _S.QUARANTINED: frozenset((_S.GONE,)),
     _S.GONE: frozenset(),
 }
-
-
-class Seat(Protocol):
-    """The board's part in a stay (``maglens_daemon.board``)."""
-
-    async def taken(self) -> None:
-        """Returns when the visitor is on USB and may be opened, once for each time that it comes there. Raises
-        ``AttachFailed`` when it will not be let in any more."""
-        ...
-
-    def again(self, why: Exception) -> bool:
-        """A step failed: whether the stay goes on with :meth:`taken`."""
-        ...
-
-    def refused(self) -> None:
-        """It is in quarantine."""
-        ...
-
-
-class Visitor(Protocol):
-    """What has come to a port, before it is opened; one implementation per kind of source."""
-
-    @property
-    def kind(self) -> str:
-        """``module``, ``v4l2`` or ``libcamera``."""
-        ...
-
-    @property
-    def added_ns(self) -> int:
-        """CLOCK_MONOTONIC when it was detected."""
-        ...
-
-    @property
-    def snapped(self) -> bool:
-        """Whether a person put it there, as modules are: such a one is preferred to what is built in."""
-        ...
-
-    @property
-    def by_id(self) -> str:
-        """udev's name for it under /dev/v4l/by-id; empty for what has none."""
-        ...
-
-    @property
-    def needs_power(self) -> bool:
-        """Whether a contract has to be made: False for what the port feeds anyway."""
-        ...
-
-    @property
-    def seat(self) -> Seat | None:
-        """None where USB's connect is the detect, and nobody but USB feeds it."""
-        ...
-
-    @property
-    def patience(self) -> int:
-        """How many times longer than a module's its calls may take."""
-        ...
-
-    def admit(self) -> None:
-        """Raises ``BadModule`` when it may not even be talked to (it draws too much without a contract)."""
-        ...
-
-    async def open(self) -> Source:
-        """Identify it."""
-        ...
-
-    async def converse(self, source: Source, begin: Begin) -> Contract | None:
-        """Carry on a conversation about power; only where :attr:`needs_power`."""
-        ...
-
-    async def attend(self, source: Source, session: Session) -> None:
-        """Pass on what the source tells by itself, until it is cancelled or gone."""
-        ...
-
-    async def standby(self, source: Source) -> bool:
-        """Save power while nobody watches; False where the kind cannot."""
-        ...
-
-
-class Host(Protocol):
-    """What a session needs of the manager; all in the event loop's thread."""
-
-    def reserve(self, session: Session) -> int:
-        """mW that may be offered to it now; kept for it until :meth:`changed` tells of its contract or its end."""
-        ...
-
-    def burst(self, session: Session) -> AbstractAsyncContextManager[None]:
-        """Power for its motors, while it is told to move them. Raises ``Refused("POWER")``."""
-        ...
-
-    def twin(self, session: Session, identity: Identity) -> Session | None:
-        """Another session that has this identity already."""
-        ...
-
-    def changed(self, session: Session) -> None:
-        """Its state changed."""
-        ...
 
 
 class Session:

@@ -14,7 +14,8 @@ from maglens_daemon.conversation import TRANSFERS, blocking
 from maglens_daemon.feed import Begin
 from maglens_daemon.journal import about
 from maglens_daemon.port import UNCONFIGURED_MA
-from maglens_daemon.session import Session, Visitor
+from maglens_daemon.session import Session
+from maglens_daemon.visitor import Visitor
 from maglens_driver.errors import BadModule, Gone
 from maglens_driver.libcamera.source import LibcameraSource
 from maglens_driver.link import wire

@@ -12,7 +12,8 @@ import pytest
 
 from maglens_daemon.cameras import Cameras
 from maglens_daemon.config import CamerasConfig, Config, PolicyConfig, PortConfig
-from maglens_daemon.session import Session, Visitor
+from maglens_daemon.session import Session
+from maglens_daemon.visitor import Visitor
 from maglens_daemon.visitors import CameraVisitor, LibcameraVisitor
 from maglens_daemon.webcams import VideoDevice, names_by_id, video_devices
 from maglens_driver.errors import Interrupted, MissingDependency

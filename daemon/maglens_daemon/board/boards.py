@@ -22,7 +22,8 @@ from maglens_daemon.config import PortConfig
 from maglens_daemon.journal import about
 from maglens_daemon.manager import Manager
 from maglens_daemon.port import Port, make_port
-from maglens_daemon.session import Session, Visitor
+from maglens_daemon.session import Session
+from maglens_daemon.visitor import Visitor
 from maglens_driver.errors import MaglensError
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,8 @@ from maglens_daemon.board.overdraw import Overdraw
 from maglens_daemon.board.report import Report
 from maglens_daemon.journal import about
 from maglens_daemon.port import SUPPLY_MV, UNCONFIGURED_MA, Port
-from maglens_daemon.session import GONE_GRACE_S, Session, Visitor
+from maglens_daemon.session import GONE_GRACE_S, Session
+from maglens_daemon.visitor import Visitor
 from maglens_driver.errors import Deadline, Gone
 
 log = logging.getLogger(__name__)

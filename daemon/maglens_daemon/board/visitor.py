@@ -13,7 +13,8 @@ from maglens_driver.source import Source
 
 if TYPE_CHECKING:
     from maglens_daemon.board.keeper import Keeper
-    from maglens_daemon.session import Session, Visitor
+    from maglens_daemon.session import Session
+    from maglens_daemon.visitor import Visitor
 
 
 class BoardVisitor:
@@ -60,21 +61,21 @@ class BoardVisitor:
         self._keeper.refused()
 
     def admit(self) -> None:
-        """See :class:`maglens_daemon.session.Visitor`."""
+        """See :class:`maglens_daemon.visitor.Visitor`."""
         self.module.admit()
 
     async def open(self) -> Source:
-        """See :class:`maglens_daemon.session.Visitor`."""
+        """See :class:`maglens_daemon.visitor.Visitor`."""
         return await self.module.open()
 
     async def converse(self, source: Source, begin: Begin) -> Contract | None:
-        """See :class:`maglens_daemon.session.Visitor`."""
+        """See :class:`maglens_daemon.visitor.Visitor`."""
         return await self.module.converse(source, begin)
 
     async def attend(self, source: Source, session: Session) -> None:
-        """See :class:`maglens_daemon.session.Visitor`."""
+        """See :class:`maglens_daemon.visitor.Visitor`."""
         await self.module.attend(source, session)
 
     async def standby(self, source: Source) -> bool:
-        """See :class:`maglens_daemon.session.Visitor`."""
+        """See :class:`maglens_daemon.visitor.Visitor`."""
         return await self.module.standby(source)
