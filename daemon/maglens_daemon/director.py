@@ -453,6 +453,7 @@ class Director:
             record.retry_at, record.busy = now + BUSY_S, True
             self.reconsider()
             return
+        record.busy = False
         record.failures.append(now)
         while record.failures[0] < now - STREAM_WINDOW_S:
             record.failures.popleft()

@@ -186,6 +186,24 @@ def test_a_camera_mounted_on_its_head_is_set_upright() -> None:
     asyncio.run(play())
 
 
+def test_a_failure_after_that_is_not_told_as_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(director, "BUSY_S", 0.05)
+    monkeypatch.setattr(director, "RETRY_S", (60.0,) * len(director.RETRY_S))
+
+    async def play() -> None:
+        async with theatre() as t:
+            t.watch()
+            visitor = FakeVisitor("1")
+            visitor.steps.fail("configure", OSError(errno.EBUSY, "busy"), Deadline("late"))
+            one = t.arrive(visitor, "1-1")
+            (only,) = t.manager.directors
+            await t.until(lambda: one.id in only._records and bool(only._records[one.id].failures))
+            only._settle()
+            assert not t.manager.obstacle(one)
+
+    asyncio.run(play())
+
+
 def test_a_camera_in_use_elsewhere_is_waited_for_and_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(director, "BUSY_S", 0.05)
 
