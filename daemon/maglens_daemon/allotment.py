@@ -20,7 +20,7 @@ from maglens_daemon import budget
 from maglens_daemon.power_policy import Condition, Level
 from maglens_daemon.session import Session, SessionState
 from maglens_daemon.supply import DEFAULT_MW
-from maglens_driver.errors import MaglensError, Refused
+from maglens_driver.errors import Refused
 from maglens_driver.link import limits
 
 log = logging.getLogger(__name__)
@@ -216,20 +216,13 @@ class Allotment:
         self._reconsider()
         await self._wait_for_step(session, target)
         if not share:
-            await self._stand_by(session)
+            await session.rest()  # it is to live on standby power
         if share and contract.least_mw < contract.operating_mw and contract.least_mw >= share - _STEP_MW:
             stay.squeezed = True
             await session.squeeze()
         else:
             stay.offered_mw = _up(target)
             await session.offer_power(stay.offered_mw)
-
-    async def _stand_by(self, session: Session) -> None:
-        """A module that is to live on standby power is told to rest first."""
-        try:
-            await session.standby()
-        except (MaglensError, OSError) as why:
-            log.warning("%s: no standby: %s", session.label, why, extra=session.log_fields())
 
     async def _wait_for_step(self, session: Session, target: int) -> None:
         """Until its stream, if there is one, draws no more than ``target``."""

@@ -477,14 +477,8 @@ class Director:
                 due.append(at)
             else:
                 record.idle_since = now
-                self.stage.background.begin(self._stand_by(session), f"standby-{session.port.path}")
+                self.stage.background.begin(session.rest(), f"standby-{session.port.path}")
         return due
-
-    async def _stand_by(self, session: Session) -> None:
-        try:
-            await session.standby()
-        except (MaglensError, OSError) as why:
-            log.info("%s: no standby: %s", session.label, why, extra=session.log_fields())
 
     def _wake_at(self, at: float | None) -> None:
         if self._again is not None:

@@ -10,6 +10,7 @@ from typing import Final
 from maglens_daemon import conversation
 from maglens_daemon.contract import Contract
 from maglens_daemon.conversation import Clock, PowerLink, Talk
+from maglens_daemon.port import offers
 from maglens_daemon.supply import Supply
 from maglens_driver.errors import Deadline
 from maglens_driver.link.pd import FixedPdo
@@ -19,6 +20,8 @@ TALK_S: Final = 5.0  # a whole conversation, each answer within its own limit
 
 Begin = Callable[[PowerLink, Clock], Talk]
 """Makes a conversation over a link, by the clock of whoever pauses in it."""
+
+Late = Callable[[Exception], None]
 
 
 class Feed:
@@ -39,43 +42,48 @@ class Feed:
         """Whether nothing is under way, and both ends know where they stand."""
         return self.supply.is_settled and not self._lock.locked()
 
-    async def agree(self, offered: Sequence[FixedPdo], late: Callable[[Exception], None]) -> Contract | None:
+    async def agree(self, offered: Sequence[FixedPdo], late: Late) -> Contract | None:
         """A contract about ``offered``, tried :data:`TRIES` times; ``late`` hears of a try that got no answer."""
+        async with self._lock:
+            return await self._talk(self._about(offered), offered, late)
 
-        def begin(link: PowerLink, clock: Clock) -> Talk:
-            return conversation.agree(link, self.supply, offered, clock=clock)
-
-        return await self._talk(begin, late)
-
-    async def squeeze(self) -> Contract | None:
-        """GotoMin. Raises ``WrongState`` where the contract leaves nothing to squeeze."""
+    async def squeeze(self, late: Late) -> Contract | None:
+        """GotoMin; where that gets no answer, a contract about the least. Raises ``WrongState`` where the contract
+        leaves nothing to squeeze."""
 
         def begin(link: PowerLink, clock: Clock) -> Talk:
             return conversation.converse(link, self.supply, self.supply.squeeze(), clock=clock)
 
         async with self._lock:
-            return await self._within(begin)
+            contract = self.supply.contract
+            return await self._talk(begin, offers(contract.least_mw) if contract is not None else (), late)
 
-    async def hear(self) -> Contract | None:
-        """The module says that a power message waits: fetch it and answer."""
+    async def hear(self, late: Late) -> Contract | None:
+        """The module says that a power message waits: fetch it and answer. Where that fails in time, a contract about
+        what it was offered last."""
 
         def begin(link: PowerLink, clock: Clock) -> Talk:
             return conversation.hear(link, self.supply, clock=clock)
 
         async with self._lock:
-            return await self._within(begin)
+            return await self._talk(begin, self.supply.offered, late)
 
-    async def _talk(self, begin: Begin, late: Callable[[Exception], None]) -> Contract | None:
-        async with self._lock:
-            for left in reversed(range(TRIES)):
-                try:
-                    return await self._within(begin)
-                except Deadline as why:
-                    if left == 0:
-                        raise Deadline(
-                            f"no power contract after {TRIES} tries: {why}", hint="lift it off and snap it on again"
-                        ) from why
-                    late(why)
+    def _about(self, offered: Sequence[FixedPdo]) -> Begin:
+        return lambda link, clock: conversation.agree(link, self.supply, offered, clock=clock)
+
+    async def _talk(self, begin: Begin, offered: Sequence[FixedPdo], late: Late) -> Contract | None:
+        """``begin``, and after no answer an agreement about ``offered``, with the lock held."""
+        for left in reversed(range(TRIES)):
+            try:
+                return await self._within(begin)
+            except Deadline as why:
+                if left == 0:
+                    raise Deadline(
+                        f"no power contract after {TRIES} tries: {why}", hint="lift it off and snap it on again"
+                    ) from why
+                self.supply.fail()  # an agreement begins with a Soft_Reset then
+                begin = self._about(offered)
+                late(why)
         raise AssertionError("the last try returns or raises")
 
     async def _within(self, begin: Begin) -> Contract | None:

@@ -44,7 +44,7 @@ from maglens_daemon.host import Host
 from maglens_daemon.journal import about
 from maglens_daemon.mode_choice import Means
 from maglens_daemon.port import Port, offers
-from maglens_daemon.restraint import Restraint
+from maglens_daemon.restraint import Restraint, seat_note
 from maglens_daemon.seat import Seat
 from maglens_daemon.visitor import Visitor
 from maglens_driver.control import MOTORS
@@ -272,6 +272,8 @@ class Session:
         self.ready_at = asyncio.get_running_loop().time()
         self._enter(SessionState.READY)
         log.info("%s: ready", self.label, extra=self.log_fields())
+        if self.source is not None and (note := seat_note(self.port, self.source.modes)):
+            log.warning("%s: %s", self.label, note, extra=self.log_fields())
         await self._attend()
 
     async def _identify(self) -> None:
@@ -334,11 +336,11 @@ class Session:
 
     async def squeeze(self) -> None:
         """GotoMin: the contract's least, from now on."""
-        await self._repower(Feed.squeeze)
+        await self._repower(lambda feed: feed.squeeze(self._no_answer))
 
     async def hear_power(self) -> None:
         """The module says that a power message waits."""
-        await self._repower(Feed.hear)
+        await self._repower(lambda feed: feed.hear(self._no_answer))
 
     async def _repower(self, work: Callable[[Feed], Awaitable[Contract | None]]) -> None:
         feed = self.feed
@@ -477,15 +479,21 @@ class Session:
             self._enter(SessionState.READY)
 
     async def standby(self) -> None:
-        """Nobody has watched for a while."""
-        if self.state is not SessionState.READY or not self.is_playable:
-            return
-        source = self.playable()
-        async with self._operation, _deadline(CONFIGURE_S, "standby"):
-            rests = await self.visitor.standby(source)
+        """Nobody has watched for a while. No error where it is not ready (any more)."""
+        async with self._operation, _deadline(CONFIGURE_S * self.visitor.patience, "standby"):
+            if self.state is not SessionState.READY or not self.is_playable:
+                return  # it may have begun to play while another operation went on
+            rests = await self.visitor.standby(self.playable())
         if rests and self.state is SessionState.READY:
             self._enter(SessionState.STANDBY)
             log.info("%s: rests, nobody watches", self.label, extra=self.log_fields())
+
+    async def rest(self) -> None:
+        """:meth:`standby`, where nothing depends on it: an error is told, and no more."""
+        try:
+            await self.standby()
+        except (MaglensError, OSError) as why:
+            log.info("%s: no standby: %s", self.label, why, extra=self.log_fields())
 
     def playable(self) -> Source:
         """The source, to be asked for something now; raises ``Gone`` or ``WrongState``."""

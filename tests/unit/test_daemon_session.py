@@ -8,6 +8,7 @@ import itertools
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -16,6 +17,7 @@ from maglens_daemon.board.failures import AttachFailed, Code
 from maglens_daemon.config import Config
 from maglens_daemon.fake import MODE, FakeSeat, FakeVisitor
 from maglens_daemon.port import make_port
+from maglens_daemon.restraint import RESEAT
 from maglens_daemon.session import (
     CLOSE_S,
     CONFIGURE_S,
@@ -28,6 +30,7 @@ from maglens_daemon.session import (
 )
 from maglens_driver.errors import BadModule, Deadline, Gone, MaglensError, Refused, WrongState
 from maglens_driver.frame import Frame, Lease
+from maglens_driver.link.pd import PdMessage, PdType
 from maglens_driver.source import Identity
 from tests.unit import fake_clock
 
@@ -356,6 +359,72 @@ def test_a_step_that_never_ends_is_ended(step: str) -> None:
         stage.visitor.steps.hold(step)
         stage.begin()
         await stage.until(S.QUARANTINED)
+        await stage.end()
+
+    fake_clock.run(play())
+
+
+@pytest.mark.parametrize("work", ["hear_power", "squeeze"])
+def test_one_late_answer_about_power_does_not_end_a_stay_that_plays(
+    work: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def play() -> None:
+        stage = Stage()
+        await stage.to_streaming()
+        before = stage.session.contract
+        assert before is not None and before.least_mw < before.mw
+        stage.visitor.steps.fail("agree", Deadline("late"))
+        heard, receive = [], stage.visitor.sink.receive
+
+        def hear(message: PdMessage) -> bool:
+            heard.append(message.type)
+            return receive(message)
+
+        monkeypatch.setattr(stage.visitor.sink, "receive", hear)
+        await getattr(stage.session, work)()
+        assert heard[0] is PdType.SOFT_RESET
+        after = stage.session.contract
+        assert stage.session.state is S.STREAMING and after is not None
+        assert after.mw == (before.mw if work == "hear_power" else before.least_mw)
+        assert stage.visitor.sink.allowed_mw == after.mw
+        stage.visitor.steps.fail("agree", *[Deadline("late")] * 2)
+        await stage.session.hear_power()
+        await stage.until(S.QUARANTINED)
+        assert "no power contract after 2" in stage.session.reason
+        await stage.end()
+
+    fake_clock.run(play())
+
+
+def test_a_slow_link_is_told_with_what_to_do(caplog: pytest.LogCaptureFixture) -> None:
+    async def play(speed_mbit_s: int) -> None:
+        stage = Stage()
+        stage.visitor.source.modes = (replace(MODE, mbit_s=2000),)
+        stage.session.port = make_port("1-2", speed_mbit_s, Config())
+        await stage.to_ready()
+        await stage.end()
+
+    fake_clock.run(play(5000))
+    assert "the link came up" not in caplog.text
+    fake_clock.run(play(480))
+    (told,) = [r for r in caplog.records if "the link came up at 480 Mbit/s only" in r.getMessage()]
+    assert told.levelname == "WARNING" and RESEAT in told.getMessage()
+
+
+def test_no_rest_for_what_begins_to_play_meanwhile() -> None:
+    async def play() -> None:
+        stage = Stage()
+        await stage.to_ready()
+        stage.visitor.steps.hold("start")
+        await stage.session.configure(MODE)
+        start = asyncio.create_task(stage.session.start(NullSink(), 1))
+        await stage.visitor.steps.reached("start")
+        rest = asyncio.create_task(stage.session.standby())
+        await asyncio.sleep(0)
+        stage.visitor.steps.free("start")
+        await asyncio.gather(start, rest)
+        assert stage.session.state is S.STREAMING
+        assert stage.visitor.steps.passed["standby"] == 0
         await stage.end()
 
     fake_clock.run(play())
