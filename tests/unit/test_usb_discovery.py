@@ -36,9 +36,13 @@ COMPANION = struct.pack("<BBBBH", 6, 48, 15, 0, 0)
 ENDPOINTS = endpoint(0x81, 2, 1024) + COMPANION + endpoint(0x82, 3, 64) + COMPANION
 
 
-def descriptors(body: bytes, power: int = 112) -> bytes:
+def configuration(body: bytes, power: int = 112, value: int = 1) -> bytes:
+    return struct.pack("<BBHBBBBB", 9, 2, 9 + len(body), 1, value, 0, 0x80, power) + body
+
+
+def descriptors(body: bytes, *more: bytes) -> bytes:
     device = struct.pack("<BBHBBBBHHHBBBB", 18, 1, 0x320, 0, 0, 0, 9, 0x1209, 1, 0x100, 1, 2, 3, 1)
-    return device + struct.pack("<BBHBBBBB", 9, 2, 9 + len(body), 1, 1, 0, 0x80, power) + body
+    return device + configuration(body) + b"".join(more)
 
 
 class Tree:
@@ -58,21 +62,21 @@ class Tree:
         configured: bool = True,
         speed: str = "5000",
         interfaces: str = OURS,
+        active: int = 1,
     ) -> Uevent:
         path = self.root / port
         path.mkdir()
         (path / "descriptors").write_bytes(descriptors(interface(number) + ENDPOINTS) if raw is None else raw)
         (path / "speed").write_text(speed + "\n")
-        (path / "bConfigurationValue").write_text("1\n" if configured else "\n")
+        (path / "bConfigurationValue").mkdir()  # the kernel takes the device's lock for it: not to be read
         if configured:
-            self.publish(port, text, number)
+            self.publish(port, text, number, active)
         return Uevent(
             "add", "usb_device", str(path), interfaces, f"/dev/bus/usb/001/{port}", 1, next(self.devnums), 77
         )
 
-    def publish(self, port: str, text: str | None = "maglens", number: int = 0) -> Uevent:
-        (self.root / port / "bConfigurationValue").write_text("1\n")
-        path = self.root / port / f"{port}:1.{number}"
+    def publish(self, port: str, text: str | None = "maglens", number: int = 0, active: int = 1) -> Uevent:
+        path = self.root / port / f"{port}:{active}.{number}"
         path.mkdir(exist_ok=True)
         if text is not None:
             (path / "interface").write_text(text + "\n")
@@ -118,6 +122,29 @@ class TestRecognise:
         raw = descriptors(other + interface(1) + ENDPOINTS + interface(2, (8, 6, 80)) + endpoint(0x84, 2, 512))
         device = judge(tree.plug(raw=raw, number=1))
         assert device.interface_number == 1 and device.bulk.address == 0x81
+
+    def test_the_active_configuration_counts(self, tree: Tree) -> None:
+        other = interface(3) + endpoint(0x84, 2, 512) + endpoint(0x85, 3, 32)
+        raw = descriptors(interface() + ENDPOINTS, configuration(other, power=10, value=7))
+        device = judge(tree.plug("1-1", raw=raw, number=3, active=7))
+        assert (device.interface_number, device.max_power_ma) == (3, 80)
+        assert device.bulk == Endpoint(0x84, 512) and device.interrupt == Endpoint(0x85, 32)
+        device = judge(tree.plug("1-2", raw=raw))
+        assert (device.interface_number, device.max_power_ma, device.bulk.address) == (0, 896, 0x81)
+
+    def test_of_configurations_with_one_value_the_first_counts(self, tree: Tree) -> None:
+        raw = descriptors(interface() + ENDPOINTS, configuration(interface() + ENDPOINTS, power=10))
+        assert judge(tree.plug(raw=raw)).max_power_ma == 896
+
+    def test_an_attribute_that_cannot_be_read_any_more(self, tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+        event = tree.plug()
+
+        def read_text(path: Path, **_: object) -> str:
+            raise OSError(errno.ENODEV, "No such device", str(path))
+
+        monkeypatch.setattr(Path, "read_text", read_text)
+        with pytest.raises(NotYet):
+            judge(event)
 
     @pytest.mark.parametrize("text", ["", "Maglens", "maglens2", "acme probe", None])
     def test_a_strangers_string(self, text: str | None, tree: Tree) -> None:
@@ -287,6 +314,17 @@ class TestDiscovery:
             monitor.send(tree.publish("1-1", "maglens", 1))
             [added] = await take(discovery, 1)
             assert added.kind is ADDED
+
+        watch([], body)
+
+    def test_any_configuration_may_be_the_one_that_comes(self, tree: Tree) -> None:
+        async def body(discovery: Discovery, monitor: FakeMonitor) -> None:
+            raw = descriptors(interface() + ENDPOINTS, configuration(interface(1) + ENDPOINTS, value=2))
+            monitor.send(tree.plug("1-1", raw=raw, configured=False), tree.publish("1-1", None, 0, active=2))
+            await nothing_more(discovery)
+            monitor.send(tree.publish("1-1", "probe", 1, active=2))
+            [refused] = await take(discovery, 1)
+            assert refused.kind is REFUSED
 
         watch([], body)
 

@@ -8,7 +8,7 @@ our class triple must never see one of our requests.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
@@ -60,11 +60,11 @@ class UsbDevice:
 
 
 class NotYet(Exception):
-    """The kernel has not published interface ``number``: its own uevent is still to come."""
+    """The kernel has published none of ``interfaces`` ("CONFIGURATION.NUMBER"): a uevent of one is still to come."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(f"interface {number} is not published yet")
-        self.number = number
+    def __init__(self, interfaces: frozenset[str]) -> None:
+        super().__init__(f"interface {' or '.join(sorted(interfaces))} is not published yet")
+        self.interfaces = interfaces
 
 
 class Vanished(Exception):
@@ -77,10 +77,16 @@ class NotAModule(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Interface:
+    configuration: int
     number: int
     max_power_units: int
-    bulk: Endpoint | None
-    interrupt: Endpoint | None
+    bulk: Endpoint | None = None
+    interrupt: Endpoint | None = None
+
+    @property
+    def name(self) -> str:
+        """As the kernel's directory of it ends."""
+        return f"{self.configuration}.{self.number}"
 
 
 def claims_class(interfaces: str) -> bool:
@@ -88,26 +94,28 @@ def claims_class(interfaces: str) -> bool:
     return fnmatchcase(interfaces, names.UDEV_INTERFACE_GLOB)
 
 
-def _find_interface(raw: bytes) -> _Interface | None:
-    """First interface with our triple in the ``descriptors`` file of sysfs; raises ``NotAModule`` if that is cut."""
-    at, power, found = _DEVICE.size, 0, None
+def _candidates(raw: bytes) -> list[_Interface]:
+    """The first interface with our triple of every configuration in the ``descriptors`` file of sysfs; raises
+    ``NotAModule`` if that is cut. Of configurations with the same value the kernel sets the first."""
+    at, found = _DEVICE.size, dict[int, _Interface]()
+    configuration = power = 0
+    open_for: int | None = None  # the configuration whose interface the endpoints that follow belong to
     while at + 2 <= len(raw):
         length, kind = raw[at], raw[at + 1]
         if length < 2 or at + length > len(raw):
             raise NotAModule(f"its USB descriptors are broken at byte {at}")
         if kind == _DT_CONFIG and length >= _CONFIG.size:
-            power = raw[at + 8] if length > 8 else 0
+            configuration, power, open_for = raw[at + 5], raw[at + 8], None
         elif kind == _DT_INTERFACE and length >= _INTERFACE.size:
-            if found is not None:
-                return found
-            number, alternate, klass, subclass, protocol = raw[at + 2], raw[at + 3], *raw[at + 5 : at + 8]
-            triple = (names.USB_CLASS, names.USB_SUBCLASS, names.USB_PROTOCOL)
-            if (klass, subclass, protocol) == triple and alternate == 0:
-                found = _Interface(number, power, None, None)
-        elif kind == _DT_ENDPOINT and length >= _ENDPOINT.size and found is not None:
-            found = _with_endpoint(found, raw, at)
+            number, alternate, *triple = raw[at + 2], raw[at + 3], *raw[at + 5 : at + 8]
+            ours = triple == [names.USB_CLASS, names.USB_SUBCLASS, names.USB_PROTOCOL] and alternate == 0
+            open_for = configuration if ours and configuration not in found else None
+            if open_for is not None:
+                found[open_for] = _Interface(configuration, number, power)
+        elif kind == _DT_ENDPOINT and length >= _ENDPOINT.size and open_for is not None:
+            found[open_for] = _with_endpoint(found[open_for], raw, at)
         at += length
-    return found
+    return list(found.values())
 
 
 def _with_endpoint(interface: _Interface, raw: bytes, at: int) -> _Interface:
@@ -119,14 +127,14 @@ def _with_endpoint(interface: _Interface, raw: bytes, at: int) -> _Interface:
         bulk = bulk or endpoint
     elif address & _DIRECTION_IN and kind == _INTERRUPT:
         interrupt = interrupt or endpoint
-    return _Interface(interface.number, interface.max_power_units, bulk, interrupt)
+    return replace(interface, bulk=bulk, interrupt=interrupt)
 
 
 def _attribute(path: Path) -> str | None:
-    """A sysfs attribute as text, or None where there is none."""
+    """A sysfs attribute as text, or None where there is none, or none any more (ENODEV)."""
     try:
         return path.read_text(errors="replace").rstrip("\n")
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         return None
 
 
@@ -134,7 +142,8 @@ def recognise(syspath: str, *, devnode: str, busnum: int, devnum: int, added_ns:
     """Decide from sysfs whether the device at ``syspath`` is a module.
 
     Raises ``NotYet`` while the interface is not published (never with ``final``), ``Vanished``, and ``NotAModule``
-    with the reason when it is something else. Four small files are read; no request goes to the device.
+    with the reason when it is something else. Small files are read that need no lock of the kernel's; no request
+    goes to the device.
     """
     root = Path(syspath)
     try:
@@ -144,15 +153,18 @@ def recognise(syspath: str, *, devnode: str, busnum: int, devnum: int, added_ns:
     if len(raw) < _DEVICE.size:
         raise NotAModule("it has no USB descriptors")
     vendor, product = _DEVICE.unpack_from(raw)[7:9]
-    interface = _find_interface(raw)
-    if interface is None:
+    candidates = _candidates(raw)
+    if not candidates:
         raise NotAModule("it has no maglens interface")
-    configuration = (_attribute(root / "bConfigurationValue") or "").strip()
-    text = None
-    if configuration:
-        text = _attribute(root / f"{root.name}:{configuration}.{interface.number}" / "interface")
+    interface, text = candidates[0], None
+    for candidate in candidates:
+        # Only the active configuration's interfaces have directories. Its number is not asked for: the kernel takes
+        # the device's lock to tell it, which a device can have held for seconds while it is enumerated.
+        if (text := _attribute(root / f"{root.name}:{candidate.name}" / "interface")) is not None:
+            interface = candidate
+            break
     if text is None and not final:
-        raise NotYet(interface.number)
+        raise NotYet(frozenset(candidate.name for candidate in candidates))
     if text != names.USB_INTERFACE_STRING:
         raise NotAModule(f"its interface is named {text!r}, not {names.USB_INTERFACE_STRING!r}: a stranger")
     if interface.bulk is None or interface.interrupt is None:

@@ -120,7 +120,7 @@ class Discovery:
         self._open_monitor = open_monitor
         self._monitor: UeventMonitor | None = None
         self._known: dict[str, UsbDevice] = {}
-        self._undecided: dict[str, tuple[Uevent, int]] = {}  # by syspath: its uevent, the interface's number
+        self._undecided: dict[str, tuple[Uevent, frozenset[str]]] = {}  # by syspath: its uevent, NotYet's
         self._events: asyncio.Queue[DeviceEvent] = asyncio.Queue()
 
     async def __aenter__(self) -> Self:
@@ -174,8 +174,8 @@ class Discovery:
         """Its name is in sysfs before its uevent: from now on a missing name is one that never comes."""
         waiting = self._undecided.get(uevent.syspath.rpartition("/")[0])
         if waiting is not None:
-            device, number = waiting
-            self._handle_present(device, final=uevent.syspath.endswith(f".{number}"))
+            device, interfaces = waiting
+            self._handle_present(device, final=uevent.syspath.rpartition(":")[2] in interfaces)
 
     def _handle_present(self, uevent: Uevent, *, final: bool) -> None:
         known = self._known.get(uevent.syspath)
@@ -194,7 +194,7 @@ class Discovery:
                 final=final,
             )
         except NotYet as why:
-            self._undecided[uevent.syspath] = (uevent, why.number)
+            self._undecided[uevent.syspath] = (uevent, why.interfaces)
             return
         except Vanished:
             log.debug("port %s: gone again before it was looked at", port)
