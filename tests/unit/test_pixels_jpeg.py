@@ -100,6 +100,48 @@ def test_refuses_and_leaves_dst_alone(data: bytes, message: str) -> None:
     assert decoder.run(jpeg(smooth(64, 48), "420"), out) is None
 
 
+def test_refuses_what_has_the_decoder_go_over_the_picture_again_and_again() -> None:
+    """A progressive file; a sequential one with a scan too many; not one with a marker's bytes inside a segment."""
+    decoder, out = _pixels.JpegDecoder("NV12", 64, 48), bytearray(b"\x55" * (64 * 72))
+    with pytest.raises(ValueError, match="only sequential"):
+        decoder.run(jpeg(smooth(64, 48), "420", progressive=True), out)
+    data = jpeg(smooth(64, 48), "420")
+    scan = data[data.index(b"\xff\xda") : -2]
+    with pytest.raises(ValueError, match="more scans"):
+        decoder.run(data[:-2] + 4 * scan + data[-2:], out)
+    hidden = b"\xff\x02\xff\xff"  # libjpeg looks at what is behind it, whatever length that says
+    with pytest.raises(ValueError, match="more scans"):
+        decoder.run(data[:-2] + hidden + 4 * scan + data[-2:], out)
+    assert bytes(out) == b"\x55" * (64 * 72)
+    assert decoder.run(data[:2] + b"\xff\xfe\x00\x06\xff\xc2\xff\xda" + data[2:], out) is None
+
+
+@pytest.mark.parametrize("sampling", ["420", "grey"])
+def test_one_scan_for_every_component_is_decoded(sampling: str) -> None:
+    """Pillow writes one scan: three grey pictures make a picture of three, T.81 B.2.3."""
+    decoder, out = _pixels.JpegDecoder("NV12", 64, 48), bytearray(64 * 72)
+    data = jpeg(smooth(64, 48), "grey", quality=100)
+    if sampling != "grey":
+        at = data.index(b"\xff\xc0")
+        start = data.index(b"\xff\xda")
+        frame = (
+            data[at : at + 2]
+            + b"\x00\x11"
+            + data[at + 4 : at + 9]
+            + b"\3"
+            + b"".join(bytes((k, 0x11, 0)) for k in (1, 2, 3))
+        )
+        scans = b"".join(b"\xff\xda\x00\x08\x01" + bytes((k,)) + data[start + 6 : -2] for k in (1, 2, 3))
+        data = data[:at] + frame + data[at + 13 : start] + scans + b"\xff\xd9"
+    assert decoder.run(data, out) is None
+    assert (
+        np.abs(
+            np.frombuffer(out, np.uint8)[: 64 * 48].reshape(48, 64) - limited(smooth(64, 48)[:, :, 0], False)
+        ).max()
+        <= 3
+    )
+
+
 def test_refuses_other_colour_spaces() -> None:
     out = io.BytesIO()
     Image.new("CMYK", (64, 48)).save(out, "JPEG")

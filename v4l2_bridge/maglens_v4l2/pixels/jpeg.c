@@ -9,6 +9,7 @@
 
 #define TEXT_BYTES 200 /* as libjpeg's own messages */
 #define MCU 32          /* planes are padded to the largest coding unit */
+#define MOST_SCANS 4    /* one for every component that a picture can have */
 
 struct ml_jpeg {
 	struct ml_image dst;
@@ -158,16 +159,54 @@ static enum ml_jpeg_result refused(struct ml_jpeg *j, const char *text)
 	return ML_JPEG_ERROR;
 }
 
+/*
+ * NULL, or why the file is not worth decoding: a progressive file, or one of many scans, has the decoder go over the
+ * whole picture once for every few bytes. Goes from marker to marker as libjpeg does, ITU-T T.81 B.1: a length behind
+ * those from SOF0 on, but for RSTn and SOI; what lies between is data. Cut data are left for libjpeg to find.
+ */
+static const char *scans_refused(const uint8_t *src, size_t n)
+{
+	const uint8_t *p = src, *const end = src + n;
+	int scans = 0;
+
+	while ((p = memchr(p, 0xff, (size_t)(end - p)))) {
+		uint8_t code;
+
+		while (p < end && *p == 0xff)
+			p++;
+		if (p == end)
+			break;
+		code = *p++;
+		if (code == 0xd9)
+			break;
+		if (code < 0xc0 || (code >= 0xd0 && code <= 0xd8))
+			continue;
+		if (code >= 0xc2 && code <= 0xcf && code != 0xc4 && code != 0xc8 && code != 0xcc)
+			return "only sequential JPEG is decoded";
+		if (code == 0xda && ++scans > MOST_SCANS)
+			return "the frame has more scans than components";
+		if (end - p < 2 || end - p < (p[0] << 8 | p[1]))
+			break;
+		p += (p[0] << 8 | p[1]) < 2 ? 2 : p[0] << 8 | p[1];
+	}
+	return NULL;
+}
+
 enum ml_jpeg_result ml_jpeg_run(struct ml_jpeg *j, const uint8_t *src, size_t n, uint8_t *dst)
 {
 	enum ml_jpeg_result result = ML_JPEG_OK;
 	int strides[3] = { j->stride, j->stride, j->stride };
 	int w = 0, h = 0, sampling = -1, space = -1;
+	const char *why = scans_refused(src, n);
 	struct chroma how;
 
 	j->text[0] = 0;
 	if (!j->handle && !(j->handle = tjInitDecompress()))
 		return ML_JPEG_ERROR;
+	if (why) {
+		snprintf(j->text, sizeof(j->text), "%s", why);
+		return ML_JPEG_ERROR;
+	}
 	if (tjDecompressHeader3(j->handle, src, n, &w, &h, &sampling, &space) && w <= 0)
 		return refused(j, tjGetErrorStr2(j->handle));
 	if (w <= 0)
@@ -179,8 +218,7 @@ enum ml_jpeg_result ml_jpeg_run(struct ml_jpeg *j, const uint8_t *src, size_t n,
 	}
 	if ((space != TJCS_YCbCr && space != TJCS_GRAY) || plan(&how, sampling, j->dst.fourcc))
 		return refused(j, "only YCbCr 4:2:0, 4:2:2, 4:4:4 and grey are decoded");
-	/* LIMITSCANS: a progressive file of a thousand empty scans is refused, not waited for. */
-	if (tjDecompressToYUVPlanes(j->handle, src, n, j->plane, w, strides, h, TJFLAG_LIMITSCANS)) {
+	if (tjDecompressToYUVPlanes(j->handle, src, n, j->plane, w, strides, h, 0)) {
 		if (tjGetErrorCode(j->handle) == TJERR_FATAL)
 			return refused(j, tjGetErrorStr2(j->handle));
 		snprintf(j->text, sizeof(j->text), "%s", tjGetErrorStr2(j->handle));
