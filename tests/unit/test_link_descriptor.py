@@ -46,6 +46,11 @@ def put(*path_and_value: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+def test_what_is_quoted_is_cut() -> None:
+    _, text = cause_of(changed(put("power", "peak_mw", b"\0" * 60_000)))
+    assert "power.peak_mw" in text and len(text) < 300
+
+
 @pytest.mark.parametrize("descriptor", [DESCRIPTOR, example_descriptor()], ids=["full", "small"])
 def test_round_trip(descriptor: Descriptor) -> None:
     assert Descriptor.unpack(descriptor.pack()) == descriptor
@@ -195,6 +200,7 @@ FIELDS: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (put("modes", 0, "bytes", limits.MAX_FRAME_BYTES + 1), "modes[0].bytes"),
     (put("modes", 0, "bytes", 0), "modes[0].bytes"),
     (put("modes", 2, "stride", 64), "is not 0 for MJPG"),
+    (lambda top: top["modes"][2].update(width=4098, height=4096), "modes[2] has 4098x4096 pixels of MJPG"),
     (put("modes", 0, "interval", [1, 0]), "modes[0].interval[1]"),
     (put("modes", 0, "interval", [1, 1001]), "modes[0].interval"),
     (put("modes", 0, "interval", [61, 1]), "modes[0].interval"),

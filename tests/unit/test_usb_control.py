@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import errno
+import struct
 from array import array
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -187,6 +188,8 @@ def test_a_bad_reply_has_its_cause(name: str) -> None:
         (lambda b: b"\x41\0" + b[2:], "controls_count"),
         (lambda b: wire.ControlCount(0).pack(), "controls_ids"),
         (lambda b: b[:4] + b"\1" + b[5:], "controls_ids"),
+        (lambda b: b[:12] + struct.pack("<q", 1 << 31), "controls_value"),
+        (lambda b: b[:12] + struct.pack("<q", -(1 << 31) - 1), "controls_value"),
     ],
 )
 def test_a_bad_list_of_controls(change: Callable[[bytes], bytes], cause: str) -> None:

@@ -17,6 +17,7 @@ from maglens_driver.control import Cid
 from maglens_driver.errors import BadModule, Deadline, Gone, MaglensError, Refused
 from maglens_driver.link import wire
 from maglens_driver.link.wire import Op
+from maglens_driver.mode import MJPG
 from maglens_driver.usb import stream
 from maglens_driver.usb.checks import OUT_OF_STEP
 from maglens_driver.usb.fake import trailer_for
@@ -537,6 +538,7 @@ def test_a_module_left_streaming_by_a_dead_host_is_stopped_first() -> None:
         {"interval_denominator": 0},
         {"interval_numerator": 0},
         {"interval_denominator": 5000},
+        {"fourcc": MJPG, "stride": 0, "width": 4098, "height": 4096},
     ],
 )
 def test_an_impossible_configuration_is_refused(changes: dict[str, int]) -> None:

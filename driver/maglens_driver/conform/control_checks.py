@@ -21,7 +21,7 @@ _CHOICES: Final = (ControlType.MENU, ControlType.INTEGER_MENU)
 def _set(s: Specimen, *entries: tuple[int, int]) -> tuple[Reply, tuple[ControlValue, ...]]:
     reply = s.put(Op.SET_CONTROLS, wire.pack_controls(ControlValue(i, 0, v) for i, v in entries))
     expect(reply.status == Status.OK, f"SET_CONTROLS is answered {reply.name}")
-    return reply, wire.open_controls(reply.body)
+    return reply, wire.open_control_values(reply.body)
 
 
 def _one(s: Specimen, control: int, value: int) -> ControlValue:
@@ -44,12 +44,12 @@ def _writable(s: Specimen) -> Iterator[ControlInfo]:
 def _present(s: Specimen) -> dict[int, int]:
     reply = s.get(Op.CONTROLS)
     expect(reply.status == Status.OK, f"CONTROLS is answered {reply.name}")
-    return {e.id: e.value for e in wire.open_controls(reply.body)}
+    return {e.id: e.value for e in wire.open_control_values(reply.body)}
 
 
 @CONTROLS.check("listed", "CONTROLS tells of every control of the descriptor, once, and of no other")
 def _listed(s: Specimen) -> None:
-    ids = [e.id for e in wire.open_controls(s.get(Op.CONTROLS).body)]
+    ids = [e.id for e in wire.open_control_values(s.get(Op.CONTROLS).body)]
     want = {c.id for c in s.descriptor.controls}
     expect(set(ids) == want, f"it differs in {[hex(i) for i in set(ids) ^ want]}")
     expect(len(ids) == len(set(ids)), "one is there twice")

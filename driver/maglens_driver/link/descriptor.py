@@ -282,6 +282,8 @@ def _mode(value: cbor.Value, path: str) -> Mode:
     if code == MJPG:
         if stride:
             raise bad(f"{path}.stride", "is not 0 for MJPG")
+        if width * height > limits.MAX_JPEG_PIXELS:
+            raise bad(path, f"has {width}x{height} pixels of MJPG, {limits.MAX_JPEG_PIXELS} are allowed")
     elif need and (stride < need or nbytes != frame_bytes(code, stride, height)):
         raise bad(path, f"has stride {stride} and {nbytes} bytes, which do not fit {width}x{height} {text}")
     over, under = r.list("interval", 2, 2, lambda v, p: check_number(v, 1, _U32, p))

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from maglens_driver.errors import BadModule
 from maglens_driver.link.cbor import Value
 from maglens_driver.link.limits import MAX_TEXT_BYTES
 
 T = TypeVar("T")
+
+_MOST_SAID: Final = 200  # characters: a byte string of the whole descriptor must not fill the journal
 
 
 class Reader:
@@ -74,5 +76,7 @@ def check_number(value: Value, low: int, high: int, path: str) -> int:
 
 
 def bad(path: str, what: str) -> BadModule:
-    """The error for a field of the descriptor."""
+    """The error for a field of the descriptor; ``what`` may quote the module, and is cut."""
+    if len(what) > _MOST_SAID:
+        what = what[:_MOST_SAID] + "..."
     return BadModule("descriptor_field", f"descriptor: {path or 'top level'} {what}")

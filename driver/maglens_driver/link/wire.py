@@ -16,6 +16,7 @@ from crc32c import crc32c
 from maglens_driver.errors import BadModule
 from maglens_driver.link.limits import (
     MAX_CONTROL_BYTES,
+    MAX_CONTROL_VALUE,
     MAX_CONTROLS,
     MAX_EVENT_BYTES,
     MAX_STRUCTURE_BYTES,
@@ -352,6 +353,16 @@ def open_controls(body: Buffer) -> tuple[ControlValue, ...]:
         raise BadModule("controls_count", f"a list of {count} controls, at most {MAX_CONTROLS} are allowed")
     start = ControlCount.SIZE
     return tuple(ControlValue.unpack(body, start + i * ControlValue.SIZE) for i in range(count))
+
+
+def open_control_values(body: Buffer) -> tuple[ControlValue, ...]:
+    """What a module says of its controls: :func:`open_controls`, besides cause ``controls_value``. (What a host
+    writes may be out of range: the module clamps it.)"""
+    entries = open_controls(body)
+    for entry in entries:
+        if not -MAX_CONTROL_VALUE - 1 <= entry.value <= MAX_CONTROL_VALUE:
+            raise BadModule("controls_value", f"control {entry.id:#010x} is {entry.value}, more than 32 bits hold")
+    return entries
 
 
 def open_event(raw: Buffer) -> Event:

@@ -140,13 +140,13 @@ class Requests:
 
     def controls(self) -> dict[int, int]:
         """Present value of every control."""
-        return {e.id: e.value for e in wire.open_controls(self._fetch(Op.CONTROLS))}
+        return {e.id: e.value for e in wire.open_control_values(self._fetch(Op.CONTROLS))}
 
     def set_controls(self, values: Mapping[int, int]) -> dict[int, int]:
         """Write controls; the values as clamped. The first entry that the module refused is raised."""
         body = wire.pack_controls(wire.ControlValue(i, 0, v) for i, v in values.items())
         _, result = self._send(Op.SET_CONTROLS, body)
-        entries = wire.open_controls(result)
+        entries = wire.open_control_values(result)
         if {e.id for e in entries} != set(values):
             raise BadModule("controls_ids", "the result of SET_CONTROLS names other controls than were written")
         for entry in entries:

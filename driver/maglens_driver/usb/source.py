@@ -326,7 +326,7 @@ def _mode_of(answer: wire.Configured) -> Mode:
         exact = frame_bytes(answer.fourcc, answer.stride, answer.height)
         sane = answer.stride >= least and answer.payload_bytes == exact
     elif sane and answer.fourcc == MJPG:
-        sane = answer.stride == 0
+        sane = answer.stride == 0 and answer.width * answer.height <= limits.MAX_JPEG_PIXELS
     interval = Fraction(answer.interval_numerator, answer.interval_denominator) if sane else Fraction(1)
     if not sane or not Fraction(1, limits.MAX_RATE_FPS) <= interval <= limits.MAX_INTERVAL_S:
         raise BadModule("configured", f"the module's answer to CONFIGURE is impossible: {answer}")

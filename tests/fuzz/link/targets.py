@@ -59,7 +59,14 @@ def _check_round_trip(raw: bytes) -> None:
 def structures(rng: random.Random) -> None:
     """Every structure, event, list and payload, bent."""
     raw = mutate(rng, rng.choice(list(_EXAMPLES.values())))
-    for read in (wire.open_leader, wire.open_trailer, wire.open_payload, wire.open_controls, wire.open_event):
+    for read in (
+        wire.open_leader,
+        wire.open_trailer,
+        wire.open_payload,
+        wire.open_controls,
+        wire.open_control_values,
+        wire.open_event,
+    ):
         _expect_bad_module(lambda read=read: read(raw))  # type: ignore[misc]
 
 
