@@ -71,6 +71,10 @@ def error_name(error: MaglensError) -> str:
     return f"{names.BUS_NAME}.Error.Failed"
 
 
+def _failed(message: Message, error: Exception) -> Message:
+    return Message.new_error(message, f"{names.BUS_NAME}.Error.Failed", f"{type(error).__name__}: {error}")
+
+
 class Bus:
     """The service on one bus. ``reload`` reads the configuration again and raises ``ConfigError``."""
 
@@ -208,9 +212,16 @@ class Bus:
         except Exception as error:
             # A defect of ours met by one caller: the caller learns of it, the service goes on.
             log.exception("%s.%s failed", message.interface, message.member)
-            reply = Message.new_error(message, f"{names.BUS_NAME}.Error.Failed", f"{type(error).__name__}: {error}")
-        if self._bus is not None and self._bus.connected:
-            await self._bus.send(reply)
+            reply = _failed(message, error)
+        if self._bus is None or not self._bus.connected:
+            return
+        try:
+            sent = self._bus.send(reply)
+        except Exception as error:
+            # So does this: a value that its signature cannot hold. Nothing was sent yet.
+            log.exception("%s.%s has no answer that can be sent", message.interface, message.member)
+            sent = self._bus.send(_failed(message, error))
+        await sent
 
     async def _dispatch(self, message: Message) -> tuple[str, list[Any]]:
         self._sync()

@@ -212,6 +212,25 @@ def test_controls(address: str) -> None:
     on_the_bus(address, play)
 
 
+def test_an_answer_that_cannot_be_sent_is_an_error_to_its_caller(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def play(t: Theatre, bus: Bus, client: Client) -> None:
+        session = t.arrive(FakeVisitor())
+        await t.until(lambda: session.state is SessionState.READY)
+
+        async def get() -> dict[int, int]:
+            return {FOCUS.id: 1 << 40}
+
+        with monkeypatch.context() as patched:
+            patched.setattr(session.source, "get", get)
+            with pytest.raises(MaglensError, match="Error"):
+                await asyncio.wait_for(client.module("1-1", "GetControls"), 5)
+        assert await client.module("1-1", "GetControls") == [{FOCUS.id: FOCUS.default}]
+
+    on_the_bus(address, play)
+
+
 def test_choosing(address: str) -> None:
     async def play(t: Theatre, bus: Bus, client: Client) -> None:
         one = t.arrive(FakeVisitor("1"))
