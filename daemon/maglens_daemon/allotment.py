@@ -114,6 +114,9 @@ class Allotment:
             before, now = self.ledger.of(_key(session)), session.contract.mw if session.contract is not None else 0
             if now < before:
                 self.ledger.settle(_key(session), now)
+                # At once, lest it asks for what it had before :meth:`run` gets to it: that is promised no more.
+                supply = session.feed.supply
+                supply.ceiling_mw = self.ledger.ceiling(_key(session), supply.limit_mw)
                 self.wake()  # there is more for the others
 
     def forget(self, session: Session) -> None:
@@ -200,7 +203,7 @@ class Allotment:
         stay, contract = self._stays.get(session), session.contract
         if stay is None or contract is None:
             return  # it has left since the shares were worked out
-        target = share or stay.needs.standby_mw
+        target = share or min(stay.needs.standby_mw, limits.MAX_STANDBY_MW)
         if contract.mw <= max(target, _STEP_MW):
             return
         session.restraint.mw = target

@@ -74,7 +74,7 @@ class BenchSource(FakeSource):
         self.identity = Identity("bench", "module", module.serial)
         self.counters: Counter[str] = Counter()
         self.descriptor: Descriptor = replace(
-            example_descriptor(), modes=MODES, identity=self.identity, power=PowerNeeds(STANDBY_MW, PEAK_MW)
+            example_descriptor(), modes=MODES, identity=self.identity, power=PowerNeeds(module.standby_mw, PEAK_MW)
         )
         self._timer: asyncio.TimerHandle | None = None
         self._taken = 0
@@ -174,6 +174,7 @@ class BenchModule:
         self.stubborn = False
         self.silent = False
         self.late_s = 0.0
+        self.standby_mw = STANDBY_MW  # as it says
         self.excess_mw = 0  # drawn on top of everything
         self.damaged = 0  # of ten frames, in modes of more than ``clean_mbit_s``
         self.clean_mbit_s = 0

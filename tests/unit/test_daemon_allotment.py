@@ -135,6 +135,35 @@ def test_a_critical_battery_leaves_standby_power_and_says_so() -> None:
     play(scene)
 
 
+def test_what_a_module_says_of_its_standby_does_not_let_it_out_of_a_squeeze() -> None:
+    async def scene(it: Bench, session: Session) -> None:
+        it.healthy.standby_mw = limits.MAX_POWER_MW
+        it.healthy.snap_on(it.ports[HEALTHY])
+        await it.pass_time(3.0)
+        greedy = it.session(HEALTHY)
+        assert greedy is not None and greedy.contract is not None and greedy.contract.mw == BIG.mw
+        it.battery(3)
+        it.uevent()
+        await it.pass_time(8.0)
+        assert session.contract is not None and session.contract.mw == STANDBY_MW
+        assert greedy.contract.mw == limits.MAX_STANDBY_MW
+
+    play(scene)
+
+
+def test_a_contract_that_shrinks_lowers_at_once_what_may_be_asked_for() -> None:
+    async def scene(it: Bench, session: Session) -> None:
+        visitor, feed = it.sick.visitor, session.feed
+        assert visitor is not None and feed is not None
+        visitor.sink.want_mw = SMALL.mw
+        visitor.sink.ask()
+        await session.hear_power()
+        assert session.contract is not None and session.contract.mw == SMALL.mw
+        assert feed.supply.ceiling_mw == SMALL.mw == it.manager.allotment.granted_mw, "before run() has had a turn"
+
+    play(scene)
+
+
 def test_a_module_at_rest_is_held_to_its_standby_power() -> None:
     async def scene(it: Bench, session: Session) -> None:
         it.pipeline.watched = False
