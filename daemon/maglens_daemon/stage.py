@@ -216,6 +216,9 @@ class Stage:
     def _on_control(self, generation: int, control: int, value: int) -> None:
         playing = self.playing
         if playing is not None and playing.generation == generation:
+            source = playing.session.source
+            if source is None or all(info.id != control for info in source.controls):
+                return  # nobody was told that there is such a control
             if self.controls is not None:
                 for switch, off in (self._flight.pilot.hand(control, value) if self._flight else {}).items():
                     self.controls.changed(switch, off)

@@ -100,6 +100,8 @@ CEILINGS: Final[Mapping[str, str]] = {
     "MAX_RATE_FPS": "frames per second",
     "MAX_MODE_MBIT_S": "Mbit/s of a mode",
     "MAX_POWER_MW": "mW of a mode, or in `power`",
+    "MAX_STANDBY_MW": "mW left to a module that there is no power for",
+    "MAX_EVENTS_PER_S": "events a second, and at once after a quiet second",
     "MAX_PD_OBJECTS": "data objects of a power message (USB PD 3.1, 6.2.1.1.2)",
 }
 

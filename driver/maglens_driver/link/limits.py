@@ -32,6 +32,8 @@ MAX_INTERVAL_S: Final = 60
 MAX_RATE_FPS: Final = 1000
 MAX_MODE_MBIT_S: Final = 40_000
 MAX_POWER_MW: Final = 100_000
+MAX_STANDBY_MW: Final = 500  # of a squeezed module: its own word must not let it out of the squeeze
+MAX_EVENTS_PER_S: Final = 200
 MAX_PD_OBJECTS: Final = 7  # USB PD 3.1, 6.2.1.1.2
 MAX_CALIBRATION_POINTS: Final = 256
 

@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""EventListener: a module's interrupt endpoint. Lives in the stream engine's thread."""
+"""EventListener: a module's interrupt endpoint. Lives in the stream engine's thread.
+
+A module can send 8000 events a second, and each costs the event loop some work: :data:`limits.MAX_EVENTS_PER_S` are
+handed on, as many at once after a quiet second. Those that have to wait wait by kind and id, the last value of each.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final
 
 from maglens_driver.errors import BadModule, Gone, MaglensError
-from maglens_driver.link import wire
+from maglens_driver.link import limits, wire
 from maglens_driver.usb.device import UsbDevice
 from maglens_driver.usb.transport import Done, Outcome, StreamPipe, Transfer
 
@@ -29,12 +35,17 @@ class EventListener:
         *,
         on_event: Callable[[wire.Event], None],
         on_gone: Callable[[Exception], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.queued = 0
         self._device = device
         self._counters = counters
         self._on_event = on_event
         self._on_gone = on_gone
+        self._clock = clock
+        self._waiting: dict[tuple[int, int], wire.Event] = {}  # by kind and id, in the order they are handed on
+        self._tokens = float(limits.MAX_EVENTS_PER_S)
+        self._counted_at = clock()
         self._transfers: list[tuple[Transfer, memoryview]] = []
         self._done: deque[tuple[int, Outcome, int]] = deque()
         self._ending = False
@@ -87,15 +98,41 @@ class EventListener:
                 self.queued += 1
             except MaglensError as why:
                 self._on_gone(why)
+        self._hand_on()
+
+    @property
+    def deadline(self) -> float:
+        """When an event that waits may be handed on, by :meth:`take`; by the clock."""
+        if not self._waiting:
+            return math.inf
+        return self._counted_at + max(0.0, 1 - self._tokens) / limits.MAX_EVENTS_PER_S
+
+    def _hand_on(self) -> None:
+        if not self._waiting:
+            return
+        now = self._clock()
+        more = (now - self._counted_at) * limits.MAX_EVENTS_PER_S
+        self._tokens, self._counted_at = min(self._tokens + more, limits.MAX_EVENTS_PER_S), now
+        while self._waiting and self._tokens >= 1:
+            self._tokens -= 1
+            self._on_event(self._waiting.pop(next(iter(self._waiting))))
 
     def _take(self, raw: bytes) -> None:
         try:
             event = wire.open_event(raw)
         except BadModule as error:
             self._counters[error.cause] += 1
-            log.info("port %s: %s", self._device.port, error)
+            if self._counters[error.cause] == 1:  # the rest is in the counters
+                log.info("port %s: %s", self._device.port, error)
             return
         if self._seq >= 0:
             self._counters["events_lost"] += (event.seq - self._seq - 1) & 0xFFFFFFFF
         self._seq = event.seq
-        self._on_event(event)
+        key = event.kind, event.id
+        if self._waiting.pop(key, None) is not None:
+            self._counters["event_flood"] += 1
+        if len(self._waiting) >= limits.MAX_CONTROLS:
+            self._counters["event_flood"] += 1
+            return
+        self._waiting[key] = event
+        self._hand_on()

@@ -196,7 +196,8 @@ class StreamEngine:
             self._obey()
             if self._closed and not self._phase.is_active and self._listener.queued == 0:
                 return
-            pipe.run(max(0.0, self._next_deadline() - time.monotonic()))
+            until = min(self._next_deadline(), self._listener.deadline)
+            pipe.run(max(0.0, until - time.monotonic()))
             self._take_frames()
             self._listener.take()
             self._check_deadlines(time.monotonic())
