@@ -187,6 +187,32 @@ async def test_buttons_start_and_stop_one_search() -> None:
     await stay.it.close()
 
 
+async def test_whoever_ends_it_can_be_cancelled_meanwhile() -> None:
+    stay = Stay()
+    stay.gate = asyncio.Event()
+    write = stay.write
+
+    async def stubborn(values: Mapping[int, int]) -> Mapping[int, int]:
+        try:
+            return await write(values)
+        finally:
+            await asyncio.shield(held.wait())
+
+    held = asyncio.Event()
+    stay.it._write = stubborn
+    stay.it._want({Cid.FOCUS_FINE: 0})
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+    closing = asyncio.create_task(stay.it.close())
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    held.set()
+    await stay.it.close()
+
+
 async def test_a_module_that_refuses_is_asked_again() -> None:
     stay = Stay(size=(256, 192))
     stay.rig.light = 4.0

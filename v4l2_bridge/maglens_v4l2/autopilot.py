@@ -9,7 +9,6 @@ automatics of its own. A person's write goes through :meth:`Autopilot.set`, a ha
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -141,8 +140,9 @@ class Autopilot:
     async def close(self) -> None:
         """End; nothing is written or told any more."""
         self._worker.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._worker
+        await asyncio.wait((self._worker,))
+        if not self._worker.cancelled():
+            self._worker.result()
 
     # Switches.
 
