@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Coroutine
+from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -21,13 +22,9 @@ class Background:
         """Those not done yet."""
         return frozenset(self._tasks)
 
-    def begin(self, work: Awaitable[None], name: str) -> None:
+    def begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Do it; an error is logged under ``name``."""
-
-        async def do() -> None:
-            await work
-
-        task = asyncio.create_task(do(), name=name)
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._done)
 

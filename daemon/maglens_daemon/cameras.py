@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
+from maglens_daemon.background import Background
 from maglens_daemon.config import Config
 from maglens_daemon.session import Session
 from maglens_daemon.visitor import Visitor
@@ -64,7 +65,8 @@ class Cameras:
         self._there: dict[str, object] = {}  # tokens by port
         self._seen: Sequence[Seen] = ()  # what libcamera told last
         self._asked_of: object = None  # the devices there were then
-        self._asking: asyncio.Task[None] | None = None
+        self._asking = False
+        self._background = Background()
         self._told_missing = False
         self._started = False
 
@@ -74,32 +76,33 @@ class Cameras:
         self._compare(devices)
         self._started = True
         others = frozenset((device.number, device.token) for device in devices if device.driver != UVC)
-        if self._manager.config.cameras.libcamera and others != self._asked_of and self._asking is None:
-            self._asking = asyncio.create_task(self._ask(), name="libcamera-list")
+        if self._manager.config.cameras.libcamera and others != self._asked_of and not self._asking:
+            self._asking = True
+            self._background.begin(self._ask(), "libcamera-list")
 
     async def close(self) -> None:
         """End a question that is under way."""
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.gather(self._asking, return_exceptions=True)
+        tasks = self._background.tasks
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask(self) -> None:
         """Hear which cameras libcamera has: it tells nothing by itself."""
         try:
             await asyncio.sleep(SETTLE_S)
             asked_of = frozenset((d.number, d.token) for d in self._devices() if d.driver != UVC)
-            self._seen = await self._ask_libcamera()
+            try:
+                self._seen = await self._ask_libcamera()
+            except MissingDependency as missing:
+                if not self._told_missing:
+                    log.info("%s; CSI cameras are not used", missing)
+                self._told_missing = True
+            except (MaglensError, OSError) as error:
+                log.warning("libcamera's cameras are not known: %s", error)
             self._asked_of = asked_of
-        except MissingDependency as missing:
-            self._asked_of = asked_of
-            if not self._told_missing:
-                log.info("%s; CSI cameras are not used", missing)
-            self._told_missing = True
-        except (MaglensError, OSError) as error:
-            self._asked_of = asked_of
-            log.warning("libcamera's cameras are not known: %s", error)
         finally:
-            self._asking = None
+            self._asking = False
         self.look()
 
     def _compare(self, devices: Sequence[VideoDevice]) -> None:

@@ -181,6 +181,26 @@ def test_without_libcamera_webcams_play(trouble: Exception, caplog: pytest.LogCa
         run(machine, act)
 
 
+def test_a_list_that_cannot_be_read_is_told_and_asked_for_again(caplog: pytest.LogCaptureFixture) -> None:
+    machine = Machine(SENSOR, seen=(CSI,))
+
+    async def act(house: House, cameras: Cameras) -> None:
+        cameras.look()
+        cameras._devices = broken
+        async with asyncio.timeout(WAIT_S):
+            while cameras._background.tasks:
+                await asyncio.wait(cameras._background.tasks)
+        assert "libcamera-list failed" in caplog.text and machine.asked == 0
+        cameras._devices = machine.list
+        cameras.look()
+        await until(house, "libcamera:" + CSI.id)
+
+    def broken() -> list[VideoDevice]:
+        raise OSError(5, "Input/output error")
+
+    run(machine, act)
+
+
 def test_configured_paths_and_switches(tmp_path: Path) -> None:
     path = str(tmp_path / "camera")
     Path(path).touch()
