@@ -14,6 +14,7 @@ USB_SUBCLASS: Final = 0x53
 USB_PROTOCOL: Final = 0x01
 USB_INTERFACE_STRING: Final = "maglens"
 UDEV_INTERFACE_GLOB: Final = "*:ff5301:*"  # matches ID_USB_INTERFACES of systemd's usb_id
+HALL_NAME_GLOB: Final = "hall*"  # input devices of Hall sensors, by the label of their device-tree node
 # pid.codes' test range; any VID:PID may be a module, the host never looks at it.
 VIRTUAL_USB_VENDOR: Final = 0x1209
 VIRTUAL_USB_PRODUCT: Final = 0x0001
@@ -45,7 +46,6 @@ CONFIGFS_GADGETS: Final = "/sys/kernel/config/usb_gadget"
 
 # Environment
 ENV_CONFIG: Final = "MAGLENS_CONFIG"
-ENV_CACHE: Final = "MAGLENS_CACHE"
 ENV_LENS_PATH: Final = "MAGLENS_LENS_PATH"
 ENV_TIME_FACTOR: Final = "MAGLENS_TIME_FACTOR"
 

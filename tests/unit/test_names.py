@@ -46,6 +46,13 @@ def test_the_rules_for_nodes() -> None:
     assert f'ATTR{{name}}=="{names.NODE_CARD_NAME}|{names.NODE_CARD_NAME} *"' in rule("v4l/by-id")
 
 
+def test_the_rule_for_hall_sensors_leaves_a_laptops_lid_alone() -> None:
+    hall = rule('SUBSYSTEM=="input"')
+    assert f'ATTRS{{name}}=="{names.HALL_NAME_GLOB}"' in hall
+    assert f'GROUP="{names.SYSTEM_GROUP}"' in hall
+    assert f'label = "{names.HALL_NAME_GLOB.rstrip("*")}";' in text("docs/operations.md")
+
+
 def test_the_service() -> None:
     unit = text("daemon/system/maglensd.service")
     assert (SYSTEM / names.SERVICE_UNIT).exists()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from maglens_daemon.board.inputs import Edge
+from maglens_driver import names
 from maglens_driver.errors import MaglensError
 
 SWITCHES: Final = {  # linux/input-event-codes.h
@@ -62,7 +63,7 @@ class HallSwitch:
             self._state_fd = os.open(device, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except PermissionError as error:
             self.close()
-            hint = "sudo usermod -aG maglens $USER, then log in again"
+            hint = f"sudo usermod -aG maglens $USER, then log in again; its name has to be {names.HALL_NAME_GLOB}"
             raise HallError(f"{device}: {error.strerror}", hint=hint) from error
         except OSError as error:
             self.close()
