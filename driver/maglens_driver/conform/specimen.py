@@ -18,9 +18,9 @@ from maglens_driver.conform.receiver import Receiver
 from maglens_driver.conform.recording import Recording
 from maglens_driver.conform.usb_facts import UsbFacts
 from maglens_driver.errors import MaglensError
-from maglens_driver.gadget.pace import usable_mbit
 from maglens_driver.link import limits, wire
 from maglens_driver.link.descriptor import Descriptor
+from maglens_driver.link.payload import usable_mbit
 from maglens_driver.link.pd import FixedPdo, PdMessage, PdType, Rdo
 from maglens_driver.link.wire import ModuleState, Op, Status
 from maglens_driver.mode import MJPG, Mode

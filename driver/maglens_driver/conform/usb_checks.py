@@ -8,7 +8,7 @@ from typing import Final
 from maglens_driver import names
 from maglens_driver.conform.check import Group, Skipped, expect
 from maglens_driver.conform.specimen import Specimen
-from maglens_driver.gadget.pace import usable_mbit
+from maglens_driver.link.payload import usable_mbit
 from maglens_driver.link.wire import Event
 
 USB: Final = Group("usb")

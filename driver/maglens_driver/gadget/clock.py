@@ -8,7 +8,6 @@ import time
 from typing import Final
 
 DRIFT_PPM: Final = 50
-RESOLUTION_NS: Final = 1
 _MILLION: Final = 1_000_000
 _MAX_EPOCH_NS: Final = 1 << 56  # far from the end of 64 bits: over two years
 

@@ -20,13 +20,13 @@ from maglens_driver.gadget.clock import ModuleClock
 from maglens_driver.gadget.events import Events
 from maglens_driver.gadget.faults import DESCRIPTOR_FAULTS, Fault, Faults
 from maglens_driver.gadget.functionfs import Ep0Event, Ep0EventType, FunctionFs, Setup
-from maglens_driver.gadget.pace import usable_mbit
 from maglens_driver.gadget.power import Sink
 from maglens_driver.gadget.responder import Responder
 from maglens_driver.gadget.stay import Stay
 from maglens_driver.gadget.streamer import Streamer
 from maglens_driver.gadget.writer import Writer
 from maglens_driver.link.descriptor import Descriptor
+from maglens_driver.link.payload import usable_mbit
 from maglens_driver.link.wire import EventKind, Op
 from maglens_driver.mode import Mode
 from maglens_driver.source import Source

@@ -5,13 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-EFFICIENCY: Final = 0.8  # of the signalling rate; 8b/10b coding alone takes a fifth
 _NS_BITS: Final = 8_000  # nanoseconds a byte takes at one Mbit/s
-
-
-def usable_mbit(signalling_mbit: int) -> int:
-    """Mbit/s of payload on a link of that signalling rate."""
-    return int(signalling_mbit * EFFICIENCY)
 
 
 class Pace:

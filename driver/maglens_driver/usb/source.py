@@ -226,10 +226,6 @@ class ModuleSource:
         while (event := await self._events.get()) is not None:
             yield event
 
-    async def sample_clock(self) -> None:
-        """One more sample for the clock's fit; :meth:`start` does it where it was not done."""
-        self.clock.add(ClockSample(*await self._guard(self.control.clock_sample())))
-
     # --- inside -----------------------------------------------------------------------------------------------
 
     @property
