@@ -74,8 +74,9 @@ WEBCAM = module.lens_data("webcam")
 def modes() -> list[Mode]:
     odd = replace(make_mode(YUYV, 320, 240, Fraction(1, 30)), height=241)
     jpeg = Mode(MJPG, 1920, 1080, 0, 1920 * 1080 * 2, Fraction(1, 30))
+    huge = replace(jpeg, width=8000, height=6000)
     plain = make_mode(NV12, 330, 240, Fraction(1, 30))
-    return [plain, plain, odd, jpeg, make_mode(YUYV, 640, 480, Fraction(1, 15))]
+    return [plain, plain, odd, huge, jpeg, make_mode(YUYV, 640, 480, Fraction(1, 15))]
 
 
 @pytest.mark.asyncio

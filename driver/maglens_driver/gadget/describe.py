@@ -60,6 +60,7 @@ def allowed(mode: Mode) -> bool:
     sides = (mode.width, mode.height)
     return (
         all(2 <= side <= limits.MAX_WIDTH and side % 2 == 0 for side in sides)
+        and (mode.fourcc != MJPG or mode.width * mode.height <= limits.MAX_JPEG_PIXELS)
         and 0 < mode.nbytes <= limits.MAX_FRAME_BYTES
         and 1 / limits.MAX_RATE_FPS <= mode.interval <= limits.MAX_INTERVAL_S
         and mode.mbit_s <= limits.MAX_MODE_MBIT_S
