@@ -16,7 +16,7 @@ PREPARE := $(PYTHON) daemon/system/prepare.py
 VENV = $(eval VENV := $$(shell $(PREPARE) --where))$(VENV)
 PY = $(VENV)/bin/python
 
-.PHONY: help demo demo-faults test unit test-vm test-obs soak soak-switches bench lint install install-dkms uninstall uninstall-dkms clean prepare describe
+.PHONY: help demo demo-faults test unit test-vm test-long test-obs soak soak-switches bench lint install install-dkms uninstall uninstall-dkms clean prepare describe
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | sort -u | expand -t 16
@@ -35,6 +35,9 @@ unit: prepare ## linters and unit tests, without kernel or root
 
 test-vm: prepare ## the scenarios on a real kernel in a virtual machine
 	@$(PY) -m tests.vm run
+
+test-long: prepare ## the scenarios that take over a minute each on an emulated machine
+	@$(PY) -m tests.vm run --long --out build/vm-long --deadline 3600
 
 test-obs: prepare ## the real OBS Studio records through attach, swap, detach and the daemon's death, in a machine
 	@$(PY) -m tests.vm run --extra obs --scenario tests/vm/apps --out build/obs

@@ -44,6 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="boot, run the scenarios, bring the results out, end")
     _wish_options(run)
     run.add_argument("--scenario", action="append", metavar="PATH", help=f"instead of all in {SCENARIOS}")
+    run.add_argument(
+        "--long", action="store_true", help="the scenarios that take over a minute, instead of all others"
+    )
     run.add_argument("-k", metavar="EXPR", help="pytest's -k")
     run.add_argument("--keep", action="store_true", help="leave the machine up afterwards")
     run.add_argument("--name", default="", help="the machine's name with --keep; one that is up is used as it is")
@@ -137,6 +140,7 @@ def _image(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     arguments = [
         *(options.scenario or [SCENARIOS]),
+        *(["-m", "long" if options.long else "not long"] if not options.scenario else []),
         *(["-k", options.k] if options.k else []),
         *options.pytest,
     ]

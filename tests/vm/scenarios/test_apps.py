@@ -8,6 +8,8 @@ import tempfile
 from fractions import Fraction
 from pathlib import Path
 
+import pytest
+
 from maglens_driver.mode import NV12, make_mode
 from tests.demo import judge, recording
 from tests.demo.guest import hold, hold_until, node_status
@@ -20,6 +22,7 @@ FRAMES = 12  # of each act
 OPTIONS = ("-input_format", "nv12", "-video_size", "640x480", "-framerate", "15")
 
 
+@pytest.mark.long
 def test_ffmpeg_and_gstreamer_read_on_through_everything(sim: Sim, ffmpeg_recorder: Record, out: Path) -> None:
     wide, portrait = sim("35mm"), sim("73mm")
     device = str(node_status()["path"])

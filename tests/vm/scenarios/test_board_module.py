@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from maglens_driver.conform.check import Verdict
+from maglens_driver.conform.port_watch import PortWatch
 from maglens_driver.conform.run import Run, failed
 from maglens_driver.conform.specimen import Specimen
 from maglens_driver.conform.suite import chosen
@@ -22,7 +23,6 @@ from maglens_driver.conform.usb_facts import SYSFS_USB, read_facts
 from maglens_driver.gadget import configfs
 from maglens_driver.link import limits
 from maglens_driver.names import CONFIGFS_GADGETS
-from maglens_driver.usb.discovery import Discovery
 from maglens_driver.usb.libusb import LibusbTransport
 from tests.demo.recording import pictures
 from tests.vm.conftest import JournalOf, Record
@@ -62,8 +62,8 @@ def conform(port: str, monkeypatch: pytest.MonkeyPatch, patterns: list[str]) -> 
     monkeypatch.setattr(limits, "REPLY_S", TIME_FACTOR * limits.REPLY_S)
 
     async def find() -> Specimen:
-        async with Discovery() as discovery:
-            device = next(d for d in discovery.present() if d.port == port)
+        async with PortWatch(port) as watch:
+            device, _ = await watch.steady(READY_S)
         return Specimen(read_facts(SYSFS_USB / port), device, LibusbTransport(device))
 
     specimen = asyncio.run(find())
@@ -84,6 +84,7 @@ def run_words(source: str, lens: str) -> list[str]:
     return ["maglens_daemon.cli.main", "module", "run", "--source", source, "--lens", lens, "--serial", "BOARD1"]
 
 
+@pytest.mark.long
 def test_a_camera_on_a_board_conforms_and_plays(
     vivid: Path, journal: JournalOf, ffmpeg_recorder: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +136,7 @@ def test_the_built_in_camera_plays_through_a_bare_lens(journal: JournalOf, ffmpe
         log.wait_for("plays", ATTACH_S)
         recording.wait_frames(20)
     assert status()["optics"] is None
+    log = journal(UNIT)
     with running(*run_words("none", LENS)):
         log.wait_for("ready", ATTACH_S, MAGLENS_SERIAL="BOARD1")
         with ffmpeg_recorder(node, "through", options) as through:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from maglens_driver.conform import port_watch
 from maglens_driver.conform.check import Result, Verdict
 from maglens_driver.conform.run import Run, failed
 from maglens_driver.conform.specimen import Specimen
@@ -27,6 +28,8 @@ from tests.vm.scenarios.test_gadget import LENSES, simulator
 pytestmark = pytest.mark.usefixtures("without_daemon")
 
 TIME_FACTOR = 4
+DRAWN_S = 30.0  # a raw picture of 100 megapixels is drawn before CONFIGURE is answered
+STEADY_S = 10.0
 WHILE_ON = [f for f in Fault if f not in ATTACH_FAULTS | {Fault.BROWN_OUT, Fault.HALF_SEATED, Fault.HEAT}]
 
 
@@ -54,9 +57,11 @@ def emulated_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "REPLY_S", TIME_FACTOR * limits.REPLY_S)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", LENSES)
-def test_every_lens_conforms(name: str) -> None:
+def test_every_lens_conforms(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One with every check there is; of the others what their data can spoil."""
+    monkeypatch.setattr(limits, "REPLY_S", DRAWN_S)
     patterns = [] if name == LENSES[0] else ["usb.*", "descriptor.*", "controls.*", "stream.*", "configure.*"]
     with simulator(name) as sim:
         hand = SimHand(sim, attached_port(sim))
@@ -104,7 +109,8 @@ def test_every_fault_is_caught_by_its_check(fault: Fault, lasting: tuple[SimClie
     assert failed(results) == [CAUGHT[fault]], told(results)
 
 
-def test_a_bouncing_contact_is_caught(lasting: tuple[SimClient, SimHand]) -> None:
+def test_a_bouncing_contact_is_caught(lasting: tuple[SimClient, SimHand], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(port_watch, "STEADY_S", STEADY_S)
     sim, hand = lasting
     facts, device, transport = hand.present()
     hand.before_plug = lambda: sim.fault("bounce", 1, 2000)

@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import pytest
+
 from maglens_driver.names import SERVICE_UNIT
 from tests.demo.guest import hold, hold_until, node_status, streaming
 from tests.vm.conftest import JournalOf, Record, Sim
@@ -19,6 +21,7 @@ STANDBY_S = 60.0
 OPTIONS = ("-input_format", "nv12", "-video_size", "640x480", "-framerate", "15")
 
 
+@pytest.mark.long
 def test_nobody_watches(sim: Sim, journal: JournalOf, ffmpeg_recorder: Record, out: Path) -> None:
     succeed("systemctl", "start", SERVICE_UNIT)
     device = str(node_status()["path"])

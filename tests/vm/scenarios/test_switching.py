@@ -63,6 +63,7 @@ def windows(stamps: list[int]) -> Iterator[int]:
         yield sum(1 for later in stamps[first:] if later < stamp + WINDOW_NS)
 
 
+@pytest.mark.long
 def test_two_apps_watch_while_cameras_come_and_go(troupe: Troupe, ffmpeg_recorder: Record, out: Path) -> None:
     virtual = subprocess.run(["systemd-detect-virt"], capture_output=True, text=True, check=False).stdout.strip()
     node = troupe.status()["node"]["path"]
