@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import itertools
 import os
 import select
 import signal
@@ -59,6 +60,7 @@ class Reader:
         self.bulk = next(e.getAddress() for e in endpoints if e.getAttributes() & 3 == 2)
         self.interrupt = next(e.getAddress() for e in endpoints if e.getAttributes() & 3 == 3)
         self.tag = 0
+        self.numbers = itertools.count()
 
     def get(self, op: int, value: int = 0) -> tuple[int, bytes]:
         raw = bytes(self.handle.controlRead(0xC1, op, value, 0, 4096, TIMEOUT_MS))
@@ -90,15 +92,17 @@ class Reader:
 
     def contract(self, mv: int = 5000, ma: int = 900) -> None:
         """Offer one supply and grant what is asked."""
-        assert (
-            self.put(POWER_SEND, struct.pack("<HI", 1 << 12 | 1 << 8 | 2 << 6 | 1, mv // 50 << 10 | ma // 10))[0]
-            == OK
-        )
+        offer = struct.pack("<HI", 1 << 12 | self.number() << 9 | 1 << 8 | 2 << 6 | 1, mv // 50 << 10 | ma // 10)
+        assert self.put(POWER_SEND, offer)[0] == OK
         code, request = self.get(POWER_RECEIVE)
         assert code == OK
         assert request[0] & 0x1F == 2
         for kind in (3, 6):  # Accept, PS_RDY
-            assert self.put(POWER_SEND, struct.pack("<H", 1 << 8 | 2 << 6 | kind))[0] == OK
+            assert self.put(POWER_SEND, struct.pack("<H", self.number() << 9 | 1 << 8 | 2 << 6 | kind))[0] == OK
+
+    def number(self) -> int:
+        """Of the next power message."""
+        return next(self.numbers) % 8
 
     def frame(self, room: int) -> tuple[tuple[int, ...], bytes, bytes]:
         """Leader's epoch, id, width, height, payload length; payload; trailer."""
