@@ -405,7 +405,7 @@ class Director:
         try:
             return await asyncio.shield(making)
         except asyncio.CancelledError:
-            making.add_done_callback(lambda done: done.exception() or pipeline.withdraw(generation))
+            making.add_done_callback(lambda done: _throw_away(done, pipeline, generation))
             raise
 
     def _forget(self, generation: int) -> Session | None:
@@ -510,3 +510,9 @@ def state_of(session: Session) -> policy.SourceState:
         visitor.snapped,
         visitor.by_id,
     )
+
+
+def _throw_away(making: asyncio.Task[Feed], pipeline: Pipeline, generation: int) -> None:
+    """A start was called off while its feed was being made; at the end of the service the making is cancelled too."""
+    if not making.cancelled() and making.exception() is None:
+        pipeline.withdraw(generation)
