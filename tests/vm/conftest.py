@@ -102,8 +102,8 @@ def vivid() -> Iterator[Path]:
         yield node
 
 
-@pytest.fixture(scope="module")
-def without_daemon() -> Iterator[None]:
+@contextlib.contextmanager
+def daemon_kept_away() -> Iterator[None]:
     """The daemon would take every module that comes; for scenarios that read one. It is back afterwards."""
     if not devices.SYSTEMD.exists():
         yield
@@ -112,3 +112,17 @@ def without_daemon() -> Iterator[None]:
     yield
     devices.succeed("systemctl", "unmask", "--runtime", SERVICE_UNIT)
     devices.succeed("systemctl", "start", SERVICE_UNIT)
+
+
+@pytest.fixture(scope="module")
+def without_daemon() -> Iterator[None]:
+    """No service for a whole file."""
+    with daemon_kept_away():
+        yield
+
+
+@pytest.fixture
+def daemon_away() -> Iterator[None]:
+    """No service for one scenario."""
+    with daemon_kept_away():
+        yield

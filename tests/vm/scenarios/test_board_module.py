@@ -73,7 +73,7 @@ def conform(port: str, monkeypatch: pytest.MonkeyPatch, patterns: list[str]) -> 
     assert sum(r.verdict is Verdict.PASS for r in results) > len(results) // 2
 
 
-@pytest.mark.usefixtures("without_daemon")
+@pytest.mark.usefixtures("daemon_away")
 @pytest.mark.parametrize("name", ["minimal", "template"])
 def test_the_examples_conform(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(f"maglens_driver.gadget.{name}") as port:

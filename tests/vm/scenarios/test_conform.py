@@ -109,6 +109,7 @@ def test_every_fault_is_caught_by_its_check(fault: Fault, lasting: tuple[SimClie
     assert failed(results) == [CAUGHT[fault]], told(results)
 
 
+@pytest.mark.long
 def test_a_bouncing_contact_is_caught(lasting: tuple[SimClient, SimHand], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(port_watch, "STEADY_S", STEADY_S)
     sim, hand = lasting
