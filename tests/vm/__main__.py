@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--keep", action="store_true", help="leave the machine up afterwards")
     run.add_argument("--name", default="", help="the machine's name with --keep; one that is up is used as it is")
     run.add_argument("--out", type=Path, default=Path("build/vm"), help="where results go (default: build/vm)")
-    run.add_argument("--deadline", type=float, default=1200.0, metavar="S", help="limit in seconds (default: 1200)")
+    run.add_argument("--deadline", type=float, default=3000.0, metavar="S", help="limit in seconds (default: 3000)")
     run.add_argument("pytest", nargs="*", help="more arguments for pytest, after --")
     run.set_defaults(handle=_run)
 
