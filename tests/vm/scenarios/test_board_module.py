@@ -126,6 +126,7 @@ def built_in() -> Iterator[None]:
     systemctl("restart", UNIT)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("built_in")
 def test_the_built_in_camera_plays_through_a_bare_lens(journal: JournalOf, ffmpeg_recorder: Record) -> None:
     """libcamera's bars, and a lens that turns them and shows their middle only."""

@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
+import pytest
+
 from maglens_driver.gadget.client import SimClient
 from maglens_driver.mode import YUYV, make_mode
 from maglens_driver.usb.device import UsbDevice
@@ -71,6 +73,7 @@ async def opened(sim: SimClient) -> AsyncIterator[ModuleSource]:
             await source.close()
 
 
+@pytest.mark.long
 def test_no_frame_is_copied_in_python(sim: SimClient) -> None:
     """Neither where frames are passed on nor where they are converted."""
     succeed("modprobe", "maglens")

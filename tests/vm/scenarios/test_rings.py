@@ -42,6 +42,7 @@ def listener() -> Iterator[list[int]]:
         os.close(fd)
 
 
+@pytest.mark.long
 def test_rings_reach_a_subscribed_reader(sim: SimClient, listener: list[int], out: Path, tmp_path: Path) -> None:
     """Times from the hand to the event's own timestamp, both of CLOCK_MONOTONIC."""
     succeed("modprobe", "maglens")
