@@ -18,11 +18,14 @@ from PIL import Image
 from maglens_driver.control import Cid
 from maglens_driver.errors import Gone, Refused, WrongState
 from maglens_driver.frame import Frame
-from maglens_driver.mode import MJPG, NV12, YUYV, Mode, make_mode
+from maglens_driver.mode import MJPG, NV12, RAW, YUYV, Mode, make_mode
 from maglens_driver.source import Source
+from maglens_driver.virtual.canvas import Abandoned, GiveUp, never
 from maglens_driver.virtual.lens import lens_names, load_lens
 from maglens_driver.virtual.mark import Mark, luma_plane, read
 from maglens_driver.virtual.optics import Optics
+from maglens_driver.virtual.raw_picture import RawRenderer, flat
+from maglens_driver.virtual.render import Renderer
 from maglens_driver.virtual.source import VirtualSource
 
 pytestmark = pytest.mark.asyncio
@@ -172,12 +175,48 @@ async def test_something_moves_in_every_lens() -> None:
         source = VirtualSource(name)
         await source.configure(mode())
         raw = [bytearray(640 * 480 * 3 // 2) for _ in range(2)]
+        source.camera.begin()
         for at, buffer in zip((0.0, 0.5), raw, strict=True):
             composer = source.camera._composer
             assert composer is not None
             composer.compose(memoryview(buffer), at, Mark(1, 1, 1))
         assert raw[0] != raw[1], name
         await source.close()
+
+
+async def test_a_host_that_configures_waits_for_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modes are gone through without drawing; a halt ends the drawing of a first picture."""
+    drawing = threading.Event()
+
+    def draw(_self: Renderer, _optics: object, give_up: GiveUp) -> None:
+        drawing.set()
+        while not give_up():
+            time.sleep(0.001)
+        raise Abandoned
+
+    monkeypatch.setattr(Renderer, "render", draw)
+    monkeypatch.setattr(RawRenderer, "render", draw)
+    source = VirtualSource("35mm")
+    for each in source.modes:
+        assert await source.configure(each) == each
+    assert not drawing.is_set()
+    await source.configure(mode())
+    sink = Sink()
+    await source.start(sink, 1)
+    assert drawing.wait(WAIT_S)
+    await source.stop()
+    assert not sink.frames
+    await source.close()
+
+
+async def test_a_first_raw_picture_that_takes_too_long_is_grey(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = VirtualSource("35mm")
+    raw = next(source.descriptor.with_facts(m) for m in source.modes if m.fourcc in RAW and m.width == 640)
+    grey = flat(raw, source.camera._optics()).takes[0]
+    assert (source.camera._coarse(raw, never).takes[0] != grey).any()
+    monkeypatch.setattr("maglens_driver.virtual.camera.COARSE_S", 0.0)
+    assert (source.camera._coarse(raw, never).takes[0] == grey).all()
+    await source.close()
 
 
 async def test_paces_itself_and_counts_on() -> None:

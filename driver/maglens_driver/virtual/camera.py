@@ -20,7 +20,7 @@ from maglens_driver.errors import Refused
 from maglens_driver.frame import Meta
 from maglens_driver.link.descriptor import Descriptor
 from maglens_driver.mode import RAW, Mode
-from maglens_driver.virtual.canvas import Abandoned, GiveUp
+from maglens_driver.virtual.canvas import Abandoned, GiveUp, never
 from maglens_driver.virtual.lens import LensData
 from maglens_driver.virtual.mark import Mark
 from maglens_driver.virtual.optics import FINE_PER_COARSE, SCENE_KELVIN, Optics
@@ -31,7 +31,8 @@ from maglens_driver.virtual.stack import Stack
 
 Kind = tuple[int, int, int]  # width, height, and the format where it is raw: all that a picture is rendered for
 PREPARE_S: Final = 2.0  # a fast machine renders every size in it
-MAX_COARSE: Final = 1 << 24  # pixels; a larger raw frame is grey at first
+MAX_COARSE: Final = 1 << 22  # pixels; a larger raw frame is grey at first, for its noise alone takes a second
+COARSE_S: Final = 1.0  # and so is one that takes longer to draw: the first leader has to come within FIRST_FRAME_S
 _PROVISIONAL: Final = -1  # version of a picture that was scaled from another size
 
 
@@ -76,7 +77,7 @@ class VirtualCamera:
         self._version = 0
         self._rendered: dict[Kind, tuple[int, Rendered | Exposed]] = {}
         self._renderer: tuple[Kind, Renderer | RawRenderer] | None = None
-        self._kind: Kind | None = None  # of the mode that was selected last
+        self._selected: Mode | None = None
         self._composer: Player | None = None
         self._rendering = threading.Lock()
         self._open = True
@@ -153,33 +154,49 @@ class VirtualCamera:
         return len(positions)
 
     def select(self, mode: Mode) -> None:
-        """Choose the mode of the frames to come.
+        """Choose the mode of the frames to come. Nothing is drawn yet."""
+        with self._changed:
+            self._selected = mode
+            self._changed.notify_all()  # what is being drawn for another mode is given up
+
+    def begin(self, give_up: GiveUp = never) -> None:
+        """Have a picture of the selected mode; :class:`Abandoned` once ``give_up()``, or another mode is selected.
 
         Takes no longer than a copy where the picture has been rendered before; else, where any has, than to scale
         that: frames are then coarse until the thread has rendered it.
         """
-        kind = kind_of(mode)
         with self._changed:
-            self._kind = kind
+            mode, composer = self._selected, self._composer
+            if mode is None:
+                raise ValueError("no mode was selected")
+            if composer is not None and composer.mode == mode:
+                return
+            kind = kind_of(mode)
             missing = kind not in self._rendered
         if missing:
-            self._provide(mode)
+            self._provide(mode, lambda: give_up() or self._is_unwanted(kind))
         with self._changed:
-            self._composer = player(self._rendered[kind][1], mode)
+            picture = self._rendered[kind][1]
+        made = player(picture, mode)
+        with self._changed:
+            self._composer = made
             if self._thread is None and self._open:
                 self._thread = threading.Thread(target=self._keep_rendering, name="render", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
 
     def compose(self, view: memoryview, mark: Mark) -> tuple[int, Meta]:
-        """Write the picture as it is now into ``view``; its length in bytes and the settings it shows."""
+        """Write the picture as it is now into ``view``; its length in bytes and the settings it shows. The first of
+        a mode takes as long as :meth:`begin`."""
+        self.begin()
         composer = self._composer
-        if composer is None:
-            raise ValueError("no mode was selected")
+        assert composer is not None
         return composer.compose(view, time.monotonic() - self._born, mark), composer.rendered.meta
 
     def settled(self, timeout_s: float) -> bool:
         """Wait until the picture shows the present settings; whether it did within ``timeout_s`` seconds."""
+        if self._selected is not None:
+            self.begin()
         with self._changed:
             return self._changed.wait_for(lambda: not self._stale(), timeout_s)
 
@@ -198,26 +215,33 @@ class VirtualCamera:
             optics = Optics.of(self.descriptor, self._values)
             return replace(optics, light_kelvin=self._light[0], light_level=self._light[1])
 
-    def _provide(self, mode: Mode) -> None:
+    def _provide(self, mode: Mode, give_up: GiveUp) -> None:
         """Some picture, without waiting for a rendering that is under way."""
         if mode.fourcc in RAW:
-            picture: Rendered | Exposed = self._coarse(mode)
+            picture: Rendered | Exposed = self._coarse(mode, give_up)
         else:
             with self._changed:
                 others = [picture for _, picture in self._rendered.values() if isinstance(picture, Rendered)]
             if not others:
-                self._render(mode, self._is_closed)
+                self._render(mode, give_up)
                 return
             picture = scaled(max(others, key=lambda r: r.luma.size), mode.width, mode.height)
         with self._changed:
             self._rendered.setdefault(kind_of(mode), (_PROVISIONAL, picture))
 
-    def _coarse(self, mode: Mode) -> Exposed:
+    def _coarse(self, mode: Mode, give_up: GiveUp) -> Exposed:
         optics = self._optics()
         if mode.width * mode.height > MAX_COARSE:
             return flat(mode, optics)
         assert self.descriptor.sensor is not None
-        return RawRenderer(self.descriptor.sensor, mode, shrink=COARSE).render(optics, self._is_closed)
+        renderer = RawRenderer(self.descriptor.sensor, mode, shrink=COARSE)
+        until = time.monotonic() + COARSE_S
+        try:
+            return renderer.render(optics, lambda: give_up() or time.monotonic() > until)
+        except Abandoned:
+            if give_up():
+                raise
+            return flat(mode, optics)
 
     def _make_renderer(self, mode: Mode) -> Renderer | RawRenderer:
         if mode.fourcc not in RAW:
@@ -241,14 +265,15 @@ class VirtualCamera:
         return not self._open
 
     def _is_unwanted(self, kind: Kind) -> bool:
-        return not self._open or self._kind != kind
+        selected = self._selected
+        return not self._open or selected is None or kind_of(selected) != kind
 
     def _stale(self) -> bool:
         composer = self._composer
         if composer is None:
             return False
         kind = kind_of(composer.mode)
-        return kind == self._kind and self._rendered[kind][0] != self._version  # else another is being selected
+        return not self._is_unwanted(kind) and self._rendered[kind][0] != self._version
 
     def _keep_rendering(self) -> None:
         while True:

@@ -7,7 +7,7 @@ import asyncio
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from maglens_driver.control import ControlInfo
 from maglens_driver.errors import Gone, Refused, WrongState
@@ -55,7 +55,10 @@ class PacedSource(ABC):
 
     @abstractmethod
     def select(self, mode: Mode) -> None:
-        """Get ready for pictures of ``mode``; called in a thread of its own."""
+        """Pictures are of ``mode`` from the next start on. Answers a host that waits: nothing is drawn here."""
+
+    def begin(self, halted: Callable[[], bool]) -> None:  # noqa: B027 - nothing, unless a picture takes its time
+        """Do what the first picture takes, in the stream's thread; give up once ``halted()``."""
 
     @property
     def identity(self) -> Identity:
@@ -80,7 +83,7 @@ class PacedSource(ABC):
             raise WrongState(f"{self.identity} is streaming")
         mode = self.descriptor.with_facts(nearest_mode(self.modes, want))
         if not test_only:
-            await asyncio.to_thread(self.select, mode)
+            self.select(mode)
             self._mode = mode
         return mode
 
@@ -133,7 +136,8 @@ class PacedSource(ABC):
             raise WrongState(f"{self.identity} was closed")
 
     def _run(self, mode: Mode, sink: FrameSink, generation: int) -> None:
-        """Deliver frames on a grid of deadlines; the first at once. A frame that would come too late is left out."""
+        """Deliver frames on a grid, from when the first can be made; leave out what comes too late."""
+        self.begin(self._halt.is_set)
         deadline = time.monotonic_ns()
         while not self._halt.is_set():
             self._deliver(mode, sink, generation, deadline)

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from maglens_driver.frame import Meta
 from maglens_driver.link.descriptor import Descriptor
 from maglens_driver.mode import Mode
 from maglens_driver.virtual.camera import VirtualCamera
+from maglens_driver.virtual.canvas import Abandoned
 from maglens_driver.virtual.lens import LensData, load_lens
 from maglens_driver.virtual.mark import Mark
 from maglens_driver.virtual.paced import PacedSource
@@ -32,11 +34,15 @@ class VirtualSource(PacedSource):
         return self.camera.descriptor
 
     async def prepare(self) -> None:
-        """Render pictures beforehand, so that configure and start take no time."""
+        """Render pictures beforehand, so that the first frame takes no time."""
         await asyncio.to_thread(self.camera.prepare)
 
     def select(self, mode: Mode) -> None:
         self.camera.select(mode)
+
+    def begin(self, halted: Callable[[], bool]) -> None:
+        with contextlib.suppress(Abandoned):
+            self.camera.begin(halted)
 
     def compose(self, mode: Mode, view: memoryview, generation: int, seq: int) -> tuple[int, Meta]:
         return self.camera.compose(view, Mark.wrapped(self.camera.lens.mark, generation, seq))

@@ -541,10 +541,6 @@ def test_attaching_again_and_again_leaves_nothing_behind(sim: SimClient) -> None
 class TestConformance(SourceConformance):
     """ModuleSource is a Source, on a real kernel too."""
 
-    @pytest.mark.long  # the module draws raw pictures before it answers: too late on an emulated machine
-    def test_every_mode_can_be_configured(self, rig: Any) -> None:
-        super().test_every_mode_can_be_configured(rig)
-
     @pytest.fixture
     def rig(self, sim: SimClient) -> Any:
         class Rig:
