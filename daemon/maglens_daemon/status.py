@@ -13,10 +13,12 @@ from maglens_daemon.board.failures import FAILURES
 from maglens_daemon.board.report import Report
 from maglens_daemon.contract import Contract
 from maglens_daemon.manager import Manager
+from maglens_daemon.reach import unavailable
 from maglens_daemon.session import Session
 from maglens_daemon.stage import Stage
 from maglens_daemon.version import VERSION
 from maglens_driver.mode import Mode
+from maglens_driver.source import Source
 
 
 class ModeStatus(TypedDict):
@@ -52,6 +54,14 @@ class SupplyStatus(TypedDict):
     source_capabilities: dict[str, dict[str, int]]
 
 
+class UnavailableStatus(TypedDict):
+    """A control that apps do not see on the video device, and why; ``maglens control`` reaches it."""
+
+    id: int
+    name: str
+    reason: str
+
+
 class ModuleStatus(TypedDict):
     """One stay on a port. ``attach_to_frame_ms``: from the uevent to its first frame shown, null before."""
 
@@ -78,6 +88,7 @@ class ModuleStatus(TypedDict):
     playing: bool
     obstacle: str
     counters: dict[str, int]
+    unavailable_controls: list[UnavailableStatus]
     attach_to_frame_ms: float | None
 
 
@@ -245,8 +256,15 @@ def module_status(manager: Manager, session: Session) -> ModuleStatus:
         playing=manager.stage_of(session) is not None,
         obstacle=manager.obstacle(session),
         counters=dict(getattr(source, "counters", {})),
+        unavailable_controls=_unavailable(manager.stage_of(session) or manager.stage, source),
         attach_to_frame_ms=manager.attach_to_frame_ms(session),
     )
+
+
+def _unavailable(stage: Stage, source: Source | None) -> list[UnavailableStatus]:
+    controls = source.controls if source is not None else ()
+    reasons = unavailable(stage.node, controls)
+    return [UnavailableStatus(id=c.id, name=c.name, reason=reasons[c.id]) for c in controls if c.id in reasons]
 
 
 def port_status(report: Report) -> PortStatus:

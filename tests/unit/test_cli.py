@@ -75,6 +75,7 @@ def module(**changes: Any) -> ModuleStatus:
         playing=True,
         obstacle="",
         counters={"frames": 120, "payload_crc": 2},
+        unavailable_controls=[],
         attach_to_frame_ms=41.5,
     )
     made.update(changes)  # type: ignore[typeddict-item]

@@ -32,6 +32,7 @@ class Control:
     step: int
     default: int
     flags: int
+    unavailable: str = ""  # why apps do not see it on the video device
 
     @property
     def key(self) -> str:
@@ -40,6 +41,11 @@ class Control:
             return Cid(self.id).name.lower()
         except ValueError:
             return re.sub(r"[^a-z0-9]+", "_", self.name.lower()).strip("_")
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What there is to say of it beside its flags."""
+        return (f"(not for apps: {self.unavailable})",) if self.unavailable else ()
 
     def document(self, value: int | None) -> dict[str, Any]:
         """As JSON."""
@@ -55,6 +61,7 @@ class Control:
             "default": self.default,
             "flags": flags,
             "value": value,
+            "unavailable": self.unavailable,
         }
 
 
@@ -98,7 +105,8 @@ def parse_assignment(text: str) -> tuple[str, int]:
 
 async def _controls(client: Client, module: ModuleStatus) -> list[Control]:
     (entries,) = await client.module(module["port"], "ListControls")
-    return [Control(*entry) for entry in entries]
+    reasons = {control["id"]: control["reason"] for control in module["unavailable_controls"]}
+    return [Control(*entry, reasons.get(entry[0], "")) for entry in entries]
 
 
 def _print(args: argparse.Namespace, entries: Sequence[tuple[Control, int | None]]) -> None:
@@ -110,7 +118,7 @@ def _print(args: argparse.Namespace, entries: Sequence[tuple[Control, int | None
             control.key,
             "-" if value is None else str(value),
             f"{control.minimum} to {control.maximum}, step {control.step}, default {control.default}",
-            " ".join(control.document(value)["flags"]),
+            " ".join((*control.document(value)["flags"], *control.remarks)),
         )
         for control, value in entries
     ]
