@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
@@ -21,7 +21,7 @@ from maglens_daemon.config import Config
 from maglens_daemon.session import Session
 from maglens_daemon.visitor import Visitor
 from maglens_daemon.visitors import CameraVisitor, LibcameraVisitor
-from maglens_daemon.webcams import UVC, VideoDevice, names_by_id, video_devices
+from maglens_daemon.webcams import UVC, VideoDevice, names_by_id, sensors, video_devices
 from maglens_driver.errors import MaglensError, MissingDependency
 from maglens_driver.libcamera.source import Seen
 from maglens_driver.libcamera.source import cameras as libcamera_cameras
@@ -58,13 +58,15 @@ class Cameras:
         manager: Host,
         devices: Callable[[], Sequence[VideoDevice]] = video_devices,
         ask_libcamera: Callable[[], Awaitable[Sequence[Seen]]] = libcamera_cameras,
+        sensor_nodes: Callable[[], Mapping[tuple[int, int], int]] = sensors,
     ) -> None:
         self._manager = manager
         self._devices = devices
         self._ask_libcamera = ask_libcamera
+        self._sensor_nodes = sensor_nodes
         self._there: dict[str, object] = {}  # tokens by port
         self._seen: Sequence[Seen] = ()  # what libcamera told last
-        self._asked_of: object = None  # the devices there were then
+        self._asked_of: Mapping[tuple[int, int], int] | None = None  # the nodes there were then, with their tokens
         self._asking = False
         self._background = Background()
         self._told_missing = False
@@ -75,10 +77,14 @@ class Cameras:
         devices = self._devices()
         self._compare(devices)
         self._started = True
-        others = frozenset((device.number, device.token) for device in devices if device.driver != UVC)
-        if self._manager.config.cameras.libcamera and others != self._asked_of and not self._asking:
+        changed = self._libcameras_nodes(devices) != self._asked_of
+        if self._manager.config.cameras.libcamera and changed and not self._asking:
             self._asking = True
             self._background.begin(self._ask(), "libcamera-list")
+
+    def _libcameras_nodes(self, devices: Sequence[VideoDevice]) -> Mapping[tuple[int, int], int]:
+        """What libcamera may make cameras of, with tokens."""
+        return {**{d.number: d.token for d in devices if d.driver != UVC}, **self._sensor_nodes()}
 
     async def close(self) -> None:
         """End a question that is under way."""
@@ -91,7 +97,7 @@ class Cameras:
         """Hear which cameras libcamera has: it tells nothing by itself."""
         try:
             await asyncio.sleep(SETTLE_S)
-            asked_of = frozenset((d.number, d.token) for d in self._devices() if d.driver != UVC)
+            asked_of = self._libcameras_nodes(self._devices())
             try:
                 self._seen = await self._ask_libcamera()
             except MissingDependency as missing:
@@ -131,7 +137,8 @@ class Cameras:
             if device.driver == UVC and device.number not in taken:
                 wanted[device.port or device.path] = _There(device.token, partial(self._visit, device))
         for camera in libcamera:
-            wanted[LIBCAMERA + camera.id] = _There(camera, partial(LibcameraVisitor, camera.id))
+            made_of = frozenset((number, (self._asked_of or {}).get(number)) for number in camera.devices)
+            wanted[LIBCAMERA + camera.id] = _There(made_of, partial(LibcameraVisitor, camera.id))
         return wanted
 
     def _is_libcameras(self, camera: Seen, devices: Sequence[VideoDevice]) -> bool:

@@ -40,14 +40,29 @@ def video_devices(root: Path = CLASS) -> list[VideoDevice]:
     return sorted((device for device in found if device.driver), key=lambda device: device.number)
 
 
-def _device(entry: Path) -> VideoDevice:
+def sensors(root: Path = CLASS) -> dict[tuple[int, int], int]:
+    """The nodes of sensors and their like, which no app opens: (major, minor), and a token as a video device has."""
+    found = {}
+    for entry in root.glob("v4l-subdev*"):
+        try:
+            found[_number(entry)] = entry.stat().st_ino
+        except OSError:  # gone meanwhile
+            continue
+    return found
+
+
+def _number(entry: Path) -> tuple[int, int]:
     major, minor = (entry / "dev").read_text().split(":")
+    return int(major), int(minor)
+
+
+def _device(entry: Path) -> VideoDevice:
     behind = (entry / "device").resolve()
     usb = behind.parent if (behind.parent / "bNumInterfaces").exists() else None
     driver = entry / "device" / "driver"
     return VideoDevice(
         path=f"/dev/{entry.name}",
-        number=(int(major), int(minor)),
+        number=_number(entry),
         token=entry.stat().st_ino,
         driver=driver.resolve().name if driver.exists() else "",
         port=_port(behind, usb) if usb is not None else "",

@@ -53,6 +53,7 @@ class Machine:
     def __init__(self, *devices: VideoDevice, seen: tuple[Seen, ...] = ()) -> None:
         self.devices = list(devices)
         self.seen = seen
+        self.sensors: dict[tuple[int, int], int] = {}
         self.asked = 0
         self.trouble: Exception | None = None
 
@@ -69,7 +70,7 @@ class Machine:
 def run(machine: Machine, act: Callable[[House, Cameras], Awaitable[None]], config: Config | None = None) -> House:
     async def play() -> House:
         house = House(config)
-        cameras = Cameras(house, machine.list, machine.ask)
+        cameras = Cameras(house, machine.list, machine.ask, lambda: dict(machine.sensors))
         await act(house, cameras)
         await cameras.close()
         return house
@@ -127,6 +128,35 @@ def test_one_made_anew_between_two_looks_is_another() -> None:
         machine.devices[0] = replace(WEBCAM, token=200)
         cameras.look()
         assert house.moves == ["+1-4", "-1-4", "+1-4"]
+
+    run(machine, act)
+
+
+def test_a_libcamera_camera_whose_driver_was_bound_again_begins_afresh() -> None:
+    """However often it has failed; one that another camera's coming has libcamera asked about again stays as it is."""
+    sensor = (81, 7)
+    camera = Seen("/base/imx219@10", frozenset({SENSOR.number, sensor}))
+    machine = Machine(SENSOR, seen=(camera,))
+    machine.sensors[sensor] = 300
+
+    async def act(house: House, cameras: Cameras) -> None:
+        async def after_question() -> None:
+            cameras.look()
+            assert cameras._background.tasks
+            await asyncio.gather(*cameras._background.tasks)
+
+        port = f"libcamera:{camera.id}"
+        await after_question()
+        assert house.moves == ["+" + port]
+        machine.devices.append(replace(SENSOR, path="/dev/video5", number=(81, 5), token=105))
+        await after_question()
+        assert house.moves == ["+" + port]
+        machine.devices[0] = replace(SENSOR, token=202)
+        await after_question()
+        assert house.moves[1:] == ["-" + port, "+" + port]
+        machine.sensors[sensor] = 301
+        await after_question()
+        assert house.moves[3:] == ["-" + port, "+" + port]
 
     run(machine, act)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from maglens_daemon.cli.client import Client
@@ -106,7 +106,7 @@ def parse_assignment(text: str) -> tuple[str, int]:
 async def _controls(client: Client, module: ModuleStatus) -> list[Control]:
     (entries,) = await client.module(module["port"], "ListControls")
     reasons = {control["id"]: control["reason"] for control in module["unavailable_controls"]}
-    return [Control(*entry, reasons.get(entry[0], "")) for entry in entries]
+    return [replace(Control(*entry), unavailable=reasons.get(entry[0], "")) for entry in entries]
 
 
 def _print(args: argparse.Namespace, entries: Sequence[tuple[Control, int | None]]) -> None:
