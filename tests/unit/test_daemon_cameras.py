@@ -133,7 +133,7 @@ def test_one_made_anew_between_two_looks_is_another() -> None:
 
 
 def test_a_libcamera_camera_whose_driver_was_bound_again_begins_afresh() -> None:
-    """However often it has failed; one that another camera's coming has libcamera asked about again stays as it is."""
+    """However often it had failed. One that another camera has libcamera asked about again stays as it is."""
     sensor = (81, 7)
     camera = Seen("/base/imx219@10", frozenset({SENSOR.number, sensor}))
     machine = Machine(SENSOR, seen=(camera,))

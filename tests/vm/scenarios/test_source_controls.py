@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Controls of every kind of source: seen and moved by an app at the node, and what is said where there are none."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from maglens_daemon.reach import NO_CONTROLS
+from maglens_daemon.webcams import UVC, video_devices
+from maglens_driver.control import Cid
+from maglens_driver.libcamera.source import LibcameraSource, camera_ids
+from maglens_driver.mode import NV12
+from maglens_v4l2.controls import Controls
+from maglens_v4l2.kernel_node import KernelNode
+from maglens_v4l2.pipeline import Pipeline
+from maglens_v4l2.store import Store
+from tests.tools.usbip.plugged import Plugged
+from tests.unit.v4l2_app import V4l2App
+from tests.vm.conftest import WatchUdev, daemon_kept_away
+from tests.vm.guest import app_calls
+from tests.vm.guest.devices import succeed
+from tests.vm.guest.limits import EVENT_S
+from tests.vm.guest.troupe import BUILT_IN, MODULE, WEBCAM, Troupe
+from tests.vm.scenarios.test_libcamera_source import SLOW, firmware_node
+
+CONFIG = '[node]\nwidth = 640\nheight = 480\nrate = 15\nkind = "{kind}"\n'
+BRIGHTER = 15.0  # of 220 steps of luma
+PICTURES = 100  # within which a picture has changed
+
+StartTroupe = Callable[[str], Troupe]
+
+
+@pytest.fixture
+def perform() -> Iterator[StartTroupe]:
+    """perform(kind of node): a daemon of this test's own; the service, where there is one, rests meanwhile."""
+    troupes: list[Troupe] = []
+    with daemon_kept_away():
+
+        def start(kind: str) -> Troupe:
+            troupe = Troupe(CONFIG.format(kind=kind))
+            troupe.__enter__()
+            troupes.append(troupe)
+            return troupe
+
+        yield start
+        for troupe in troupes:
+            troupe.__exit__(None, None, None)
+
+
+def light(app: V4l2App) -> float:
+    """Mean luma of the middle of the next picture (NV12, 640x480)."""
+    picture = app.next(EVENT_S)
+    assert picture is not None, "no picture came"
+    luma = np.frombuffer(picture.data, np.uint8, 640 * 480).reshape(480, 640)
+    return float(luma[160:320].mean())
+
+
+def becomes(app: V4l2App, wanted: Callable[[float], bool]) -> bool:
+    """Whether the light does within so many pictures."""
+    return any(wanted(light(app)) for _ in range(PICTURES))
+
+
+def active(fd: int) -> set[int]:
+    """Ids of the controls that can be moved now."""
+    return {entry.id for entry in app_calls.controls(fd) if not entry.flags & app_calls.CTRL_FLAG_INACTIVE}
+
+
+def wait_active(fd: int, control: int) -> None:
+    """Until it is: an app that listens is told."""
+    app_calls.subscribe(fd, app_calls.EVENT_CTRL, control)
+    while control not in active(fd):
+        assert app_calls.next_event(fd, EVENT_S) is not None, f"{control:#010x} stays inactive"
+
+
+def set_control(node: str, control: str, value: int) -> None:
+    """As a person does it in another program."""
+    succeed("v4l2-ctl", "-d", node, "--set-ctrl", f"{control}={value}")
+
+
+@pytest.mark.long
+def test_module_and_webcam_at_the_node(perform: StartTroupe) -> None:
+    troupe = perform("maglens")
+    node = troupe.status()["node"]["path"]
+    with closing(V4l2App(node)) as app:
+        app.start()
+        troupe.plays(BUILT_IN)
+        assert active(app.fd) == set(), "libcamera's virtual camera has none"
+
+        troupe.sim.attach()
+        troupe.plays(MODULE)
+        wait_active(app.fd, Cid.EXPOSURE_ABSOLUTE)
+        told = {int(control): value for control, value in troupe.sim.status()["controls"].items()}
+        missing = {c["id"] for c in _module(troupe, MODULE)["unavailable_controls"]}
+        assert active(app.fd) == set(told) - missing
+        assert missing == {Cid.FOCUS_FINE}
+        assert app_calls.value(app.fd, Cid.EXPOSURE_ABSOLUTE) == told[Cid.EXPOSURE_ABSOLUTE]
+        before = light(app)
+        set_control(node, "exposure_time_absolute", 4 * told[Cid.EXPOSURE_ABSOLUTE])
+        assert becomes(app, lambda now: now > before + BRIGHTER)
+        assert troupe.sim.status()["controls"][str(int(Cid.EXPOSURE_ABSOLUTE))] == 4 * told[Cid.EXPOSURE_ABSOLUTE]
+
+        troupe.plug()
+        troupe.plays(WEBCAM)
+        wait_active(app.fd, Cid.BRIGHTNESS)
+        camera = next(device.path for device in video_devices() if device.driver == UVC)
+        ranges = app_calls.control(app.fd, Cid.BRIGHTNESS)
+        assert (ranges.minimum, ranges.maximum) == (-64, 64), "the camera's own"
+        assert _module(troupe, WEBCAM)["unavailable_controls"] == []
+        before = light(app)
+        set_control(node, "brightness", 50)
+        assert becomes(app, lambda now: now > before + BRIGHTER)
+        assert succeed("v4l2-ctl", "-d", camera, "--get-ctrl", "brightness").split() == ["brightness:", "50"]
+
+
+@pytest.mark.long
+def test_v4l2loopback_has_none_and_that_is_said(perform: StartTroupe) -> None:
+    succeed("modprobe", "v4l2loopback")
+    troupe = perform("v4l2loopback")
+    node = troupe.status()["node"]["path"]
+    with closing(V4l2App(node)) as app:
+        app.start()
+        troupe.plays(BUILT_IN)
+        troupe.sim.attach()
+        troupe.plays(MODULE)
+        module = _module(troupe, MODULE)
+        assert {c["reason"] for c in module["unavailable_controls"]} == {NO_CONTROLS}
+        listed = json.loads(troupe.maglens("control", "list", "--json", "-m", module["serial"]))
+        assert {c["id"] for c in module["unavailable_controls"]} == {c["id"] for c in listed}
+        assert all(c["unavailable"] == NO_CONTROLS for c in listed)
+        assert f"(not for apps: {NO_CONTROLS})" in troupe.maglens("control", "list", "-m", module["serial"])
+        assert not active(app.fd) & {c["id"] for c in listed}
+        before = light(app)
+        troupe.maglens("control", "set", "exposure_absolute=320", "-m", module["serial"])
+        assert becomes(app, lambda now: now > before + BRIGHTER), "the command reaches it all the same"
+
+
+def _module(troupe: Troupe, who: str) -> Any:
+    return next(module for module in troupe.status()["modules"] if who in module["identity"])
+
+
+@pytest.mark.long
+def test_libcamera_at_the_node(wait_for_udev: WatchUdev, tmp_path: Path) -> None:
+    """Its UVC pipeline on the emulated camera, the one that has controls without a sensor."""
+    succeed("modprobe", "-a", "vhci-hcd", "uvcvideo", "overlay", "maglens")
+    watch = wait_for_udev("video4linux")
+    with Plugged():
+        watch.next("add", lambda device: ":capture:" in device.properties.get("ID_V4L_CAPABILITIES", ""))
+        succeed("udevadm", "settle")
+        layer = tmp_path / "layer"
+        layer.mkdir()
+        with firmware_node(layer):
+            asyncio.run(_through_libcamera(Store(tmp_path)))
+
+
+async def _through_libcamera(store: Store) -> None:
+    environment = {"SYSTEMD_DEVICE_VERIFY_SYSFS": "0"}
+    (found,) = [each for each in await camera_ids(limits=SLOW, environment=environment) if "1209:0002" in each]
+    source = await LibcameraSource.open(found, limits=SLOW, environment=environment)
+    mode = next(m for m in source.modes if (m.fourcc, m.width) == (NV12, 640))
+    node = KernelNode.create(mode, "maglens test", camera_id="test", formats=[mode])
+    controls = Controls(node, store)
+    pipeline = Pipeline(
+        node,
+        loop=asyncio.get_running_loop(),
+        on_lost=print,
+        on_control=lambda generation, control, value: controls.changed(control, value),
+        on_event=controls.handle,
+    )
+    app = V4l2App(node.path)
+    try:
+        app.start()
+        await source.configure(mode)
+        await source.start(pipeline.begin(1, mode), 1)
+        assert active(app.fd) == set()
+        await controls.attach("test", source.controls, await source.get(), source.set)
+        offered = {control.id for control in source.controls}
+        assert Cid.BRIGHTNESS in offered and active(app.fd) == offered
+        brightness = next(control for control in source.controls if control.id == Cid.BRIGHTNESS)
+        while await asyncio.to_thread(light, app) < 1:  # the card before it
+            continue
+        before = await asyncio.to_thread(light, app)
+        await asyncio.to_thread(set_control, node.path, "brightness", brightness.maximum // 2)
+        assert await asyncio.to_thread(becomes, app, lambda now: now > before + BRIGHTER)
+        assert (await source.get())[Cid.BRIGHTNESS] == brightness.maximum // 2
+    finally:
+        app.close()
+        await source.close()
+        await pipeline.close()
+        await controls.close()
+        node.close()
