@@ -35,6 +35,24 @@ def test_sharp_in_few_positions_from_anywhere(lens: str, stop: float | None, see
     assert found.positions <= MAX_POSITIONS
 
 
+@pytest.mark.parametrize(("lens", "seed"), [("35mm", 9), ("73mm", 27), ("73mm", 32)])
+def test_a_peak_by_the_end_of_the_range_is_found(lens: str, seed: int) -> None:
+    """Nothing lies beyond it to draw a parabola with; and a motor's last step may stop short of the end."""
+    found = attempt(lens, 8.0, seed)
+    assert found.sharp, found
+
+
+@pytest.mark.parametrize("near", [False, True])
+@pytest.mark.parametrize("peak", [0.0, 2.0, 50.0, 98.5, 100.0])
+@pytest.mark.parametrize("start", [0.0, 0.001, 97.0, 99.999, 100.0])
+def test_any_start_leads_to_any_peak(peak: float, start: float, near: bool) -> None:
+    search = FocusSearch(0, 100, start, 1.0, 0.01, near)
+    while (z := search.next()) is not None:
+        search.add(min(z, 99.99), 1 / (1 + ((z - peak) / 8) ** 2) + 1e-3)
+    assert search.best == pytest.approx(peak, abs=0.5)
+    assert search.positions <= MAX_POSITIONS
+
+
 def test_an_attempt_that_misses_is_told() -> None:
     """The measure itself can fail: a position two depths of field away is not sharp."""
     assert not Attempt(circles=1.01, positions=3, held=True).sharp

@@ -22,6 +22,9 @@ MAX_COARSE: Final = 7
 NEAR_PIXELS: Final = 40.0  # of the two positions tried first where focus should not be far
 NARROW_PIXELS: Final = 3.0  # a parabola this wide on either side is trusted ...
 NARROW_CIRCLES: Final = 3.0  # ... or this, where pixels are coarser than the circle
+WIDE: Final = 1.5  # such parabolas wide a gap between positions is too wide
+SAME: Final = 0.05  # of them apart, two positions are one
+MARGIN: Final = 0.15  # of a gap: as close as a guess comes to a position that is not the best
 DOUBT: Final = 4.0  # how many standard deviations the best position's contrast must lie above the worst's
 
 
@@ -59,6 +62,9 @@ class Sample:
     contrast: float
 
 
+Triple = tuple[Sample, Sample, Sample]  # by position
+
+
 class FocusSearch:
     """One search in ``low`` to ``high`` circles. ``pixel`` is the picture's pixel in circles; ``start``: where focus
     is now, and ``near`` that the best focus should not be far; ``doubt``: standard deviation of contrast from noise
@@ -73,20 +79,33 @@ class FocusSearch:
         sweep = [low + (high - low) * k / steps for k in range(steps + 1)]
         self._sweep = sweep if start - low <= high - start else sweep[::-1]
         self._local = near
+        start = self._known(start)
         around = (start, max(low, start - NEAR_PIXELS * pixel), min(high, start + NEAR_PIXELS * pixel))
-        self._plan = list(dict.fromkeys(around)) if near else self._sweep
+        near_by = list(dict.fromkeys(around))
+        if len(near_by) < len(around):  # at an end
+            near_by.append((near_by[0] + near_by[1]) / 2)
+        self._plan = near_by if near else self._sweep
         self._samples: list[Sample] = []
+        self._evaluated = 0
         self.best: float | None = None  # once :meth:`next` has answered None: the peak, None where there is none
 
     @property
     def positions(self) -> int:
         """How many were evaluated."""
-        return len(self._samples)
+        return self._evaluated
 
     def add(self, z: float, contrast: float) -> None:
-        """What was seen at ``z``."""
+        """What was seen at ``z``, which is where the motor's steps came nearest to what was asked for."""
+        self._evaluated += 1
+        z = self._known(z)
+        before = [s for s in self._samples if abs(s.z - z) < SAME * self._narrow]
+        self._samples = [s for s in self._samples if s not in before]
         self._samples.append(Sample(z, max(contrast, 1e-12)))
         self._samples.sort(key=lambda sample: sample.z)
+
+    def _known(self, z: float) -> float:
+        """``z``, or the end that it cannot be told from."""
+        return next((end for end in (self._low, self._high) if abs(z - end) < SAME * self._narrow), z)
 
     def next(self) -> float | None:
         """The next position to evaluate; None at the end."""
@@ -97,34 +116,40 @@ class FocusSearch:
             return self._plan.pop(0)
         if max(s.contrast for s in self._samples) < self._clear * min(s.contrast for s in self._samples):
             return None
-        left, middle, right = self._triple()
-        peak = self._vertex(left, middle, right)
-        self.best = peak
+        best, around = self._best(), self._around()
+        left, middle, right = around
+        self.best = self._vertex(around)
         if self.positions >= MAX_POSITIONS:
             return None
-        if left is middle and middle.z > self._low:  # the slope goes on beyond what was seen
-            return max(self._low, middle.z - (right.z - middle.z))
-        if right is middle and middle.z < self._high:
-            return min(self._high, middle.z + (middle.z - left.z))
+        if best is left and best.z > self._low:  # the slope goes on beyond what was seen
+            return max(self._low, best.z - (middle.z - best.z))
+        if best is right and best.z < self._high:
+            return min(self._high, best.z + (best.z - middle.z))
+        if best is not middle:
+            return self._inwards(best, around)
         gap_left, gap_right = middle.z - left.z, right.z - middle.z
-        at_end = middle.z in (self._low, self._high)
-        wide_left = gap_left > 1.5 * self._narrow
-        wide_right = gap_right > 1.5 * self._narrow
-        if not (wide_left or wide_right):
+        if max(gap_left, gap_right) <= WIDE * self._narrow:
             return None
-        if abs(peak - middle.z) > self._narrow:
-            return peak
+        if abs(self.best - middle.z) > self._narrow:
+            return self.best
         # The peak is near the best position: close in on it from the wider side.
-        if at_end:
-            return middle.z + (self._narrow if middle.z == self._low else -self._narrow)
         side = middle.z - self._narrow if gap_left > gap_right else middle.z + self._narrow
         return min(max(side, self._low), self._high)
 
+    def _inwards(self, end: Sample, around: Triple) -> float | None:
+        """The best is an end of the range: the parabola's other two positions shall be close to it."""
+        step = self._narrow if end.z == self._low else -self._narrow
+        others = sorted((s.z for s in around if s is not end), key=lambda z: abs(z - end.z))
+        for k, z in enumerate(others, 1):
+            if abs(z - end.z) > WIDE * k * self._narrow:
+                return end.z + k * step
+        return None
+
     def _widened(self) -> list[float]:
         """What is left of the whole sweep; nothing where the peak lies among the positions nearby."""
-        left, middle, right = self._triple()
-        inside = left is not middle is not right or middle.z in (self._low, self._high)
-        if inside and middle.contrast > self._clear * min(left.contrast, right.contrast):
+        best, (left, middle, right) = self._best(), self._around()
+        inside = best is middle or best.z in (self._low, self._high)
+        if inside and best.contrast > self._clear * min(left.contrast, right.contrast):
             return []
         apart = abs(self._sweep[1] - self._sweep[0]) / 3
         return [z for z in self._sweep if all(abs(z - s.z) > apart for s in self._samples)]
@@ -133,24 +158,26 @@ class FocusSearch:
         """What noise contributes: no more than the least that was seen."""
         return 0.97 * min(s.contrast for s in self._samples)
 
-    def _triple(self) -> tuple[Sample, Sample, Sample]:
-        """The best sample and its neighbours; at an end, itself in place of the one that lacks."""
-        k = max(range(len(self._samples)), key=lambda k: self._samples[k].contrast)
-        s = self._samples
-        return s[max(k - 1, 0)], s[k], s[min(k + 1, len(s) - 1)]
+    def _best(self) -> Sample:
+        """The sharpest so far."""
+        return max(self._samples, key=lambda sample: sample.contrast)
 
-    def _vertex(self, left: Sample, middle: Sample, right: Sample) -> float:
-        """Where the parabola through three inverse contrasts is lowest, inside them."""
-        if left is middle or right is middle:
-            near = right if left is middle else left
-            return middle.z if abs(near.z - middle.z) <= self._narrow * 1.5 else middle.z + (near.z - middle.z) * 0.2
-        floor = self._floor()
-        y = [1 / max(s.contrast - floor, 1e-3 * middle.contrast) for s in (left, middle, right)]
+    def _around(self) -> Triple:
+        """The best sample between its neighbours, or as an end of the three outermost."""
+        k = min(max(self._samples.index(self._best()), 1), len(self._samples) - 2)
+        return self._samples[k - 1], self._samples[k], self._samples[k + 1]
+
+    def _vertex(self, around: Triple) -> float:
+        """Where the parabola through three inverse contrasts is lowest: inside them, but for an end that is best."""
+        left, middle, right = around
+        floor, best = self._floor(), self._best()
+        y = [1 / max(s.contrast - floor, 1e-3 * best.contrast) for s in around]
         a, b = middle.z - left.z, middle.z - right.z
         top = a * a * (y[1] - y[2]) - b * b * (y[1] - y[0])
         bottom = a * (y[1] - y[2]) - b * (y[1] - y[0])
         if bottom == 0:
-            return middle.z
+            return best.z
         z = middle.z - top / bottom / 2
-        margin = 0.15
-        return min(max(z, left.z + margin * a), right.z + margin * b)
+        lowest = left.z if best is left else left.z + MARGIN * a
+        highest = right.z if best is right else right.z + MARGIN * b
+        return min(max(z, lowest), highest)
