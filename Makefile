@@ -9,6 +9,7 @@ PYTHON ?= python3
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 DESTDIR ?=
+UNIT_JOBS ?= auto
 VERSION := $(shell sed -n 's/^version = //p' setup.cfg)
 
 # The development environment: a venv in the cache, outside the tree. Asked for once, and only by targets that need it.
@@ -31,7 +32,7 @@ demo-faults: prepare ## one picture of power, link, state and an app's frames th
 test: unit test-vm ## linters, unit tests, then the scenarios in a virtual machine
 
 unit: prepare ## linters and unit tests, without kernel or root
-	@$(PY) -m pytest tests/unit -q
+	@$(PY) -m pytest tests/unit -q -n $(UNIT_JOBS) --dist loadfile
 
 test-vm: prepare ## the scenarios on a real kernel in a virtual machine
 	@$(PY) -m tests.vm run

@@ -128,7 +128,7 @@ BOUNCES = st.lists(st.integers(1, 500).map(lambda ms: ms / 1000), min_size=1, ma
 
 
 @given(BOUNCES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_bounces_in(gaps: list[float]) -> None:
     """Whatever the contacts do, power comes only after a rest of attach_s, and attach_s after the last edge at the
     latest (plus what the rail takes)."""
@@ -152,7 +152,7 @@ def test_bounces_in(gaps: list[float]) -> None:
 
 
 @given(BOUNCES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_bounces_out(gaps: list[float]) -> None:
     """A module on USB stays in one stay until the line was off for removal_s without a break."""
     bench = Bench()
@@ -164,13 +164,14 @@ def test_bounces_out(gaps: list[float]) -> None:
         last = bench.now
         bench.detect(level)
         bench.wait(gap)
-        if not level and gap > TIMES.removal_s + 1e-9:
+        if not level and abs(gap - TIMES.removal_s) <= 1e-9:
+            return  # at the limit itself either end is right
+        if not level and gap > TIMES.removal_s:
             assert bench.at(S.EMPTY) and not bench.powered
             (end,) = (at for at, do in bench.done if do is Do.END)
             assert end == pytest.approx(last + TIMES.removal_s)
             return
-        if gap < TIMES.removal_s - 1e-9 or level:
-            assert bench.at(S.PRESENT) and bench.powered
+        assert bench.at(S.PRESENT) and bench.powered
     if not level:
         bench.wait(1.0)
         assert bench.at(S.EMPTY)
@@ -452,7 +453,7 @@ EVENTS = st.lists(
     EVENTS,
     st.sampled_from([PINS, BARE, Fittings(detect=True), Fittings(meter=True), Fittings(detect=True, switch=True)]),
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_any_order_of_events_ends_well(events: list[tuple[str, float]], fittings: Fittings) -> None:
     """No illegal transition, no power for what is not let in, one session at a time, and an end."""
     bench = Bench(fittings)

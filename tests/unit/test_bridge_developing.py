@@ -188,7 +188,7 @@ def test_to_any_even_size() -> None:
 entries = st.integers(-100_000, 100_000)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     matrices=st.lists(
         st.tuples(st.sampled_from((17, 20, 21, 99)), st.lists(entries, min_size=9, max_size=9)), max_size=2

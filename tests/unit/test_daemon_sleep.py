@@ -22,6 +22,18 @@ from tests.unit.test_daemon_manager import theatre
 WAIT_S = 20.0
 
 
+class Guard(SleepGuard):
+    """Tells when it holds a lock: then logind's reply has arrived, and nothing of it is on its way any more."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.took = asyncio.Event()
+
+    async def _take(self, bus: MessageBus) -> None:
+        await super()._take(bus)
+        self.took.set()
+
+
 class FakeLogind:
     """Hands out locks, and says that the system goes to sleep."""
 
@@ -30,7 +42,6 @@ class FakeLogind:
         self.asked: list[list[str]] = []
         self.ends: list[int] = []
         self._lent: list[int] = []  # our copies of what was sent
-        self.taken = asyncio.Event()
 
     @classmethod
     async def start(cls, address: str) -> FakeLogind:
@@ -47,11 +58,9 @@ class FakeLogind:
         self.asked.append(list(message.body))
         self.ends.append(ours)
         self._lent.append(theirs)
-        self.taken.set()
         return Message.new_method_return(message, "h", [0], unix_fds=[theirs])
 
     async def say(self, going: bool) -> None:
-        self.taken.clear()
         self._close_copies()
         await self._bus.send(
             Message.new_signal(
@@ -97,9 +106,9 @@ def test_sleep_waits_until_the_streams_are_parked(tmp_path: Path) -> None:
         async def unpark() -> None:
             order.append("unpark")
 
-        guard = SleepGuard(park, unpark, address)
+        guard = Guard(park, unpark, address)
         task = asyncio.create_task(guard.run())
-        await asyncio.wait_for(logind.taken.wait(), WAIT_S)
+        await asyncio.wait_for(guard.took.wait(), WAIT_S)
         assert logind.asked == [["sleep", "maglens", "camera streams are parked", "delay"]]
         await logind.say(True)
         await asyncio.wait_for(parks.wait(), WAIT_S)
@@ -107,8 +116,9 @@ def test_sleep_waits_until_the_streams_are_parked(tmp_path: Path) -> None:
         may_park.set()
         await logind.released()
         assert order == ["park", "parked"]
+        guard.took.clear()
         await logind.say(False)
-        await asyncio.wait_for(logind.taken.wait(), WAIT_S)
+        await asyncio.wait_for(guard.took.wait(), WAIT_S)
         assert order == ["park", "parked", "unpark"]
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -138,11 +148,11 @@ def test_streams_go_on_when_the_bus_is_lost_during_sleep(tmp_path: Path) -> None
         async def unpark() -> None:
             unparked.set()
 
-        guard = SleepGuard(park, unpark, address)
+        guard = Guard(park, unpark, address)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("maglens_daemon.sleep_guard.MessageBus", Bus)
             task = asyncio.create_task(guard.run())
-            await asyncio.wait_for(logind.taken.wait(), WAIT_S)
+            await asyncio.wait_for(guard.took.wait(), WAIT_S)
             await logind.say(True)
             await logind.released()
             assert not unparked.is_set()

@@ -253,4 +253,4 @@ class Contracts(RuleBasedStateMachine):
 
 
 TestContracts = Contracts.TestCase
-TestContracts.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestContracts.settings = settings(max_examples=60, stateful_step_count=40)

@@ -99,7 +99,7 @@ class Sink:
     def _note(self) -> None:
         self._loop.call_soon_threadsafe(self._changed.set)
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 20) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
         async with asyncio.timeout(seconds):
             while not condition():
                 self._changed.clear()

@@ -61,20 +61,20 @@ def letterboxed(luma: Luma, size: tuple[int, int]) -> Luma:
 
 
 @given(MARKS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @pytest.mark.parametrize("code", [NV12, YUYV])
 def test_reads_what_was_drawn(code: int, mark: Mark) -> None:
     assert read(marked((640, 480), mark, code)) == mark
 
 
 @given(MARKS, st.sampled_from(SIZES), st.sampled_from(SIZES))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_survives_scaling_and_letterbox(mark: Mark, source: tuple[int, int], target: tuple[int, int]) -> None:
     assert read(letterboxed(marked(source, mark), target)) == mark
 
 
 @given(MARKS, st.sampled_from(SIZES), st.integers(30, 95))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_survives_jpeg_after_scaling(mark: Mark, source: tuple[int, int], quality: int) -> None:
     small = letterboxed(marked(source, mark), (640, 480))
     file = io.BytesIO()
@@ -83,7 +83,7 @@ def test_survives_jpeg_after_scaling(mark: Mark, source: tuple[int, int], qualit
 
 
 @given(MARKS, st.floats(0.4, 1.15), st.integers(-12, 40))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_survives_brightness_and_contrast(mark: Mark, contrast: float, lift: int) -> None:
     luma = marked((1280, 720), mark)
     changed = np.clip(luma * contrast + lift, 0, 255).astype(np.uint8)
@@ -91,7 +91,7 @@ def test_survives_brightness_and_contrast(mark: Mark, contrast: float, lift: int
 
 
 @given(MARKS, MARKS, st.floats(0.05, 0.95), st.sampled_from(SIZES))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_torn_picture_is_mixed(first: Mark, second: Mark, cut: float, size: tuple[int, int]) -> None:
     if first == second:
         return
@@ -112,7 +112,7 @@ def test_a_half_picture_is_mixed() -> None:
 
 
 @given(MARKS, st.integers(0, 63), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_flipped_cell_is_never_read_as_another_mark(mark: Mark, cell: int, top: bool) -> None:
     luma = marked((640, 480), mark).copy()
     rows = slice(0, strip_height(480)) if top else slice(480 - strip_height(480), 480)

@@ -33,7 +33,7 @@ def test_examples_of_rfc_3720(way: Any) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(n=st.integers(0, 60_000), offset=st.integers(0, 70), cut=st.integers(0, 60_000), seed=st.integers(0, 9))
 def test_equals_the_package_and_continues(way: Any, n: int, offset: int, cut: int, seed: int) -> None:
     data = np.random.default_rng(seed).integers(0, 256, n + offset, dtype=np.uint8)[offset:]

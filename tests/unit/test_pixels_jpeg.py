@@ -166,7 +166,7 @@ def test_refuses_bad_arguments() -> None:
         _pixels.JpegDecoder("MJPG", 64, 48)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(at=st.integers(0, 3000), value=st.integers(0, 255), keep=st.integers(2, 4000))
 def test_damage_never_crashes(at: int, value: int, keep: int) -> None:
     data = bytearray(jpeg(smooth(64, 48), "422", quality=80))

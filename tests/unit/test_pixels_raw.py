@@ -44,7 +44,7 @@ def tuning_for(bits: int, seed: int) -> Tuning:
     return Tuning(black, (1 << bits) - 1.0, (gains[0], gains[1], gains[2]), MATRIX, falloff=falloff)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     cfa=st.sampled_from(CFAS), bits=st.sampled_from([10, 12]), dst=st.sampled_from(["NV12", "YUYV"]), sw=four,
     sh=even, size=st.one_of(st.none(), st.sampled_from([2, 4, 6]), st.tuples(even, even)), pad=st.integers(0, 7),
@@ -83,7 +83,7 @@ def test_equals_the_reference(
     np.testing.assert_array_equal(out.reshape(-1, ds)[:, row:], before.reshape(-1, ds)[:, row:])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     cfa=st.sampled_from(CFAS), sw=st.integers(16, 80).map(lambda n: 4 * n),
     sh=st.integers(8, 40).map(lambda n: 2 * n), small=st.booleans(), threads=st.integers(1, 3),
@@ -106,7 +106,7 @@ def test_statistics_equal_the_reference(
     np.testing.assert_array_equal(stats[cells:], histogram)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), level=st.sampled_from(_pixels.levels()))
 def test_a_crop_is_what_it_says(*, data: st.DataObject, level: Any) -> None:
     sw, sh = 4 * data.draw(st.integers(2, 60)), 2 * data.draw(st.integers(2, 60))
@@ -255,7 +255,7 @@ def test_refuses_overlap() -> None:
         developer.run(bytes(3840), at[:4608], at[4600:5680])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     bits=st.sampled_from([10, 12]),
     width=four,

@@ -27,7 +27,7 @@ def tight(fourcc: str, width: int) -> int:
     return 2 * width if fourcc == "YUYV" else width
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     src=st.sampled_from(FOURCCS), dst=st.sampled_from(FOURCCS), sw=even, sh=even, dw=even, dh=even,
     pad=st.integers(0, 9), fit=st.sampled_from(["letterbox", "stretch"]), flip_x=st.booleans(),

@@ -72,20 +72,38 @@ def ffmpeg_recorder(out: Path) -> Iterator[Record]:
         yield record
 
 
-@pytest.fixture
-def sim() -> Iterator[Sim]:
-    """sim(name): the client of a virtual module that runs, detached, without faults. Stopped at the end."""
-    used: list[str] = []
-    with contextlib.ExitStack() as stack:
+def put_away(module: SimClient) -> None:
+    """Detached and without faults, as the next scenario expects it."""
+    module.clear()
+    if module.status()["attached"]:
+        module.detach()
 
-        def made(name: str) -> SimClient:
-            sims.start(name)
-            used.append(name)
-            return stack.enter_context(SimClient(name))
 
-        yield made
-    for name in used:
+@pytest.fixture(scope="module")
+def modules() -> Iterator[dict[str, SimClient]]:
+    """Virtual modules by name, started by the first scenario of a file that asks: one takes seconds to start."""
+    started: dict[str, SimClient] = {}
+    yield started
+    for name, client in started.items():
+        client.close()
         sims.stop(name)
+
+
+@pytest.fixture
+def sim(modules: dict[str, SimClient]) -> Iterator[Sim]:
+    """sim(name): the client of a virtual module that runs, detached, without faults; put away at the end."""
+    used: list[SimClient] = []
+
+    def made(name: str) -> SimClient:
+        if name not in modules:
+            sims.start(name)
+            modules[name] = SimClient(name)
+        used.append(modules[name])
+        return modules[name]
+
+    yield made
+    for client in used:
+        put_away(client)
 
 
 @pytest.fixture

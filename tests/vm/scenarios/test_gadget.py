@@ -30,7 +30,7 @@ from maglens_driver.link.descriptor import Descriptor
 from maglens_driver.mode import NV12
 from maglens_driver.names import CONFIGFS_GADGETS, SIM_RUNTIME_DIR, UDEV_INTERFACE_GLOB, USB_INTERFACE_STRING
 from maglens_driver.virtual.mark import Mark, read
-from tests.vm.conftest import WatchUdev
+from tests.vm.conftest import WatchUdev, put_away
 
 pytestmark = pytest.mark.usefixtures("without_daemon")
 
@@ -224,9 +224,7 @@ def lasting_sim() -> Iterator[SimClient]:
 def sim(lasting_sim: SimClient) -> Iterator[SimClient]:
     """A module that is detached and well, before and after."""
     yield lasting_sim
-    lasting_sim.clear()
-    if lasting_sim.status()["attached"]:
-        lasting_sim.detach()
+    put_away(lasting_sim)
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ from maglens_driver.usb.requests import Requests
 from maglens_driver.usb.source import ModuleSource
 from maglens_driver.virtual.mark import Mark, read
 from tests.unit.source_conformance import RecordingSink, SourceConformance
+from tests.vm.conftest import put_away
 
 T = TypeVar("T")
 READY_S = 120.0  # an emulated processor renders the pictures
@@ -71,9 +72,7 @@ def virtual() -> Iterator[SimClient]:
 def sim(virtual: SimClient) -> Iterator[SimClient]:
     """Detached and well, before and after."""
     yield virtual
-    virtual.clear()
-    with contextlib.suppress(MaglensError):  # it may be off already
-        virtual.detach()
+    put_away(virtual)
 
 
 @contextlib.asynccontextmanager
