@@ -126,7 +126,7 @@ async def play(it: Bench, story: Story, began: float) -> None:
 async def film() -> Story:
     """The whole of it."""
     story, began = Story(), time.monotonic()
-    async with bench(counting=False) as it:
+    async with bench(fake_time=False) as it:
         assert it.node is not None
         reader = it.node.open()
         reader.start()

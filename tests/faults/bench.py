@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 from unittest.mock import patch
 
-from maglens_daemon import status
+from maglens_daemon import budget, status
 from maglens_daemon.board.attach import AttachState
 from maglens_daemon.board.boards import Boards
 from maglens_daemon.config import Config, LinkConfig, NodeConfig, PolicyConfig, PortConfig, PowerConfig, Rule
@@ -22,12 +22,13 @@ from maglens_v4l2.memory_node import MemoryNode
 from maglens_v4l2.node import Node
 from maglens_v4l2.store import Store
 from tests.faults.module import INTERVAL, PEAK_MW, SMALL, BenchModule, BenchPort
-from tests.faults.pipeline import CountingPipeline
+from tests.faults.pipeline import App, BenchPipeline
 
 SICK: Final = "1-1"
 HEALTHY: Final = "1-2"
 BUDGET_MW: Final = 6000
 SETTLE_S: Final = 5.0
+LOOK_S: Final = 0.25  # at least so often is looked, where nothing is told
 
 
 class HealthySink:
@@ -77,8 +78,28 @@ CONFIG: Final = Config(
 )
 
 
+class WatchedLedger(budget.Ledger):
+    """Looked at after every promise, however short it lasts."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        super().__init__()
+        self._check = check
+
+    def reserve(self, port: str, least_mw: int, most_mw: int) -> int:
+        try:
+            return super().reserve(port, least_mw, most_mw)
+        finally:
+            self._check()
+
+    def begin_burst(self, port: str, mw: int) -> bool:
+        try:
+            return super().begin_burst(port, mw)
+        finally:
+            self._check()
+
+
 class Bench:
-    """``sick`` plays on the stage; ``healthy`` streams beside it."""
+    """``sick`` plays on the stage; ``healthy`` streams beside it. ``app``: who watches, if anybody does."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder
@@ -92,7 +113,11 @@ class Bench:
         self.tasks: list[asyncio.Task[None]] = []
         self.missed: list[str] = []  # what should have been told meanwhile, and was not
         self.overdrawn: list[str] = []  # times and figures of promises over the budget
+        self.app: App | None = None
         self._most_mw = BUDGET_MW
+        self._news = asyncio.Event()
+        self.manager.allotment.ledger = WatchedLedger(self.check)
+        self.manager.listeners.append(self._changed)
 
     async def _open_node(self, settings: NodeConfig) -> Node:
         self.node = MemoryNode([settings.mode])
@@ -121,8 +146,19 @@ class Bench:
     # What is.
 
     @property
-    def pipeline(self) -> CountingPipeline:
-        return CountingPipeline.made[-1]
+    def pipeline(self) -> BenchPipeline:
+        pipeline = self.manager.stage.pipeline
+        assert isinstance(pipeline, BenchPipeline)
+        return pipeline
+
+    def watch(self, on: bool) -> None:
+        """An app begins, or ends, to read."""
+        if on and self.app is None:
+            assert self.node is not None
+            self.app = self.pipeline.app = App(self.node.open())
+        elif not on and self.app is not None:
+            self.app.close()
+            self.app = self.pipeline.app = None
 
     def session(self, path: str) -> Session | None:
         """The latest stay on a port."""
@@ -174,6 +210,17 @@ class Bench:
         if session is not None and session.contract is not None and session.contract.mw > PEAK_MW:
             self.missed.append(f"a contract of {session.contract.mw} mW, {PEAK_MW} were declared")
 
+    def _changed(self) -> None:
+        self.check()
+        self._news.set()
+
+    async def _change(self, limit_s: float) -> None:
+        """Wait until something has changed, ``LOOK_S`` at most."""
+        self._news.clear()
+        timer = asyncio.get_running_loop().call_later(min(LOOK_S, limit_s), self._news.set)
+        await self._news.wait()
+        timer.cancel()
+
     def check(self) -> None:
         """At any time: no promise over the budget, no draw over a port's limit left standing by us."""
         ledger = self.manager.allotment.ledger
@@ -192,12 +239,8 @@ class Bench:
             await self.ports[SICK].switched_on.wait()
 
     async def pass_time(self, seconds: float) -> None:
-        """Looking all the while."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
-        while loop.time() < until:
-            await asyncio.sleep(min(0.1, until - loop.time()))
-            self.check()
+        """Every change is looked at meanwhile."""
+        await asyncio.sleep(seconds)
 
     async def reach(self, *states: str, limit_s: float = 60.0) -> float:
         """Wait until the sick module is in one of these states; seconds it took. ``TimeoutError`` with what is."""
@@ -210,8 +253,7 @@ class Bench:
                     if task.done():
                         task.result()
                 raise TimeoutError(f"{self.state()} instead of {' or '.join(states)}: {text}")
-            await asyncio.sleep(0.01)
-            self.check()
+            await self._change(limit_s)
         return loop.time() - begun
 
     async def steady(self, seconds: float = SETTLE_S, limit_s: float = 600.0) -> tuple[str, float]:
@@ -222,8 +264,7 @@ class Bench:
         while loop.time() < since + seconds:
             if loop.time() > begun + limit_s:
                 raise TimeoutError(f"never at rest, now {before}")
-            await asyncio.sleep(0.1)
-            self.check()
+            await self._change(since + seconds - loop.time())
             now = (self.state(), self.attach_state(SICK))
             if now != before:
                 before, since = now, loop.time()
@@ -234,7 +275,7 @@ class Bench:
         self.healthy.snap_on(self.ports[HEALTHY])
         session = None
         while session is None or session.state is not SessionState.READY:
-            await asyncio.sleep(0.01)
+            await self._change(SETTLE_S)
             session = self.session(HEALTHY)
         sink = HealthySink()
         await session.configure(SMALL)
@@ -242,6 +283,8 @@ class Bench:
         return sink
 
     async def close(self) -> None:
+        """Everybody leaves."""
+        self.watch(False)
         for session in self.manager.sessions:
             session.removed()
         await self.manager.close()
@@ -249,16 +292,17 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(*, counting: bool = True) -> AsyncIterator[Bench]:
-    """A bench at work. ``counting``: without the real pipeline, which has a thread and lives in real time."""
+async def bench(*, fake_time: bool = True) -> AsyncIterator[Bench]:
+    """A bench at work. Without ``fake_time`` the pipeline has its thread, and an app of one's own has to read."""
     with (
         tempfile.TemporaryDirectory(prefix="maglens-bench-") as folder,
-        patch("maglens_daemon.stage.Pipeline", CountingPipeline) if counting else nullcontext(),
+        patch("maglens_daemon.stage.Pipeline", BenchPipeline) if fake_time else nullcontext(),
     ):
         made = Bench(Path(folder))
         tasks = made.tasks = [asyncio.create_task(made.manager.run()), asyncio.create_task(made.boards.run())]
         await made.manager.settled()
         await made.boards.apply()
+        made.watch(fake_time)
         try:
             yield made
             for task in tasks:
@@ -269,4 +313,3 @@ async def bench(*, counting: bool = True) -> AsyncIterator[Bench]:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            CountingPipeline.made.clear()

@@ -18,18 +18,20 @@ EMPTY: Final = "empty"
 STATES: Final = (EMPTY, *(s.value for s in SessionState if s not in (SessionState.DETECTED, SessionState.GONE)))
 """``detected`` lasts no time on a port with pins, ``gone`` is the end; ``empty`` is the port before either."""
 
-MAX_GAP_S: Final = 2.5 * float(INTERVAL)  # of the healthy module
+MAX_GAP_S: Final = 2.5 * float(INTERVAL)  # of the healthy module, and of the app
 WATCHED: Final = frozenset(STATES) - {"ready", "standby"}
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One case. ``recovery_s``: from the fault's end until the last change of state; ``failures``: what was wrong."""
+    """One case. ``recovery_s``: from the fault's end until the last change of state; ``app_gap_s``: the longest time
+    between two pictures of whoever watched (0: nobody did); ``failures``: what was wrong."""
 
     fault: str
     state: str
     end_state: str
     recovery_s: float
+    app_gap_s: float
     powered: bool
     message: str
     failures: tuple[str, ...]
@@ -42,7 +44,7 @@ class Record:
 async def bring_to(it: Bench, state: str) -> None:
     """The sick module into a state. Raises ``TimeoutError``."""
     sick, port = it.sick, it.ports[SICK]
-    it.pipeline.watched = state in WATCHED
+    it.watch(state in WATCHED)
     held = {"identify": ("open",), "contract": ("agree",)}.get(state, ())
     sick.held = held
     if state == EMPTY:
@@ -74,13 +76,18 @@ async def case(script: Script, state: str) -> Record:
         play = asyncio.create_task(script.play(it))
         await it.pass_time(0.05)
         _release(it)
-        while not play.done():
-            await it.pass_time(0.05)
-        play.result()
+        await play
         end_state, recovery_s = await it.steady()
         failures = judge(it, script, state, before, end_state, healthy)
         return Record(
-            script.name, state, end_state, round(recovery_s, 2), it.ports[SICK].powered, it.message(), tuple(failures)
+            script.name,
+            state,
+            end_state,
+            round(recovery_s, 2),
+            round(it.app.waits_s(), 3) if it.app is not None else 0.0,
+            it.ports[SICK].powered,
+            it.message(),
+            tuple(failures),
         )
 
 
@@ -126,8 +133,21 @@ def judge(
         yield f"{ledger.promised_mw} mW promised"
     if healthy.longest_gap() > MAX_GAP_S or healthy.losses:
         yield f"the healthy module was touched: gap {healthy.longest_gap():.2f} s, {healthy.losses}"
+    yield from judge_app(it, end_state)
     if it.healthy.visitor is None or it.healthy.visitor.steps.passed["start"] != 1:
         yield "the healthy module was started again"
+
+
+def judge_app(it: Bench, end_state: str) -> Iterator[str]:
+    """What whoever watches has seen: pictures without a gap all the while, and now the module or the card."""
+    app, plays = it.app, end_state == "streaming"
+    if app is None:
+        return
+    yield from app.wrong
+    if app.waits_s() > MAX_GAP_S:
+        yield f"the app waited {app.waits_s():.2f} s for a picture"
+    if it.pipeline.shows_card is plays:
+        yield f"the app sees {'the card' if it.pipeline.shows_card else 'a frame'} in {end_state}"
 
 
 def cases() -> list[tuple[Script, str]]:

@@ -1,132 +1,125 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Pipeline: what a stage needs of one, without pictures and without a thread: it counts what comes, and when."""
+"""Pipeline: the bridge's own, taking its turns in the event loop instead of a thread, so that it lives in fake time;
+and an app that reads what it shows."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import ParamSpec, TypeVar
 
-from maglens_driver.frame import Frame, Lease
-from maglens_driver.mode import Mode
+from maglens_driver.errors import Gone, MaglensError
 from maglens_v4l2.card import Card
-from maglens_v4l2.node import Node, NodeEvent
-from maglens_v4l2.pipeline import PipelineStats
+from maglens_v4l2.memory_node import MemoryReader
+from maglens_v4l2.pipeline import Pipeline
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-class _Buffer:
-    """Memory that nobody looks at."""
+class _Bell(threading.Condition):
+    """Told of news, it calls instead of waking a thread."""
 
-    def __init__(self, nbytes: int) -> None:
-        self.view = memoryview(bytearray(nbytes))
+    def __init__(self, ring: Callable[[], None]) -> None:
+        super().__init__()
+        self._ring = ring
 
-    def release(self) -> None:
-        """It goes by itself."""
+    def notify(self, n: int = 1) -> None:
+        self._ring()
 
-
-class CountingFeed:
-    """The sink of one stream."""
-
-    def __init__(self, pipeline: CountingPipeline, generation: int) -> None:
-        self._pipeline = pipeline
-        self.generation = generation
-
-    def lease(self, nbytes: int) -> Lease | None:
-        """Always one."""
-        return _Buffer(nbytes)
-
-    def deliver(self, frame: Frame) -> None:
-        """Note when."""
-        self._pipeline.delivered(self.generation)
-        frame.lease.release()
-
-    def control(self, generation: int, control: int, value: int) -> None:
-        """See the real one."""
-        self._pipeline.on_control(generation, control, value)
-
-    def dropped(self, generation: int, cause: str) -> None:
-        """Counted by the source as well."""
-
-    def lost(self, generation: int, why: Exception) -> None:
-        """See the real one."""
-        asyncio.get_running_loop().call_soon(self._pipeline.on_lost, generation, why)
+    def notify_all(self) -> None:
+        self._ring()
 
 
-class CountingPipeline:
-    """Stands in for :class:`maglens_v4l2.pipeline.Pipeline`. ``watched`` is the bench's to set."""
+class _Here(Executor):
+    """Everything is done at once."""
 
-    made: list[CountingPipeline] = []  # noqa: RUF012 the bench's way to it
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        done: Future[T] = Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
 
-    def __init__(
-        self,
-        node: Node,
-        *,
-        loop: asyncio.AbstractEventLoop,
-        on_lost: Callable[[int, Exception], None],
-        on_control: Callable[[int, int, int], None],
-        on_taken: Callable[[int], None] = lambda generation: None,
-        on_event: Callable[[NodeEvent], None] = lambda event: None,
-        on_first: Callable[[int], None] = lambda generation: None,
-        on_failed: Callable[[Exception], None] = lambda why: None,
-        card: Card = Card("maglens"),  # noqa: B008 frozen
-        **_unused: object,  # what the real one is told of pixels
-    ) -> None:
-        self.format = node.state().format
-        self.watched = self.convertible = True
-        self.card = card
-        self.cards: list[Card] = [card]
-        self.frames: list[tuple[float, int]] = []  # loop time, generation
-        self.on_lost, self.on_control = on_lost, on_control
-        self._loop, self._on_taken, self._on_first = loop, on_taken, on_first
-        self._coming: set[int] = set()
-        self._places: dict[int, int] = {}
-        self._generation: int | None = None
-        CountingPipeline.made.append(self)
 
-    def begin(self, generation: int, mode: Mode, *_unused: object) -> CountingFeed:
-        """See the real one."""
-        self._coming.add(generation)
-        return CountingFeed(self, generation)
+class App:
+    """Reads the node as an app does, each picture as soon as it is there."""
 
-    def prefer(self, generations: Sequence[int]) -> None:
-        """See the real one."""
-        self._places = {generation: place for place, generation in enumerate(generations)}
+    def __init__(self, reader: MemoryReader) -> None:
+        self.pictures = 0
+        self.wrong: list[str] = []  # what no app may ever see
+        self.longest_gap_s = 0.0
+        self._reader = reader
+        self._begun_s = asyncio.get_running_loop().time()
+        self._last_s = self._begun_s
+        self._before = (0, 0)
+        reader.start()
 
-    def withdraw(self, generation: int) -> bool:
-        """See the real one."""
-        if generation in self._coming:
-            self._coming.discard(generation)
-            return True
-        return self._generation != generation
+    def take(self) -> None:
+        """Read what is there."""
+        while (shown := self._reader.read(0)) is not None:
+            self._reader.give_back(shown)
+            self.pictures += 1
+            now = asyncio.get_running_loop().time()
+            self.longest_gap_s, self._last_s = max(self.longest_gap_s, now - self._last_s), now
+            sequence, stamp = self._before
+            if self.pictures > 1 and (shown.sequence != sequence + 1 or shown.timestamp_ns <= stamp):
+                self.wrong.append(f"picture {shown.sequence} of {shown.timestamp_ns} ns after {self._before}")
+            self._before = (shown.sequence, shown.timestamp_ns)
 
-    def delivered(self, generation: int) -> None:
-        """A frame of a feed: its first takes the stage, unless a better one has it."""
-        if generation in self._coming:
-            last = len(self._places)
-            if self._generation is not None and self._places.get(self._generation, last) < self._places.get(
-                generation, last
-            ):
-                return
-            self._coming.discard(generation)
-            self._generation = generation
-            self._on_taken(generation)
-            self._loop.call_soon(self._on_first, generation)
-        if generation == self._generation:
-            self.frames.append((self._loop.time(), generation))
+    def waits_s(self) -> float:
+        """The longest time between two pictures, up to now."""
+        return max(self.longest_gap_s, asyncio.get_running_loop().time() - self._last_s)
 
-    def end(self, card: Card) -> None:
-        """See the real one."""
-        self._generation = None
-        self.show(card)
+    def close(self) -> None:
+        """It ends."""
+        self._reader.close()
 
-    def show(self, card: Card) -> None:
-        """See the real one."""
-        if card != self.card:
-            self.card = card
-            self.cards.append(card)
 
-    def stats(self) -> PipelineStats:
-        """See the real one; nothing is dropped, and no time of the real clock is told."""
-        return PipelineStats(len(self.frames), len(self.frames), 0, 0, 0, {}, 0, self._generation, 0)
+class BenchPipeline(Pipeline):
+    """Begins with no app; ``app`` is the bench's to set."""
 
-    async def close(self) -> None:
-        """Nothing runs."""
+    app: App | None = None
+
+    @property
+    def card(self) -> Card:
+        """The one that is shown while no frame is."""
+        return self._card
+
+    @property
+    def shows_card(self) -> bool:
+        """Whether the last picture was the card."""
+        return self._showing is not None
+
+    @staticmethod
+    def _now() -> int:
+        return round(asyncio.get_running_loop().time() * 1e9)
+
+    def _begin(self) -> Executor:
+        self._turn: asyncio.Handle | None = None
+        self._wake = _Bell(self._ring)
+        self._ring()
+        return _Here()
+
+    def _ring(self) -> None:
+        if self._turn is not None:
+            self._turn.cancel()
+        self._turn = None if self._closing else self._loop.call_soon(self._take_turns)
+
+    def _take_turns(self) -> None:
+        """All that is due; then sleep until more is, or until rung for."""
+        self._turn = None
+        try:
+            while (found := self._due())[0] is not None:
+                self._serve(found[0])
+                if self.app is not None:
+                    self.app.take()
+        except (MaglensError, OSError, Gone) as error:
+            self._call(self._on_failed, error)
+            return
+        if found[1] is not None and self._turn is None:
+            self._turn = self._loop.call_later(found[1], self._take_turns)
+
+    def _join(self) -> None:
+        if self._turn is not None:
+            self._turn.cancel()

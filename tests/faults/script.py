@@ -122,7 +122,7 @@ async def over_draw(bench: Bench) -> None:
     seated(bench)
     bench.sick.measure()
     await asyncio.sleep(60)
-    if not bench.pipeline.watched:
+    if bench.app is None:
         bench.sick.excess_mw = 0  # it never plays, so nobody ever sees it
 
 
@@ -159,7 +159,7 @@ async def heat(bench: Bench) -> None:
     for level in (CapabilityLevel.REDUCED, CapabilityLevel.DISABLED, CapabilityLevel.FULL):
         bench.sick.say(level)
         await asyncio.sleep(3)
-        if level is CapabilityLevel.DISABLED and bench.state() == "ready" and bench.pipeline.watched:
+        if level is CapabilityLevel.DISABLED and bench.state() == "ready" and bench.app is not None:
             bench.seen(bench.notes(), "too hot")
     bench.sick.say(CapabilityLevel.FULL)
 

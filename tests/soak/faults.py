@@ -21,7 +21,7 @@ from typing import Final
 from maglens_daemon.board.attach import AttachState
 from tests.faults.bench import SICK, Bench, bench
 from tests.faults.loop import run
-from tests.faults.matrix import MAX_GAP_S
+from tests.faults.matrix import MAX_GAP_S, judge_app
 from tests.faults.script import SCRIPTS, Script
 
 CYCLES: Final = 100  # in a block
@@ -60,7 +60,8 @@ async def _block(seed: int, cycles: int) -> Block:
             except (TimeoutError, AssertionError) as why:
                 failures.append(f"cycle {cycle}: {why}")
                 break
-            failures += [f"cycle {cycle}, {story[-1]}: {text}" for text in (*it.overdrawn, *it.missed)]
+            seen = (*it.overdrawn, *it.missed, *judge_app(it, "empty"))
+            failures += [f"cycle {cycle}, {story[-1]}: {text}" for text in seen]
             it.overdrawn.clear()
             it.missed.clear()
             if held(it) != settled:
@@ -91,7 +92,7 @@ def _pick(chance: Random) -> Script:
 async def _cycle(it: Bench, chance: Random) -> str:
     """Snap on, a fault after a random while, lift off, and wait for the port to be empty. Raises ``TimeoutError``."""
     sick, script = it.sick, _pick(chance)
-    it.pipeline.watched = chance.random() < 0.8
+    it.watch(chance.random() < 0.8)
     if chance.random() < 0.85:
         sick.snap_on(it.ports[SICK])
         await it.pass_time(chance.choice((0.0, 0.05, 0.12, 0.3, 0.45, 0.6, 1.5)) + 0.01 * chance.random())
@@ -108,7 +109,6 @@ async def _cycle(it: Bench, chance: Random) -> str:
     await it.pass_time(1.0)
     if it.attach_state(SICK) is not AttachState.EMPTY or it.ports[SICK].powered:
         raise AssertionError(f"{script.name} in {state}: the port is {it.attach_state(SICK).value}")
-    it.pipeline.frames.clear()
     it.ports[SICK].log.clear()
     return f"{script.name} in {state}"
 

@@ -166,15 +166,12 @@ def test_a_contract_that_shrinks_lowers_at_once_what_may_be_asked_for() -> None:
 
 def test_a_module_at_rest_is_held_to_its_standby_power() -> None:
     async def scene(it: Bench, session: Session) -> None:
-        it.pipeline.watched = False
-        it.manager.stage.unwatched_at = asyncio.get_running_loop().time()
-        it.manager.reconsider()
+        it.watch(False)
         await it.reach("standby")
         assert it.manager.allotment.limit_mw(session) == STANDBY_MW
         assert session.contract is not None
         assert session.contract.mw == BIG.mw, "what it needs to play again is kept for it"
-        it.pipeline.watched = True
-        it.manager.reconsider()
+        it.watch(True)
         await it.reach("streaming")
         assert it.manager.allotment.limit_mw(session) == BIG.mw
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import matrix
+from tests.faults.bench import Bench
 from tests.faults.script import SCRIPTS, End, Script, half_seated, stall
 from tests.soak import faults
 
@@ -38,6 +39,11 @@ def test_the_states_are_all_there_are() -> None:
     )
 
 
+async def freeze(it: Bench) -> None:
+    """The pipeline takes no turn any more."""
+    it.pipeline._join()
+
+
 @pytest.mark.parametrize(
     ("script", "state"),
     [
@@ -47,6 +53,7 @@ def test_the_states_are_all_there_are() -> None:
             Script("wrong message", dict((s.name, s.play) for s in SCRIPTS)["short"], End.REFUSED, message="x"),
             "empty",
         ),
+        (Script("frozen picture", freeze, End.GONE), "empty"),
     ],
     ids=lambda value: value.name if isinstance(value, Script) else "",
 )

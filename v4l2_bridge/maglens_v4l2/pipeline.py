@@ -20,7 +20,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -135,12 +135,26 @@ class Pipeline:
         self._stamps = Stamps()
         self._showing: bytes | None = None  # the card that the node's last picture is; None: a frame, or nothing
 
-        self._pacer.restart(time.monotonic_ns())
-        self._painter = ThreadPoolExecutor(1, thread_name_prefix="maglens-card")
+        self._pacer.restart(self._now())
+        self._painter = self._begin()
         self._paint()
         self._listener = loop.create_task(self._listen(), name="maglens-node-events")
+
+    # What is done otherwise where there is to be no thread (tests/faults/pipeline.py).
+
+    @staticmethod
+    def _now() -> int:
+        return time.monotonic_ns()
+
+    def _begin(self) -> Executor:
+        """Begin to show; the answer draws cards."""
         self._thread = threading.Thread(target=self._run, name="maglens-pipeline", daemon=True)
         self._thread.start()
+        return ThreadPoolExecutor(1, thread_name_prefix="maglens-card")
+
+    def _join(self) -> None:
+        self._thread.join()
+        self._painter.shutdown(wait=True, cancel_futures=True)
 
     # For the event loop.
 
@@ -246,10 +260,6 @@ class Pipeline:
         await asyncio.gather(self._listener, return_exceptions=True)
         await asyncio.to_thread(self._join)
 
-    def _join(self) -> None:
-        self._thread.join()
-        self._painter.shutdown(wait=True, cancel_futures=True)
-
     # For the feeds (feed.Door): any thread.
 
     def lease(self, feed: Feed, nbytes: int) -> Lease | None:
@@ -260,7 +270,7 @@ class Pipeline:
         return self._node.lease(nbytes) if staging is None else staging.lease(nbytes)
 
     def deliver(self, feed: Feed, frame: Frame) -> None:
-        now = time.monotonic_ns()
+        now = self._now()
         displaced: Frame | None = frame
         with self._wake:
             self._frames_in += 1
@@ -354,7 +364,7 @@ class Pipeline:
                 return
             self._watched = watched
             if watched:
-                self._pacer.restart(time.monotonic_ns())
+                self._pacer.restart(self._now())
             else:
                 displaced, self._mailbox = self._mailbox, None
             self._wake.notify()
@@ -371,7 +381,7 @@ class Pipeline:
                 feed.reformat(format, way)
             self._pacer = Pacer(format.interval_ns)
             self._pacer.follow(None if self._feed is None else self._feed.mode.interval_ns)
-            self._pacer.restart(time.monotonic_ns())
+            self._pacer.restart(self._now())
             self._card_image = black(format)
             self._wake.notify()
         self._paint()
@@ -405,16 +415,8 @@ class Pipeline:
     def _run(self) -> None:
         failure: Exception = Gone("the pipeline ended by an error; see the log")
         try:
-            while True:
-                placeholder, job = self._next()
-                if placeholder is not None:
-                    self._node.placeholder(placeholder)
-                elif job is None:
-                    return
-                elif job.frame is not None:
-                    self._show_frame(job.frame, job)
-                else:
-                    self._show_filler(job)
+            while (due := self._next()) is not None:
+                self._serve(due)
         except (MaglensError, OSError) as error:
             failure = error
         finally:
@@ -423,26 +425,39 @@ class Pipeline:
             if not closing:
                 self._call(self._on_failed, failure)
 
-    def _next(self) -> tuple[bytes | None, _Job | None]:
-        """Wait until something is due: a new placeholder, or a picture; neither when closing."""
+    def _next(self) -> bytes | _Job | None:
+        """Wait until something is due: a new placeholder, or a picture; None when closing."""
         with self._wake:
             while not self._closing:
-                if self._placeholder_due:
-                    self._placeholder_due = False
-                    return self._card_image, None
-                if not self._watched and not self._idle_fill:
-                    self._wake.wait()
-                    continue
-                now = time.monotonic_ns()
-                due = self._pacer.next_ns(self._mailbox is not None) if self._watched else self._pacer.idle_ns()
-                if now < due:
-                    self._wake.wait((due - now) / 1e9)
-                    continue
-                frame, self._mailbox = self._mailbox, None
-                hold = self._watched and now - self._last_frame_ns <= self._hold_ns()
-                converter = self._feed.converter if self._feed is not None else None
-                return None, _Job(frame, converter, self._format, self._node_generation, self._card_image, hold)
+                due, wait_s = self._due()
+                if due is not None:
+                    return due
+                self._wake.wait(wait_s)
+            return None
+
+    def _due(self) -> tuple[bytes | _Job | None, float | None]:
+        """Under the lock: what is due now; if nothing, seconds until something may be (None: not by itself)."""
+        if self._placeholder_due:
+            self._placeholder_due = False
+            return self._card_image, None
+        if not self._watched and not self._idle_fill:
             return None, None
+        now = self._now()
+        due = self._pacer.next_ns(self._mailbox is not None) if self._watched else self._pacer.idle_ns()
+        if now < due:
+            return None, (due - now) / 1e9
+        frame, self._mailbox = self._mailbox, None
+        hold = self._watched and now - self._last_frame_ns <= self._hold_ns()
+        converter = self._feed.converter if self._feed is not None else None
+        return _Job(frame, converter, self._format, self._node_generation, self._card_image, hold), None
+
+    def _serve(self, due: bytes | _Job) -> None:
+        if isinstance(due, bytes):
+            self._node.placeholder(due)
+        elif due.frame is not None:
+            self._show_frame(due.frame, due)
+        else:
+            self._show_filler(due)
 
     def _hold_ns(self) -> int:
         if self._feed is None or self._feed.over:
@@ -459,7 +474,7 @@ class Pipeline:
         if lease is None:
             self._count_drop(cause or "no_buffer")
             return
-        now = time.monotonic_ns()
+        now = self._now()
         stamp = self._stamps.frame(frame.exposure_ns, now, job.format.interval_ns)
         shown = self._node.submit(Frame(lease, nbytes, job.format, frame.seq, stamp, job.node_generation, frame.meta))
         with self._wake:
@@ -503,7 +518,7 @@ class Pipeline:
 
     def _show_filler(self, job: _Job) -> None:
         """The last frame while it may stand in, else the card."""
-        now = time.monotonic_ns()
+        now = self._now()
         stamp = self._stamps.filler(now, job.format.interval_ns)
         same = job.hold if self._showing is None else self._showing is job.card
         repeated = same and self._node.repeat(stamp, job.node_generation)
