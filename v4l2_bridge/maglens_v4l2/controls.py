@@ -20,7 +20,7 @@ from maglens_v4l2.node import ControlChange, ControlSet, Node, NodeEvent, UsageC
 from maglens_v4l2.replays import BURST_S, Replays, Verdict
 from maglens_v4l2.store import Store
 
-SAVE_AFTER_S = 1.0  # a slider that is dragged is written to disk once
+SAVE_EVERY_S = 1.0  # at most: a slider that is dragged
 MENU_BITS = 64
 
 SetSource = Callable[[Mapping[int, int]], Awaitable[Mapping[int, int]]]
@@ -44,9 +44,15 @@ class Controls:
         self._asked: dict[int, int] = {}  # what apps want and nobody has written yet: latest wins
         self._wanted = asyncio.Event()
         self._worker = asyncio.get_running_loop().create_task(self._work(), name="maglens-controls")
-        self._unsaved: asyncio.TimerHandle | None = None
+        self._unsaved = False
+        self._save_again: asyncio.TimerHandle | None = None  # until then nothing is saved
         self._saving: asyncio.Task[None] | None = None
         self._waiting: dict[ControlSet, asyncio.TimerHandle] = {}
+
+    @property
+    def identity(self) -> str:
+        """Whose controls they are now; empty where nobody's."""
+        return self._identity
 
     @property
     def values(self) -> Mapping[int, int]:
@@ -129,12 +135,12 @@ class Controls:
             timer.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._worker
-        if self._unsaved is not None:
-            self._unsaved.cancel()
-            self._unsaved = None
-            await self._save()
+        if self._save_again is not None:
+            self._save_again.cancel()
         if self._saving is not None:
             await self._saving
+        if self._unsaved:
+            await self._save()
 
     # What apps do.
 
@@ -238,22 +244,23 @@ class Controls:
         self._save_soon()
 
     def _save_soon(self) -> None:
-        if self._unsaved is None:
-            loop = asyncio.get_running_loop()
-            self._unsaved = loop.call_later(SAVE_AFTER_S, self._start_save)
+        """At once: the service may be killed in the next moment. What follows is saved once a second."""
+        self._unsaved = True
+        if self._save_again is None:
+            self._begin_save()
 
-    def _start_save(self) -> None:
-        self._unsaved = None
+    def _begin_save(self) -> None:
+        self._save_again = None
+        if not self._unsaved:
+            return
+        loop = asyncio.get_running_loop()
+        self._save_again = loop.call_later(SAVE_EVERY_S, self._begin_save)
         if self._saving is None or self._saving.done():
-            self._saving = asyncio.get_running_loop().create_task(self._save())
-        else:
-            self._save_soon()
+            self._saving = loop.create_task(self._save())
 
     async def _save(self) -> None:
-        try:
-            await asyncio.to_thread(self._store.save)
-        except OSError as error:
-            log.warning("control values are not kept over a restart: %s", error)
+        self._unsaved = False
+        await self._store.keep()
 
     # Telling apps.
 

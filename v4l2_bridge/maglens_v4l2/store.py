@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -25,14 +26,14 @@ class Store:
         self._values: dict[str, dict[int, int]] = self._read()
 
     def get(self, identity: str) -> Mapping[int, int]:
-        """What is stored for a module; empty when it is new."""
+        """What is stored for a module, in the order in which it was chosen: two controls may move one motor, and then
+        the later counts. Empty when it is new."""
         return dict(self._values.get(identity, {}))
 
     def put(self, identity: str, control: int, value: int) -> None:
-        """Remember one value; the module counts as the one used last."""
-        values = self._values.pop(identity, {})
-        values[control] = value
-        self._values[identity] = values
+        """Remember one value as the last; the module counts as the one used last."""
+        others = {known: old for known, old in self._values.pop(identity, {}).items() if known != control}
+        self._values[identity] = others | {control: value}  # never changed in place: save() may be reading it
         while len(self._values) > MAX_IDENTITIES:
             del self._values[next(iter(self._values))]
 
@@ -56,6 +57,13 @@ class Store:
             out.flush()
             os.fsync(out.fileno())
         os.replace(beside, self._path)
+
+    async def keep(self) -> None:
+        """Save without blocking the event loop. Where that fails, nobody but the log hears of it."""
+        try:
+            await asyncio.to_thread(self.save)
+        except OSError as error:
+            log.warning("control values are not kept over a restart: %s", error)
 
     def _read(self) -> dict[str, dict[int, int]]:
         try:
