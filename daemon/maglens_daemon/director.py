@@ -292,9 +292,22 @@ class Director:
                 self._clear()
                 for coming in list(self._coming.values()):
                     self._call_off(coming)
+        self._heed(choice.order, pipeline)
         due += self._rest(now)
         self._wake_at(min(due, default=None))
         pipeline.show(self.card())
+
+    def _heed(self, order: Sequence[int], pipeline: Pipeline) -> None:
+        """While nobody watches, apps set the controls of the module that would play. (Any other source may take
+        seconds for a call, or need a process for it.)"""
+        stage = self.stage
+        if stage.playing is not None:
+            return
+        if not pipeline.watched:
+            first = self._records[order[0]].session if order else None
+            stage.heed(first if first is not None and first.visitor.kind == "module" else None)
+        elif stage.heeded is not None and stage.heeded.id not in order:
+            stage.heed(None)
 
     def _tell_inputs(self) -> None:
         """Let apps see which sources there are."""

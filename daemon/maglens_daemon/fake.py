@@ -16,7 +16,7 @@ from maglens_daemon.feed import Begin
 from maglens_daemon.in_process import SinkLink
 from maglens_daemon.seat import Seat
 from maglens_daemon.session import Session
-from maglens_driver.control import Cid, ControlInfo, ControlType
+from maglens_driver.control import Cid, ControlFlag, ControlInfo, ControlType
 from maglens_driver.errors import Gone, MaglensError, Refused
 from maglens_driver.frame import Frame
 from maglens_driver.gadget.power import Sink
@@ -24,7 +24,7 @@ from maglens_driver.mode import NV12, Mode, make_mode
 from maglens_driver.source import FrameSink, Identity, Source
 
 MODE: Final = make_mode(NV12, 64, 48, Fraction(1, 30), mbit_s=2, mw=500)
-FOCUS: Final = ControlInfo(Cid.FOCUS_ABSOLUTE, "Focus", ControlType.INTEGER, 0, 400, 10, 50)
+FOCUS: Final = ControlInfo(Cid.FOCUS_ABSOLUTE, "Focus", ControlType.INTEGER, 0, 400, 10, 50, ControlFlag.RING)
 
 
 EVERYTHING_MW: Final = 4500  # a module that takes all that a USB 3 port offers

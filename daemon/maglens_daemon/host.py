@@ -27,6 +27,10 @@ class Host(Protocol):
         """Another session that has this identity already."""
         ...
 
+    def control_moved(self, session: Session, control: int, value: int) -> None:
+        """It moved a control by itself, perhaps while nobody watches."""
+        ...
+
     def changed(self, session: Session) -> None:
         """Its state changed."""
         ...

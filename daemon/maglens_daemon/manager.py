@@ -30,7 +30,7 @@ from maglens_daemon.visitor import Visitor
 from maglens_driver import names
 from maglens_driver.control import Origin
 from maglens_driver.source import Identity
-from maglens_v4l2.controls import factory_values
+from maglens_v4l2.controls import Controls, factory_values
 from maglens_v4l2.orientation import Orientation
 from maglens_v4l2.store import Store
 
@@ -133,6 +133,11 @@ class Manager:
             if other is not session and other.identity == identity and not other.unplugged and not other.state.is_end:
                 return other
         return None
+
+    def control_moved(self, session: Session, control: int, value: int) -> None:
+        """See :class:`host.Host`."""
+        for stage in self.stages:
+            stage.hear(session, control, value)
 
     def changed(self, session: Session) -> None:
         """See :class:`host.Host`."""
@@ -259,15 +264,17 @@ class Manager:
 
     async def set_controls(self, session: Session, values: Mapping[int, int]) -> Mapping[int, int]:
         """Write controls for a person; the values as clamped. Those of what plays go the way apps' own writes go."""
-        session.playable()
-        stage = self.stage_of(session)
-        if stage is not None and stage.controls is not None:
-            controls = stage.controls
+        who = session.playable().identity.key
+        controls = self._controls_of(session)
+        if controls is not None:
             clamped: Mapping[int, int] = {
                 control: await controls.write(control, value, Origin.APP) for control, value in values.items()
             }
         else:
             clamped = await session.write(values)
+            for control, value in clamped.items():
+                self.store.put(who, control, value)
+            await self.store.keep()
         for control, value in clamped.items():
             self.control_changed(session, control, value)
         return clamped
@@ -275,16 +282,25 @@ class Manager:
     async def reset_controls(self, session: Session, only: Collection[int]) -> Mapping[int, int]:
         """Forget what people chose for a module and write its factory values: of these controls, or all. What they
         are then."""
-        source, stage = session.playable(), self.stage_of(session)
-        if stage is not None and stage.controls is not None:
-            values = await stage.controls.reset(only)
+        source, controls = session.playable(), self._controls_of(session)
+        if controls is not None:
+            values = await controls.reset(only)
         else:
             self.store.forget(source.identity.key, only)
-            await asyncio.to_thread(self.store.save)
+            await self.store.keep()
             values = await source.set(factory_values(source.controls, only))
         for control, value in values.items():
             self.control_changed(session, control, value)
         return values
+
+    def _controls_of(self, session: Session) -> Controls | None:
+        """Those of the node where apps see this one's; None where no app does."""
+        who = session.identity
+        for stage in self.stages:
+            controls = stage.controls
+            if stage.heeded is session and controls is not None and who is not None and controls.identity == who.key:
+                return controls
+        return None
 
     def apply(self, config: Config) -> None:
         """Use another configuration from now on. Nodes keep their formats until the service is restarted."""

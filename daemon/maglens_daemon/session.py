@@ -316,6 +316,10 @@ class Session:
     def _no_answer(self, late: Exception) -> None:
         log.info("%s: %s; trying again", self.label, late, extra=self.log_fields())
 
+    def hear_control(self, control: int, value: int) -> None:
+        """The module moved a control by itself."""
+        self._host.control_moved(self, control, value)
+
     def hear_capability(self, reason: int, level: int) -> None:
         """The module says how much it can do just now; words that nobody knows are ignored."""
         try:

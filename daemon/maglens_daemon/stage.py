@@ -101,6 +101,7 @@ class Stage:
         self.controls: Controls | None = None
         self.playing: Playing | None = None
         self.settled = asyncio.Event()  # there is a node, or it is known why there is none
+        self.heeded: Session | None = None  # whose controls apps see and set
         self.unwatched_at: float | None = None  # loop time since when nobody watches
         self.background = Background()
         self._flight: _Flight | None = None
@@ -178,7 +179,7 @@ class Stage:
     async def _put_away(self, node: Node) -> None:
         pipeline, playing = self.pipeline, self.playing
         controls, self.controls = self.controls, None
-        self.pipeline, self.node, self.playing = None, None, None
+        self.pipeline, self.node, self.playing, self.heeded = None, None, None, None
         self._land()
         if playing is not None:
             await playing.session.stop()
@@ -211,54 +212,73 @@ class Stage:
         which a slow module would send that much later."""
         playing = self.playing
         if playing is not None and playing.generation == generation:
-            self.background.begin(self._attach_controls(playing), f"controls-{playing.session.port.path}")
+            self._attach_controls(playing.session, playing)
 
     def _on_control(self, generation: int, control: int, value: int) -> None:
         playing = self.playing
         if playing is not None and playing.generation == generation:
-            source = playing.session.source
-            if source is None or all(info.id != control for info in source.controls):
-                return  # nobody was told that there is such a control
-            if self.controls is not None:
-                for switch, off in (self._flight.pilot.hand(control, value) if self._flight else {}).items():
-                    self.controls.changed(switch, off)
-                self.controls.changed(control, value)
-            self._crew.control_changed(playing.session, control, value)
+            self._moved(playing.session, control, value)
+
+    def hear(self, session: Session, control: int, value: int) -> None:
+        """A module moved a control by itself while it does not play; what plays is heard through its stream."""
+        if self.playing is None and self.heeded is session:
+            self._moved(session, control, value)
+
+    def _moved(self, session: Session, control: int, value: int) -> None:
+        source = session.source
+        if source is None or all(info.id != control for info in source.controls):
+            return  # nobody was told that there is such a control
+        if self.controls is not None:
+            for switch, off in (self._flight.pilot.hand(control, value) if self._flight else {}).items():
+                self.controls.changed(switch, off)
+            self.controls.changed(control, value)
+        self._crew.control_changed(session, control, value)
 
     # Who is on it.
 
     def enter(self, playing: Playing) -> None:
         """Its first frame is there."""
-        self.playing = playing
+        self.playing, self.heeded = playing, playing.session
 
     def leave(self) -> None:
         """Nobody plays: the last frame for a moment, then the card."""
         self.playing = None
         self._land()
-        if self.controls is not None:
-            self.controls.detach()
         if self.pipeline is not None:
             self.pipeline.end(self._crew.card())
 
-    async def _attach_controls(self, playing: Playing) -> None:
-        controls, session = self.controls, playing.session
-        self._land()
-        if controls is None:
+    def heed(self, session: Session | None) -> None:
+        """While nobody plays: let apps see and set this one's controls all the same; with None, nobody's."""
+        if session is self.heeded:
             return
+        self.heeded = session
+        if self.controls is not None:
+            self.controls.detach()
+        if session is not None:
+            self._attach_controls(session, None)
+
+    def _attach_controls(self, session: Session, playing: Playing | None) -> None:
+        if playing is not None:
+            self._land()
+        if self.controls is not None:
+            attaching = self._attach(self.controls, session, playing)
+            self.background.begin(attaching, f"controls-{session.port.path}")
+
+    async def _attach(self, controls: Controls, session: Session, playing: Playing | None) -> None:
         try:
             source = session.playable()
             values = await source.get()
-            if self.playing is not playing:
+            if self.playing is not playing or self.heeded is not session:
                 return
-            pilot = self._pilot(playing, source.controls, values)
-            if pilot is None:
+            pilot = self._pilot(playing, source.controls, values) if playing is not None else None
+            if playing is None or pilot is None:
                 await controls.attach(source.identity.key, source.controls, values, session.write)
             else:
                 self._flight = _Flight(playing, pilot)
                 await controls.attach(source.identity.key, pilot.controls, pilot.values, pilot.set)
         except (MaglensError, OSError) as why:
             log.info("%s: controls: %s", session.label, why, extra=session.log_fields())
-        if self.playing is None:
+        if self.heeded is None:
             controls.detach()
 
     # Automatics of raw modules.

@@ -168,6 +168,8 @@ def _tell(event: wire.Event, session: Session) -> None:
         log.warning("%s %s: code %d", session.label, what, event.id, extra=session.log_fields())
     elif event.kind == wire.EventKind.CAPABILITY:
         session.hear_capability(event.id, event.value)
+    elif event.kind == wire.EventKind.CONTROL:
+        session.hear_control(event.id, event.value)
     elif event.kind == wire.EventKind.BUTTON:
         log.info("%s: button %d: %d", session.label, event.id, event.value, extra=session.log_fields())
 

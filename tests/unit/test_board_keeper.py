@@ -65,6 +65,9 @@ class House:
     def twin(self, session: Session, identity: Identity) -> Session | None:
         return None
 
+    def control_moved(self, session: Session, control: int, value: int) -> None:
+        pass
+
     def changed(self, session: Session) -> None:
         self.turn.set()
 

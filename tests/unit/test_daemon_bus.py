@@ -201,12 +201,12 @@ def test_controls(address: str) -> None:
         session = t.arrive(FakeVisitor())
         await t.until(lambda: session.state is SessionState.READY)
         (controls,) = await client.module("1-1", "ListControls")
-        assert [list(c) for c in controls] == [[FOCUS.id, "Focus", 1, 0, 400, 10, 50, 0]]
+        assert [list(c) for c in controls] == [[FOCUS.id, "Focus", 1, 0, 400, 10, 50, int(FOCUS.flags)]]
         (values,) = await client.module("1-1", "GetControls")
         assert values == {FOCUS.id: 50}
         (clamped,) = await client.module("1-1", "SetControls", "a{ui}", {FOCUS.id: 1234})
         assert clamped == {FOCUS.id: 400}
-        with pytest.raises(MaglensError, match="no other control"):
+        with pytest.raises(MaglensError, match="no control"):
             await client.module("1-1", "SetControls", "a{ui}", {1: 2})
         assert (await client.module("1-1", "ResetControls", "au", []))[0] == {FOCUS.id: 50}
 

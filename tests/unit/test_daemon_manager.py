@@ -139,6 +139,56 @@ def test_controls_are_written_once_a_frame_was_seen_and_not_before(monkeypatch: 
     asyncio.run(play())
 
 
+def test_controls_are_set_and_the_ring_is_heard_while_nobody_watches() -> None:
+    async def play() -> None:
+        async with theatre() as t:
+            visitor, store = FakeVisitor("rests"), t.manager.store
+            store.put("fake/camera/rests", FOCUS.id, 300)
+            session = t.arrive(visitor)
+
+            async def until_it_is(value: int) -> None:
+                async with asyncio.timeout(WAIT_S):
+                    while visitor.source.values != {FOCUS.id: value}:  # noqa: ASYNC110 a value has no event
+                        await asyncio.sleep(0)
+                    while store.get("fake/camera/rests") != {FOCUS.id: value}:  # noqa: ASYNC110
+                        await asyncio.sleep(0)
+
+            await until_it_is(300)  # what is stored for it, at once
+            t.nodes[-1].open().set_control(FOCUS.id, 120)  # as v4l2-ctl does, which streams nothing
+            await until_it_is(120)
+            visitor.source.values[FOCUS.id] = 200  # a hand on the ring
+            session.hear_control(FOCUS.id, 200)
+            await until_it_is(200)
+            writes = visitor.steps.passed["set"]
+            app = t.watch()
+            await t.until_playing(session)
+            assert visitor.source.frame(200)
+            async with asyncio.timeout(WAIT_S):
+                while visitor.steps.passed["set"] == writes:  # noqa: ASYNC110 the stored value, once more
+                    await asyncio.sleep(0)
+            await until_it_is(200)
+            app.stop()
+            await t.until_playing(None)
+            await t.manager.set_controls(session, {FOCUS.id: 80})
+            await until_it_is(80)
+
+    asyncio.run(play())
+
+
+def test_a_module_that_leaves_takes_its_controls_with_it() -> None:
+    async def play() -> None:
+        async with theatre() as t:
+            session = t.arrive(FakeVisitor())
+            await t.until(lambda: t.manager.stage.heeded is session)
+            t.manager.depart("1-1")
+            await t.until(lambda: t.manager.stage.heeded is None)
+            controls = t.manager.stage.controls
+            assert controls is not None
+            assert controls.identity == ""
+
+    asyncio.run(play())
+
+
 def test_a_format_that_cannot_be_made_of_the_present_mode_takes_another() -> None:
     """MJPEG is passed on, never made: what plays is configured anew, while the app is between two streams."""
 

@@ -59,6 +59,9 @@ class FakeHost:
     def twin(self, session: Session, identity: Identity) -> Session | None:
         return self.other
 
+    def control_moved(self, session: Session, control: int, value: int) -> None:
+        pass
+
     def changed(self, session: Session) -> None:
         if not self.states or self.states[-1] is not session.state:
             self.states.append(session.state)
