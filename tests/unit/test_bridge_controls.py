@@ -168,7 +168,7 @@ def test_obs_writing_back_what_it_saved_undoes_nothing(tmp_path: Path) -> None:
     async def act(stage: Stage) -> None:
         for control, value in ((FOCUS.id, 100), (EXPOSURE.id, 40), (IRIS.id, 300)):
             stage.app_sets(control, value, *OBS)
-        await stage.until(lambda: stage.module.values[IRIS.id] == 300)
+        await stage.until(lambda: (stage.module.values[FOCUS.id], stage.module.values[IRIS.id]) == (100, 300))
         stage.controls.changed(FOCUS.id, 250)  # the hand on the ring
         await stage.controls.write(AUTO_FOCUS.id, 1, Origin.APP)
         writes = list(stage.module.writes)
@@ -187,12 +187,35 @@ def test_obs_writing_back_what_it_saved_undoes_nothing(tmp_path: Path) -> None:
     play(tmp_path, act)
 
 
+def test_what_an_automatic_moved_meanwhile_does_not_end_it(tmp_path: Path) -> None:
+    """OBS reads every value and writes it a moment later, switches included."""
+
+    async def act(stage: Stage) -> None:
+        assert stage.module.values[AUTO_FOCUS.id] == 1
+        stage.controls.changed(FOCUS.id, 70)
+        for control, value in ((FOCUS.id, 50), (AUTO_FOCUS.id, 1), (EXPOSURE.id, 80)):
+            stage.app_sets(control, value, *OBS)
+        await stage.settle()
+        assert stage.module.writes == []
+        assert (stage.shown(FOCUS.id), stage.shown(AUTO_FOCUS.id)) == (70, 1)
+        stage.app_sets(FOCUS.id, 120, V4L2_CTL, 7)  # who says nothing of the switch means to end it ...
+        await stage.until(lambda: stage.module.values[FOCUS.id] == 120)
+        assert stage.shown(AUTO_FOCUS.id) == 0
+        await stage.controls.write(AUTO_FOCUS.id, 1, Origin.APP)
+        stage.app_sets(AUTO_FOCUS.id, 0, V4L2_CTL, 8)  # ... and who switches it off
+        stage.app_sets(FOCUS.id, 130, V4L2_CTL, 8)
+        await stage.until(lambda: stage.module.values[FOCUS.id] == 130)
+        assert stage.shown(AUTO_FOCUS.id) == 0
+
+    play(tmp_path, act)
+
+
 def test_obs_started_again_undoes_nothing_but_a_command_typed_again_counts(tmp_path: Path) -> None:
     async def act(stage: Stage) -> None:
         stage.app_sets(FOCUS.id, 100, *OBS)
         stage.app_sets(EXPOSURE.id, 40, *OBS)
         stage.app_sets(IRIS.id, 200, V4L2_CTL, 1)
-        await stage.until(lambda: stage.module.values[IRIS.id] == 200)
+        await stage.until(lambda: (stage.module.values[FOCUS.id], stage.module.values[IRIS.id]) == (100, 200))
         stage.module.values[FOCUS.id] = 250
         stage.controls.changed(FOCUS.id, 250)
         await stage.controls.write(EXPOSURE.id, 50, Origin.APP)

@@ -158,7 +158,8 @@ class Controls:
         ):
             self._replays.unchanged(*who, now)
             return
-        verdict = Verdict.ACCEPT if info.type is ControlType.BUTTON else self._replays.judge(*who, now)
+        button = info.type is ControlType.BUTTON
+        verdict = Verdict.ACCEPT if button else self._replays.judge(*who, now, self._driving(event.id))
         if verdict is Verdict.WAIT:
             if event in self._waiting:
                 return
@@ -169,8 +170,13 @@ class Controls:
 
     def _decided(self, event: ControlSet, value: int) -> None:
         del self._waiting[event]
-        verdict = self._replays.decide(event.program, event.process, event.id, event.value)
+        switches = self._driving(event.id)
+        verdict = self._replays.decide(event.program, event.process, event.id, event.value, switches)
         self._settle(event.id, value, verdict)
+
+    def _driving(self, control: int) -> Collection[int]:
+        """Switches of the automatics that will drive it once all that apps want is written."""
+        return switches_to_end(control, self._values | self._asked).keys()
 
     def _settle(self, control: int, value: int, verdict: Verdict) -> None:
         if verdict is Verdict.IGNORE:

@@ -5,11 +5,15 @@ OBS never reads controls back: opening its properties writes every value it has 
 slider that a person moves never writes the value it wrote before; a program that replays does just that. So the same
 process writing its own last value of a control again is a replay. A new process of the same program may be a person
 typing a command again, or the program started anew: there a second control within ``BURST_S`` tells.
+
+What an automatic drives has moved on between OBS's reading and its writing, so that an unchanged slider looks moved.
+But its burst writes the automatic's switch as well, and leaves it on: who does that does not mean to end it.
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 BURST_S = 0.05
@@ -29,8 +33,8 @@ class _Program:
     """What one program wrote: the last value of each control, by whom, and what came within the present burst."""
 
     written: dict[int, tuple[int, int]] = field(default_factory=dict)  # control: value, process
-    burst_began: float = 0.0
-    burst: set[int] = field(default_factory=set)
+    last_write: float = 0.0
+    burst: set[int] = field(default_factory=set)  # controls, each written within BURST_S of the one before
 
 
 class Replays:
@@ -39,39 +43,44 @@ class Replays:
     def __init__(self) -> None:
         self._programs: dict[str, _Program] = {}
 
-    def judge(self, program: str, process: int, control: int, value: int, now: float) -> Verdict:
-        """A write that changes the present value. Where the program is not known everything is accepted."""
+    def judge(
+        self, program: str, process: int, control: int, value: int, now: float, switches: Collection[int] = ()
+    ) -> Verdict:
+        """A write that changes the present value. Where the program is not known everything is accepted.
+        ``switches``: of the automatics that drive the control now."""
         if not program:
             return Verdict.ACCEPT
         known = self._note(program, control, now)
         before = known.written.get(control)
-        if before is None or before[0] != value:
-            known.written[control] = (value, process)
-            return Verdict.ACCEPT
-        if before[1] == process:
+        if before == (value, process):
             return Verdict.IGNORE
-        return Verdict.WAIT
+        if switches or (before is not None and before[0] == value):
+            return Verdict.WAIT
+        known.written[control] = (value, process)
+        return Verdict.ACCEPT
 
     def unchanged(self, program: str, process: int, control: int, value: int, now: float) -> None:
         """A write of what is in force anyway: nothing to do, but it may be part of a burst."""
         if program:
             self._note(program, control, now).written[control] = (value, process)
 
-    def decide(self, program: str, process: int, control: int, value: int) -> Verdict:
-        """The second word on a write that had to wait."""
+    def decide(self, program: str, process: int, control: int, value: int, switches: Collection[int] = ()) -> Verdict:
+        """The second word on a write that had to wait; ``switches`` as they are now."""
         known = self._programs.get(program)
         if known is None:
             return Verdict.ACCEPT
+        before = known.written.get(control)
         known.written[control] = (value, process)
-        return Verdict.IGNORE if len(known.burst) > 1 else Verdict.ACCEPT
+        again = before is not None and before[0] == value and len(known.burst) > 1
+        return Verdict.IGNORE if again or known.burst.intersection(switches) else Verdict.ACCEPT
 
     def _note(self, program: str, control: int, now: float) -> _Program:
         known = self._programs.pop(program, None) or _Program()
         self._programs[program] = known
         while len(self._programs) > MAX_PROGRAMS:
             del self._programs[next(iter(self._programs))]
-        if now - known.burst_began > BURST_S:
-            known.burst_began = now
+        if now - known.last_write > BURST_S:
             known.burst.clear()
+        known.last_write = now
         known.burst.add(control)
         return known
