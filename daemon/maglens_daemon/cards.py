@@ -10,7 +10,6 @@ from maglens_daemon.session import Session, SessionState
 from maglens_v4l2.card import Card
 
 NOTHING: Final = Card("No camera", ("Snap on a camera module.",))
-_UNDER_WAY: Final = (SessionState.DETECTED, SessionState.ATTACH, SessionState.IDENTIFY, SessionState.CONTRACT)
 
 
 def card_for(sessions: Sequence[Session], obstacles: dict[int, str]) -> Card:
@@ -23,10 +22,10 @@ def card_for(sessions: Sequence[Session], obstacles: dict[int, str]) -> Card:
         if session.unplugged:
             continue
         who = session.identity
-        if session.state in _UNDER_WAY:
-            return Card("Module found", (f"port {session.port.label}", f"{session.state.value} ..."))
+        if session.state.is_under_way:
+            return Card("Module found", (f"port {session.port.label}", f"{session.state.value} ..."), passing=True)
         if who is not None and session.id in obstacles:
             return Card(f"{who.maker} {who.model}", ("It cannot play:", obstacles[session.id]))
         if who is not None and session.state is not SessionState.GONE:
-            return Card(f"{who.maker} {who.model}", ("starting ...",))
+            return Card(f"{who.maker} {who.model}", ("starting ...",), passing=True)
     return NOTHING

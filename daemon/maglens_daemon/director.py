@@ -295,7 +295,8 @@ class Director:
         self._heed(choice.order, pipeline)
         due += self._rest(now)
         self._wake_at(min(due, default=None))
-        pipeline.show(self.card())
+        if stage.playing is None:
+            pipeline.show(self.card())
 
     def _heed(self, order: Sequence[int], pipeline: Pipeline) -> None:
         """While nobody watches, apps set the controls of the module that would play. (Any other source may take

@@ -35,10 +35,12 @@ CHROMA = [round(128 + (value - 128) * 112 / 127.5) for value in range(256)]
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A title and up to five lines of text."""
+    """A title and up to five lines of text. ``passing``: it tells of what is under way, and is not worth drawing for
+    a moment."""
 
     title: str
     lines: tuple[str, ...] = ()
+    passing: bool = False
 
 
 @functools.lru_cache(maxsize=CACHED)

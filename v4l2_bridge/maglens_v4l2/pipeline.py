@@ -20,7 +20,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,13 +28,14 @@ from maglens_driver.errors import Gone, MaglensError
 from maglens_driver.frame import Frame, Lease
 from maglens_driver.mode import Mode
 from maglens_v4l2._pixels import copy
-from maglens_v4l2.card import Card, black, render
+from maglens_v4l2.card import Card, black
 from maglens_v4l2.convert import Converter, same_layout
 from maglens_v4l2.feed import Feed
 from maglens_v4l2.node import FormatChosen, Node, NodeEvent, UsageChanged
 from maglens_v4l2.optics import Optics
 from maglens_v4l2.orientation import UPRIGHT, Orientation
 from maglens_v4l2.pacer import Pacer
+from maglens_v4l2.painter import Painter
 from maglens_v4l2.recipe_book import Measured
 from maglens_v4l2.stamps import Stamps
 
@@ -124,7 +125,6 @@ class Pipeline:
         self._places: dict[int, int] = {}  # of generations, best first
         self._mailbox: Frame | None = None
         self._pacer = Pacer(state.format.interval_ns)
-        self._card = card
         self._card_image = black(state.format)
         self._placeholder_due = False
         self._frames_in = self._submitted = self._repeated = self._cards = self._filled = 0
@@ -136,8 +136,9 @@ class Pipeline:
         self._showing: bytes | None = None  # the card that the node's last picture is; None: a frame, or nothing
 
         self._pacer.restart(self._now())
-        self._painter = self._begin()
-        self._paint()
+        self._brush = self._begin()
+        self._painter = Painter(loop, self._brush, self._painted)
+        self._show(card, now=True)
         self._listener = loop.create_task(self._listen(), name="maglens-node-events")
 
     # What is done otherwise where there is to be no thread (tests/faults/pipeline.py).
@@ -154,7 +155,7 @@ class Pipeline:
 
     def _join(self) -> None:
         self._thread.join()
-        self._painter.shutdown(wait=True, cancel_futures=True)
+        self._brush.shutdown(wait=True, cancel_futures=True)
 
     # For the event loop.
 
@@ -212,7 +213,7 @@ class Pipeline:
         with self._wake:
             displaced = self._switch(None)
         self._release(displaced)
-        self.show(card)
+        self._show(card, now=True)
 
     def tune(self, generation: int, recipe: Recipe | None) -> None:
         """Develop raw frames of ``generation`` by ``recipe`` from the next one on; None: by what each says of its
@@ -225,11 +226,7 @@ class Pipeline:
 
     def show(self, card: Card) -> None:
         """Change the card, which is seen whenever no frame is there to show."""
-        with self._wake:
-            if card == self._card:
-                return
-            self._card = card
-        self._paint()
+        self._show(card, now=False)
 
     def stats(self) -> PipelineStats:
         """The counts now."""
@@ -256,6 +253,7 @@ class Pipeline:
             displaced = self._switch(None)
             self._wake.notify_all()
         self._release(displaced)
+        self._painter.stop()
         self._listener.cancel()
         await asyncio.gather(self._listener, return_exceptions=True)
         await asyncio.to_thread(self._join)
@@ -384,26 +382,19 @@ class Pipeline:
             self._pacer.restart(self._now())
             self._card_image = black(format)
             self._wake.notify()
-        self._paint()
+        self._painter.want(self._card, format)
 
-    def _paint(self) -> None:
-        """Draw the present card off the loop's thread; the newest card in the newest format wins."""
-        card, format = self._card, self._format
+    def _show(self, card: Card, *, now: bool) -> None:
+        self._card = card
+        self._painter.want(card, self._format, now=now)
 
-        def painted(future: Future[bytes]) -> None:
-            if future.cancelled():
-                return
-            error = future.exception()
-            if error is not None:
-                log.error("the card cannot be drawn", exc_info=error)
-                return
-            with self._wake:
-                if (card, format) == (self._card, self._format):
-                    self._card_image = future.result()
-                    self._placeholder_due = True
-                    self._wake.notify()
-
-        self._painter.submit(render, card, format).add_done_callback(painted)
+    def _painted(self, format: Mode, image: bytes) -> None:
+        """Any thread."""
+        with self._wake:
+            if format == self._format:
+                self._card_image = image
+                self._placeholder_due = True
+                self._wake.notify()
 
     def _call(self, callback: Callable[..., None], *arguments: object) -> None:
         """In the loop's thread; not at all once the loop is closed."""
