@@ -18,6 +18,7 @@ from dbus_fast.aio import MessageBus
 
 from maglens_daemon import authority, bus_schema
 from maglens_daemon.errors import AlreadyRunning, ConfigError, Denied, NotFound
+from maglens_daemon.herald import Herald
 from maglens_daemon.manager import Manager
 from maglens_daemon.object_path import module_path
 from maglens_daemon.objects import ManagerObject, ModuleObject, NodeObject
@@ -27,7 +28,6 @@ from maglens_driver.errors import Deadline, Gone, MaglensError, Refused, WrongSt
 
 log = logging.getLogger(__name__)
 
-TELL_AFTER_S: Final = 0.02  # changes that come together are told together, and after what caused them is done
 _PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 _INTROSPECTABLE: Final = "org.freedesktop.DBus.Introspectable"
 _PEER: Final = "org.freedesktop.DBus.Peer"
@@ -86,7 +86,7 @@ class Bus:
         self._bus: MessageBus | None = None
         self._objects: dict[str, Object] = {}
         self._told: dict[str, dict[str, Any]] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._herald = Herald(lambda: manager.in_haste, self._tell)
         self._calls: set[asyncio.Task[None]] = set()
 
     async def connect(self) -> None:
@@ -104,18 +104,17 @@ class Bus:
         if reply not in (RequestNameReply.PRIMARY_OWNER, RequestNameReply.ALREADY_OWNER):
             self.close()
             raise AlreadyRunning()
-        self._manager.listeners.append(self._changed)
+        self._manager.listeners.append(self._herald.changed)
         self._manager.on_control.append(self._control_changed)
 
     def close(self) -> None:
         """Leave the bus."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._herald.close()
         if self._bus is not None:
             self._bus.disconnect()
             self._bus = None
-        if self._changed in self._manager.listeners:
-            self._manager.listeners.remove(self._changed)
+        if self._herald.changed in self._manager.listeners:
+            self._manager.listeners.remove(self._herald.changed)
             self._manager.on_control.remove(self._control_changed)
 
     async def wait_for_disconnect(self) -> None:
@@ -125,13 +124,8 @@ class Bus:
 
     # What changes.
 
-    def _changed(self) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(TELL_AFTER_S, self._tell)
-
     def _tell(self) -> None:
         """Announce new and gone modules and every property that is not as it was told last."""
-        self._timer = None
         before = dict(self._objects)
         self._sync()
         for path, gone in before.items():

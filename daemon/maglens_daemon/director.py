@@ -169,6 +169,12 @@ class Director:
         """Stays that are kept."""
         return len(self._records)
 
+    @property
+    def in_haste(self) -> bool:
+        """See :attr:`manager.Manager.in_haste`."""
+        under_way = any(session.state.is_under_way for session in self._house.cast(self.name))
+        return self.stage.watched and (under_way or bool(self._coming))
+
     def attach_to_frame_ms(self, session: Session) -> float | None:
         """From a module's uevent to its first frame shown; None before, and when nobody was watching as it came."""
         record = self._records.get(session.id)

@@ -208,6 +208,11 @@ class Manager:
         for listener in self.listeners:
             listener()
 
+    @property
+    def in_haste(self) -> bool:
+        """Whether somebody waits for a picture that is on its way: what can wait, should."""
+        return any(director.in_haste for director in self.directors)
+
     # What is to be known of a session.
 
     def stage_of(self, session: Session) -> Stage | None:

@@ -18,6 +18,7 @@ from maglens_daemon.cameras import Cameras
 from maglens_daemon.config import Config, NodeConfig
 from maglens_daemon.errors import ConfigError
 from maglens_daemon.heartbeat import beat
+from maglens_daemon.herald import Herald
 from maglens_daemon.manager import Manager
 from maglens_daemon.notify import Notifier, stored
 from maglens_daemon.sleep_guard import SleepGuard
@@ -100,7 +101,8 @@ class Service:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         manager = self._manager
-        manager.listeners.append(lambda: self._notifier.status(state_line(manager)))
+        herald = Herald(lambda: manager.in_haste, lambda: self._notifier.status(state_line(manager)))
+        manager.listeners.append(herald.changed)
         bus = Bus(manager, self.reload)
         libusb_backend()
         tasks: list[asyncio.Task[Any]] = []
@@ -134,6 +136,7 @@ class Service:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
                 bus.close()
+                herald.close()
 
     async def _serve_bus(self, bus: Bus) -> None:
         """Be on the bus whenever there is one; the camera does not depend on it."""

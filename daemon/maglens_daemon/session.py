@@ -84,6 +84,11 @@ class SessionState(enum.Enum):
         return self in (SessionState.QUARANTINED, SessionState.GONE)
 
     @property
+    def is_under_way(self) -> bool:
+        """Whether it has come and is not ready yet."""
+        return self in (SessionState.DETECTED, SessionState.ATTACH, SessionState.IDENTIFY, SessionState.CONTRACT)
+
+    @property
     def is_playable(self) -> bool:
         """Whether the source can be asked for frames."""
         return self in (SessionState.READY, SessionState.STREAMING, SessionState.STANDBY)
