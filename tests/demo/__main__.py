@@ -78,7 +78,8 @@ def timeline(film: recording.Recording, story: Story) -> list[str]:
     start = film.shots[0].time_ns
     lines = [(e.time_ns, e.text) for e in story.events if e.time_ns >= start]
     for stay in judge.stays(film.shots):
-        share = f"{len(stay.numbers)} frames, {stay.share:.1%} of the module's"
+        seen, sent = len(stay.numbers), report.sent_within(story, stay)
+        share = f"{seen} frames, {seen / sent:.1%} of those that it sent"
         lines.append((stay.first.time_ns, f"  app: first frame of module {stay.source}"))
         lines.append((stay.last.time_ns, f"  app: last frame of module {stay.source} ({share})"))
     return [f"{(when - start) / 1e9:8.3f} s  {text}" for when, text in sorted(lines)]

@@ -15,11 +15,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyudev
 
+from maglens_driver.control import Cid
 from maglens_driver.gadget.client import SimClient, start
 from maglens_driver.names import CONFIG_DROPIN_DIR, SERVICE_UNIT, VIRTUAL_USB_VENDOR
 from tests.demo.story import CYCLES, RECORDING, STORY, Event, Story
@@ -29,7 +31,7 @@ from tests.vm.guest.recorder import RecorderError, Recording
 
 CYCLE_COUNT = 10
 HOLD = 60  # frames of a scene
-STEP = 75  # frames that one turn of a ring is shown; the module draws its picture anew meanwhile
+STEP = 30  # frames that one turn of a ring is shown, once the module has drawn its picture anew
 FIRST_FRAMES_S = 60.0
 FOCUS_NEAR = 200  # hundredths of a dioptre: half a metre, where the flowers are
 FOCUS_STEPS = (90, 140, FOCUS_NEAR)
@@ -106,9 +108,21 @@ def hold_until(recording: Recording, true: Callable[[], bool], frames: int = 900
     raise TimeoutError(f"still not so after {frames} frames")
 
 
+def show(recording: Recording, there: Callable[[], bool]) -> None:
+    """Let the app record until something is there to be seen, and ``STEP`` frames of it."""
+    hold_until(recording, there)
+    hold(recording, STEP)
+
+
 def streaming(sim: SimClient, at_least: int) -> bool:
     """Whether the module has sent so many frames in this stay."""
     return int(sim.status()["stays"][-1]["frames_sent"]) >= at_least
+
+
+def settled(sim: SimClient, control: int, value: int) -> bool:
+    """Whether the module has this value, and its picture shows it."""
+    status = sim.status()
+    return bool(status["settled"]) and int(status["controls"][str(control)]) == value
 
 
 def set_control(node: dict[str, Any], name: str, value: int) -> None:
@@ -131,10 +145,10 @@ def story(film: Film, node: dict[str, Any], sims: dict[str, SimClient]) -> None:
         hold_until(app, lambda: streaming(wide, HOLD))
         for value in FOCUS_STEPS:
             film.note("focus", f"the focus ring is turned to {100 / value:.2f} m", wide.ring("focus", value)["ns"])
-            hold(app, STEP)
+            show(app, partial(settled, wide, Cid.FOCUS_ABSOLUTE, value))
         film.note("iris", "the iris is opened to f/1.4")
         set_control(node, "iris_absolute", IRIS_WIDE)
-        hold(app, STEP)
+        show(app, partial(settled, wide, Cid.IRIS_ABSOLUTE, IRIS_WIDE))
         off, on = wide.swap(portrait)
         film.note("detach", "the 35 mm module is pulled off", off["stay"]["detach_ns"])
         film.note("attach", "the 73 mm module is snapped on in its place", on["stay"]["attach_ns"])
@@ -172,6 +186,7 @@ def cycles(film: Film, node: dict[str, Any], sim: SimClient) -> int:
                 mode = mode_index(node)
             sim.detach()
             hold(app, 20)
+            hold_until(app, lambda: bool(sim.status()["settled"]))  # it has drawn anew what it was reset to
             say(f"attach and detach {number + 1} of {CYCLE_COUNT}")
     film.story.app_errors += app.errors()
     return mode

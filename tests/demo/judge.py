@@ -28,11 +28,6 @@ class Stay:
         """Frames that the module took between the first and the last that were seen, both included."""
         return self.numbers[-1] - self.numbers[0] + 1
 
-    @property
-    def share(self) -> float:
-        """Part of those that the app saw."""
-        return len(self.numbers) / self.span
-
 
 def stays(shots: Sequence[Shot]) -> tuple[Stay, ...]:
     """The stays in a recording, in order of appearance."""

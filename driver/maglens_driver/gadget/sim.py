@@ -264,6 +264,7 @@ class Simulator:
             "power_state": module.sink.state.value if module else None,
             "boot_id": module.responder.boot_id if module else 0,
             "controls": {str(k): v for k, v in self.source.camera.values().items()},
+            "settled": self.source.camera.settled(0),  # the picture shows them
             "faults": self.faults.active(),
             "committed": dict(self.faults.committed),
             "next_number": self.source.next_seq,
