@@ -103,9 +103,9 @@ class Troupe:
             main = folder / "maglens.toml"
             main.write_text(self._config)
             self._environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": bus, names.ENV_CONFIG: str(main)}
-            self.sim = stack.enter_context(_sim(folder))
+            self.sim = stack.enter_context(virtual_module(folder))
             shutil.rmtree(names.RUNTIME_DIR, ignore_errors=True)
-            self.daemon = stack.enter_context(_process("maglens_daemon.main", environment=self._environment))
+            self.daemon = stack.enter_context(process("maglens_daemon.main", environment=self._environment))
             self.log = Log(self.daemon)
             self.log.wait_for("the camera is /dev/video")
             self.log.wait_for(f"{BUILT_IN}.*: ready")
@@ -174,31 +174,32 @@ def virtual_camera() -> Iterator[None]:
 
 
 @contextmanager
-def _process(module: str, *words: str, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def process(module: str, *words: str, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A Python module as a program, ended at last; its standard error is a pipe."""
     command: Sequence[str] = [sys.executable, "-m", module, *words]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, bufsize=0) as process:
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, bufsize=0) as running:
         try:
-            yield process
+            yield running
         finally:
-            process.send_signal(signal.SIGTERM)
+            running.send_signal(signal.SIGTERM)
             try:
-                process.communicate(timeout=30)
+                running.communicate(timeout=30)
             except subprocess.TimeoutExpired:
-                process.kill()
+                running.kill()
 
 
 @contextmanager
-def _sim(folder: Path) -> Iterator[SimClient]:
+def virtual_module(folder: Path) -> Iterator[SimClient]:
     """The virtual module, detached; it makes its socket when it is ready."""
     command = [sys.executable, "-m", "maglens_driver.gadget.sim", LENS, "--runtime", str(folder)]
-    with subprocess.Popen(command) as process:
+    with subprocess.Popen(command) as running:
         try:
             end = time.monotonic() + WAIT_S
             while not (folder / f"{LENS}.sock").exists():
-                if process.poll() is not None or time.monotonic() > end:
+                if running.poll() is not None or time.monotonic() > end:
                     raise AssertionError("the virtual module did not start")
                 time.sleep(0.1)
             with SimClient(LENS, folder) as client:
                 yield client
         finally:
-            process.terminate()
+            running.terminate()
