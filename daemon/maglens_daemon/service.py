@@ -35,7 +35,7 @@ from maglens_v4l2.nodes import open_node
 
 log = logging.getLogger(__name__)
 
-BUS_RETRY_S: Final = 5.0
+BUS_RETRY_S: Final = 5.0  # where there is no bus: nobody would tell of one
 CAMERA_FD: Final = "camera"  # its name in systemd's descriptor store
 
 

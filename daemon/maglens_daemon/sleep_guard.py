@@ -2,7 +2,7 @@
 """Sleep guard: holds the system's sleep up until the streams are parked (systemd.io/INHIBITOR_LOCKS).
 
 logind hands out a file descriptor: as long as it is open, sleep waits, five seconds at most. It is taken again after
-every sleep.
+every sleep, and whenever logind comes: the bus tells who owns its name.
 """
 
 from __future__ import annotations
@@ -24,8 +24,14 @@ LOGIND: Final = "org.freedesktop.login1"
 _PATH: Final = "/org/freedesktop/login1"
 _MANAGER: Final = "org.freedesktop.login1.Manager"
 _DBUS: Final = "org.freedesktop.DBus"
-_MATCH: Final = f"type='signal',sender='{LOGIND}',interface='{_MANAGER}',member='PrepareForSleep'"
-_RETRY_S: Final = 30.0
+_SLEEP: Final = "PrepareForSleep"
+_OWNER: Final = "NameOwnerChanged"
+_MATCHES: Final = (
+    f"type='signal',sender='{LOGIND}',interface='{_MANAGER}',member='{_SLEEP}'",
+    f"type='signal',sender='{_DBUS}',interface='{_DBUS}',member='{_OWNER}',arg0='{LOGIND}'",
+)
+_INHIBIT: Final = ("sleep", "maglens", "camera streams are parked", "delay")
+_RETRY_S: Final = 5.0  # where there is no bus: nobody would tell of one
 
 
 class SleepGuard:
@@ -53,55 +59,74 @@ class SleepGuard:
                 await self._guard()
             except (OSError, EOFError, MaglensError) as error:
                 if not told:
-                    log.info("no logind: %s; streams are not parked before the system sleeps", error)
+                    log.info("no system bus: %s; streams are not parked before the system sleeps", error)
                 told = True
-                if self._parked:  # nobody will say now that the system is awake
-                    log.warning("logind has gone while the streams were parked: %s; they go on", error)
-                    await self._go_on()
+                await self._lost(str(error))
             await asyncio.sleep(_RETRY_S)
 
     async def _guard(self) -> None:
+        """While there is a bus. Raises what ends it."""
         bus = await MessageBus(self._address, BusType.SYSTEM, negotiate_unix_fd=True).connect()
-        going: asyncio.Queue[bool] = asyncio.Queue()
+        told: asyncio.Queue[Message] = asyncio.Queue()
 
         def hear(message: Message) -> None:
-            if message.message_type is MessageType.SIGNAL and message.member == "PrepareForSleep":
-                going.put_nowait(bool(message.body[0]))
+            if message.message_type is MessageType.SIGNAL and message.member in (_SLEEP, _OWNER):
+                told.put_nowait(message)
 
         bus.add_message_handler(hear)
         gone = asyncio.ensure_future(bus.wait_for_disconnect())  # type: ignore[no-untyped-call]
         try:
-            await _call(bus, _DBUS, "/org/freedesktop/DBus", _DBUS, "AddMatch", "s", _MATCH)
+            for match in _MATCHES:
+                await _call(bus, _DBUS, "/org/freedesktop/DBus", _DBUS, "AddMatch", "s", match)
             await self._take(bus)
             while True:
-                next_one = asyncio.ensure_future(going.get())
+                next_one = asyncio.ensure_future(told.get())
                 await asyncio.wait((next_one, gone), return_when=asyncio.FIRST_COMPLETED)
                 if not next_one.done():
                     next_one.cancel()
                     raise ConnectionResetError("the system bus has gone")
-                if next_one.result():
-                    log.info("the system goes to sleep: streams are parked")
-                    self._parked = True
-                    await self._park()
-                    self._drop()
-                else:
-                    log.info("the system is awake")
-                    await self._go_on()
-                    await self._take(bus)
+                await self._hear(bus, next_one.result())
         finally:
             gone.cancel()
             await asyncio.gather(gone, return_exceptions=True)
             self._drop()
             bus.disconnect()
 
+    async def _hear(self, bus: MessageBus, message: Message) -> None:
+        if message.member == _OWNER:
+            name, _, owner = message.body
+            if name == LOGIND and owner:
+                await self._take(bus)
+            elif name == LOGIND:
+                self._drop()
+                await self._lost("it has left the bus")
+        elif message.body[0]:
+            log.info("the system goes to sleep: streams are parked")
+            self._parked = True
+            await self._park()
+            self._drop()
+        else:
+            log.info("the system is awake")
+            await self._go_on()
+            await self._take(bus)
+
+    async def _lost(self, why: str) -> None:
+        if self._parked:  # nobody will say now that the system is awake
+            log.warning("logind has gone while the streams were parked: %s; they go on", why)
+            await self._go_on()
+
     async def _go_on(self) -> None:
         self._parked = False
         await self._unpark()
 
     async def _take(self, bus: MessageBus) -> None:
-        reply = await _call(
-            bus, LOGIND, _PATH, _MANAGER, "Inhibit", "ssss", "sleep", "maglens", "camera streams are parked", "delay"
-        )
+        """A lock in place of the one there was; without a logind there is none until it comes."""
+        try:
+            reply = await _call(bus, LOGIND, _PATH, _MANAGER, "Inhibit", "ssss", *_INHIBIT)
+        except MaglensError as error:
+            log.info("no logind: %s; streams are not parked before the system sleeps", error)
+            self._drop()
+            return
         self._drop()
         self._lock = reply.unix_fds[reply.body[0]]
 
