@@ -38,6 +38,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from maglens_daemon.board.failures import AttachFailed
+from maglens_daemon.chatter import Chatter
 from maglens_daemon.contract import Contract
 from maglens_daemon.feed import Feed
 from maglens_daemon.host import Host
@@ -122,6 +123,7 @@ class Session:
         self.source: Source | None = None
         self.contract: Contract | None = None
         self.restraint = Restraint()
+        self.chatter = Chatter(lambda: self.label, self.log_fields)
         self.feed: Feed | None = None  # from identification on, where it needs power
         self.mode: Mode | None = None
         self.ready_at = 0.0  # loop time
@@ -330,10 +332,10 @@ class Session:
         try:
             self.restraint.hear(CapabilityReason(reason), CapabilityLevel(level))
         except ValueError:
-            log.info("%s: capability: reason %d, level %d", self.label, reason, level, extra=self.log_fields())
+            self.chatter.say(logging.INFO, f"capability: reason {reason}, level {level}")
             return
         text = self.restraint.module_note() or "the module says that it can do everything again"
-        log.warning("%s: %s", self.label, text, extra=self.log_fields())
+        self.chatter.say(logging.WARNING, text)
         self._host.changed(self)
 
     # Power at run time.

@@ -164,14 +164,14 @@ class LibcameraVisitor:
 
 def _tell(event: wire.Event, session: Session) -> None:
     if event.kind == wire.EventKind.FAULT:
-        what = "has a fault" if event.value else "is well again"
-        log.warning("%s %s: code %d", session.label, what, event.id, extra=session.log_fields())
+        what = f"it has a fault, code {event.id}" if event.value else f"it is well again, code {event.id}"
+        session.chatter.say(logging.WARNING, what)
     elif event.kind == wire.EventKind.CAPABILITY:
         session.hear_capability(event.id, event.value)
     elif event.kind == wire.EventKind.CONTROL:
         session.hear_control(event.id, event.value)
     elif event.kind == wire.EventKind.BUTTON:
-        log.info("%s: button %d: %d", session.label, event.id, event.value, extra=session.log_fields())
+        session.chatter.say(logging.INFO, f"button {event.id}: {event.value}")
 
 
 class Arrivals(Protocol):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""docs/operations.md has every warning and error that the service writes to the journal, and none that it does not."""
+"""docs/operations.md has every warning and error that the service logs, and none that it does not."""
 
 from __future__ import annotations
 
