@@ -94,6 +94,14 @@ def node_status() -> dict[str, Any]:
     raise RuntimeError(f"maglens has no node: {node['problem']}")
 
 
+def resize(size: str) -> None:
+    """Stop the service; its node will be of ``size``, WIDTHxHEIGHT."""
+    width, height = size.split("x")
+    DROPIN.parent.mkdir(parents=True, exist_ok=True)
+    DROPIN.write_text(f"[node]\nwidth = {width}\nheight = {height}\n")
+    succeed("systemctl", "stop", SERVICE_UNIT)  # gives up the node, whose format would be kept over a restart
+
+
 def hold(recording: Recording, frames: int) -> None:
     """Let the app record so many frames more."""
     recording.wait_frames(recording.frames + frames, 120)
@@ -230,10 +238,7 @@ def main() -> int:
     for lens in LENSES:
         start(lens)
     if options.size:
-        width, height = options.size.split("x")
-        DROPIN.parent.mkdir(parents=True, exist_ok=True)
-        DROPIN.write_text(f"[node]\nwidth = {width}\nheight = {height}\n")
-        succeed("systemctl", "stop", SERVICE_UNIT)  # gives up the node, whose format would be kept over a restart
+        resize(options.size)
     succeed("systemctl", "start", SERVICE_UNIT)
     film = Film(options.out)
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from maglens_driver.gadget.client import SimClient, start
 from maglens_driver.names import SERVICE_UNIT
-from tests.demo.guest import hold, hold_until, node_status, streaming
+from tests.demo.guest import hold, hold_until, node_status, resize, streaming
 from tests.soak import holdings
 from tests.vm.guest import idle
 from tests.vm.guest.devices import succeed
@@ -25,6 +25,14 @@ FRAMES_ON = 5
 FRAMES_OFF = 12
 EVERY = 20
 IDLE_S = 60.0
+SIZE = "640x480"  # what an emulated processor carries
+
+
+def at_rest(app: Recording, pid: int) -> holdings.Holdings:
+    """What the daemon holds once the last module has left for good."""
+    hold_until(app, lambda: not json.loads(succeed("maglens", "status", "--json"))["modules"])
+    hold(app, FRAMES_OFF)
+    return holdings.of(pid)
 
 
 def main() -> int:
@@ -36,7 +44,8 @@ def main() -> int:
     if options.cycles <= SETTLED_AFTER:
         parser.error(f"more than {SETTLED_AFTER} cycles, please")
     start("35mm")
-    succeed("systemctl", "restart", SERVICE_UNIT)
+    resize(SIZE)
+    succeed("systemctl", "start", SERVICE_UNIT)
     pid = int(succeed("systemctl", "show", "-P", "MainPID", SERVICE_UNIT))
     node = node_status()
     nowhere = options.out / "soak.nut"
@@ -49,12 +58,12 @@ def main() -> int:
             hold_until(app, lambda: streaming(sim, FRAMES_ON))
             sim.detach()
             hold(app, FRAMES_OFF)
-            if number % EVERY == 0:
-                seen.append({"cycle": number, **asdict(holdings.of(pid))})
+            if number % EVERY == 0 or number == options.cycles:
+                last = at_rest(app, pid)
+                seen.append({"cycle": number, **asdict(last)})
                 print(f"soak: {number} of {options.cycles} cycles, {seen[-1]}", flush=True)
             if number == SETTLED_AFTER:
-                settled = holdings.of(pid)
-        last = holdings.of(pid)
+                settled = last
         with Journal(SERVICE_UNIT) as log:
             sim.attach()
             hold_until(app, lambda: streaming(sim, FRAMES_ON))
