@@ -40,7 +40,8 @@ def obstacle(mode: Mode, means: Means) -> str:
 def _rank(mode: Mode, node: Mode, preferred: bool) -> tuple[float, ...]:
     """Smaller is better. Smoothness first, then detail, then the kind (raw or finished) that the maker prefers,
     then the work it takes, then the load on the link."""
-    missing_rate = max(0.0, 1 - float(node.interval / mode.interval))
+    seconds = mode.interval.numerator / mode.interval.denominator  # as fractions these would take most of a choice
+    missing_rate = max(0.0, 1 - node.interval.numerator / node.interval.denominator / seconds)
     cover = min(1.0, mode.width / node.width) * min(1.0, mode.height / node.height)
     passes = mode.fourcc == node.fourcc and (mode.width, mode.height) == (node.width, node.height)
     compressed = mode.fourcc == MJPG
@@ -53,7 +54,7 @@ def _rank(mode: Mode, node: Mode, preferred: bool) -> tuple[float, ...]:
         round(excess, 3),
         compressed,
         mode.fourcc != node.fourcc,
-        -float(mode.interval),  # no faster than the node shows
+        -seconds,  # no faster than the node shows
         mode.mbit_s,
     )
 

@@ -294,12 +294,12 @@ def _configure_request(modes: Sequence[Mode], want: Mode, test_only: bool) -> wi
     if not modes:
         raise Refused("UNSUPPORTED", "the module has no sensor and sends no pictures")
 
-    def distance(index: int) -> tuple[bool, int, Fraction]:
-        mode = modes[index]
-        size = abs(mode.width - want.width) + abs(mode.height - want.height)
-        return mode.fourcc != want.fourcc, size, abs(mode.interval - want.interval)
+    def shape(mode: Mode) -> tuple[bool, int]:
+        return mode.fourcc != want.fourcc, abs(mode.width - want.width) + abs(mode.height - want.height)
 
-    index = min(range(len(modes)), key=distance)
+    nearest = min(map(shape, modes))
+    shaped = [index for index, mode in enumerate(modes) if shape(mode) == nearest]
+    index = min(shaped, key=lambda index: abs(modes[index].interval - want.interval))
     near = modes[index]
     interval = want.interval if max(want.interval.as_integer_ratio()) <= _U32 else near.interval
     flags = wire.ConfigureFlag.TEST_ONLY if test_only else wire.ConfigureFlag.NONE
