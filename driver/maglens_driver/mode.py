@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -83,6 +84,16 @@ class Mode:
         """As people write it: ``1280x720 NV12 30 fps``."""
         rate = f"{float(1 / self.interval):.4g}"
         return f"{self.width}x{self.height} {fourcc_text(self.fourcc)} {rate} fps"
+
+
+def nearest_mode(modes: Sequence[Mode], want: Mode) -> Mode:
+    """Of the same format before of the same size before of the same rate, then with the least difference."""
+
+    def shape(mode: Mode) -> tuple[bool, int]:
+        return mode.fourcc != want.fourcc, abs(mode.width - want.width) + abs(mode.height - want.height)
+
+    nearest = min(map(shape, modes))
+    return min((m for m in modes if shape(m) == nearest), key=lambda m: abs(m.interval - want.interval))
 
 
 def make_mode(code: int, width: int, height: int, interval: Fraction, *, mbit_s: int = 0, mw: int = 0) -> Mode:

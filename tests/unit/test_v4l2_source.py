@@ -17,11 +17,10 @@ from typing import Any
 import pytest
 
 from maglens_driver.errors import Deadline, MissingDependency, WrongState
-from maglens_driver.mode import MJPG, NV12, YUYV, make_mode
+from maglens_driver.mode import MJPG, NV12, YUYV, make_mode, nearest_mode
 from maglens_driver.v4l2 import binding, buffers, source
 from maglens_driver.v4l2.buffers import BufferSet
 from maglens_driver.v4l2.identity import usb_device
-from maglens_driver.v4l2.modes import nearest_mode
 from maglens_driver.v4l2.source import V4L2Source
 
 ROOT = Path(__file__).parents[2]

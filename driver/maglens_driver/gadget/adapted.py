@@ -7,21 +7,21 @@ Frames keep the camera's own buffers: the streamer hands those to the kernel as 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
-from maglens_driver.control import ControlFlag, ControlInfo
+from maglens_driver.control import ControlFlag
+from maglens_driver.described import Described
 from maglens_driver.errors import Deadline, Refused, WrongState
 from maglens_driver.frame import Frame, Lease, Meta
 from maglens_driver.link.descriptor import Descriptor
-from maglens_driver.mode import Mode
-from maglens_driver.source import FrameSink, Identity, Source
-from maglens_driver.virtual.paced import nearest_mode
+from maglens_driver.mode import Mode, nearest_mode
+from maglens_driver.source import FrameSink, Source
 
 log = logging.getLogger(__name__)
 
 
-class AdaptedSource:
+class AdaptedSource(Described):
     """``inner`` behind ``descriptor``, which :func:`maglens_driver.gadget.describe.describe` made for it.
 
     A control that the camera refuses to set keeps its value, since the protocol clamps and never refuses. Focal
@@ -30,7 +30,7 @@ class AdaptedSource:
 
     def __init__(self, inner: Source, descriptor: Descriptor) -> None:
         self._inner = inner
-        self.descriptor = descriptor
+        self._descriptor = descriptor
         self._controls = {c.id: c for c in descriptor.controls}
         lens = descriptor.lens
         self._fixed = Meta(
@@ -39,16 +39,8 @@ class AdaptedSource:
         )
 
     @property
-    def identity(self) -> Identity:
-        return self.descriptor.identity
-
-    @property
-    def modes(self) -> Sequence[Mode]:
-        return self.descriptor.modes
-
-    @property
-    def controls(self) -> Sequence[ControlInfo]:
-        return self.descriptor.controls
+    def descriptor(self) -> Descriptor:
+        return self._descriptor
 
     async def configure(self, want: Mode, test_only: bool = False) -> Mode:
         """``WrongState`` when the camera makes another picture of it than it said when it was described."""

@@ -12,12 +12,12 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import Final, Self, TypeVar
 
-from maglens_driver.control import ControlInfo
+from maglens_driver.described import Described
 from maglens_driver.errors import BadModule, Deadline, Gone, MaglensError, Refused, WrongState
 from maglens_driver.link import limits, wire
 from maglens_driver.link.descriptor import Descriptor
-from maglens_driver.mode import MJPG, Mode, frame_bytes, min_stride
-from maglens_driver.source import FrameSink, Identity
+from maglens_driver.mode import MJPG, Mode, frame_bytes, min_stride, nearest_mode
+from maglens_driver.source import FrameSink
 from maglens_driver.usb.checks import Expected
 from maglens_driver.usb.clock import ClockSample, ModuleClock
 from maglens_driver.usb.control import ModuleControl
@@ -48,7 +48,7 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
-class ModuleSource:
+class ModuleSource(Described):
     """One module. :meth:`open` identifies it and claims nothing; the interface is claimed, and events are listened
     to, from the first :meth:`configure` or :meth:`events` until :meth:`close`."""
 
@@ -95,21 +95,6 @@ class ModuleSource:
         """New at every power-up of the module."""
         assert self._info is not None
         return int(self._info.boot_id)
-
-    @property
-    def identity(self) -> Identity:
-        """Maker, model and serial."""
-        return self.descriptor.identity
-
-    @property
-    def modes(self) -> Sequence[Mode]:
-        """As in the descriptor."""
-        return self.descriptor.modes
-
-    @property
-    def controls(self) -> Sequence[ControlInfo]:
-        """As in the descriptor."""
-        return self.descriptor.controls
 
     @property
     def counters(self) -> Mapping[str, int]:
@@ -293,18 +278,11 @@ def _configure_request(modes: Sequence[Mode], want: Mode, test_only: bool) -> wi
     """CONFIGURE for the mode nearest to ``want``: format first, then size, then rate."""
     if not modes:
         raise Refused("UNSUPPORTED", "the module has no sensor and sends no pictures")
-
-    def shape(mode: Mode) -> tuple[bool, int]:
-        return mode.fourcc != want.fourcc, abs(mode.width - want.width) + abs(mode.height - want.height)
-
-    nearest = min(map(shape, modes))
-    shaped = [index for index, mode in enumerate(modes) if shape(mode) == nearest]
-    index = min(shaped, key=lambda index: abs(modes[index].interval - want.interval))
-    near = modes[index]
+    near = nearest_mode(modes, want)
     interval = want.interval if max(want.interval.as_integer_ratio()) <= _U32 else near.interval
     flags = wire.ConfigureFlag.TEST_ONLY if test_only else wire.ConfigureFlag.NONE
     return wire.Configure(
-        index, flags, near.fourcc, near.width, near.height, interval.numerator, interval.denominator
+        modes.index(near), flags, near.fourcc, near.width, near.height, interval.numerator, interval.denominator
     )
 
 

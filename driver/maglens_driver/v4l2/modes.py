@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -37,18 +37,6 @@ def read_modes(fd: int) -> tuple[Mode, ...]:
                 if len(modes) == MAX_MODES:
                     return tuple(modes)
     return tuple(modes)
-
-
-def nearest_mode(modes: Sequence[Mode], want: Mode) -> Mode:
-    """Of the same format before of the same size before of the same rate, then with the least difference."""
-    return min(
-        modes,
-        key=lambda m: (
-            m.fourcc != want.fourcc,
-            abs(m.width - want.width) + abs(m.height - want.height),
-            abs(m.interval - want.interval),
-        ),
-    )
 
 
 def try_mode(fd: int, mode: Mode) -> Mode:

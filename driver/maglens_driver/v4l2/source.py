@@ -20,13 +20,13 @@ from typing import Any, TypeVar
 from maglens_driver.control import ControlInfo
 from maglens_driver.errors import Deadline, Gone, Refused, WrongState
 from maglens_driver.frame import Frame
-from maglens_driver.mode import Mode
+from maglens_driver.mode import Mode, nearest_mode
 from maglens_driver.source import FrameSink, Identity
 from maglens_driver.v4l2.binding import gone_is_gone, linuxpy
 from maglens_driver.v4l2.buffers import BufferSet
 from maglens_driver.v4l2.controls import next_change, read_controls, read_values, watch_controls, write_values
 from maglens_driver.v4l2.identity import identify
-from maglens_driver.v4l2.modes import nearest_mode, read_modes, set_mode, try_mode
+from maglens_driver.v4l2.modes import read_modes, set_mode, try_mode
 
 CALL_S = 6.0  # uvcvideo itself gives a camera five seconds for a control
 OPEN_S = 10.0  # some webcams answer hundreds of questions

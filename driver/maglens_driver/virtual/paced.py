@@ -6,32 +6,19 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
 
-from maglens_driver.control import ControlInfo
+from maglens_driver.described import Described
 from maglens_driver.errors import Gone, Refused, WrongState
 from maglens_driver.frame import Frame, Meta
-from maglens_driver.link.descriptor import Descriptor
-from maglens_driver.mode import Mode
-from maglens_driver.source import FrameSink, Identity
+from maglens_driver.mode import Mode, nearest_mode
+from maglens_driver.source import FrameSink
 
 _NS = 1_000_000_000
 
 
-def nearest_mode(modes: Sequence[Mode], want: Mode) -> Mode:
-    """The mode closest to ``want``: same format before same size before same rate, then the least difference."""
-    return min(
-        modes,
-        key=lambda m: (
-            m.fourcc != want.fourcc,
-            abs(m.width - want.width) + abs(m.height - want.height),
-            abs(m.interval - want.interval),
-        ),
-    )
-
-
-class PacedSource(ABC):
+class PacedSource(Described):
     """What a :class:`~maglens_driver.source.Source` needs beside its pictures. ``seq`` rises over stop and start."""
 
     def __init__(self) -> None:
@@ -44,11 +31,6 @@ class PacedSource(ABC):
         self._gone: Gone | None = None
         self._closed = False
 
-    @property
-    @abstractmethod
-    def descriptor(self) -> Descriptor:
-        """The module's own description."""
-
     @abstractmethod
     def compose(self, mode: Mode, view: memoryview, generation: int, seq: int) -> tuple[int, Meta]:
         """Write picture ``seq`` into ``view`` (of at least ``mode.nbytes``): its bytes, and how it was taken."""
@@ -57,20 +39,8 @@ class PacedSource(ABC):
     def select(self, mode: Mode) -> None:
         """Pictures are of ``mode`` from the next start on. Answers a host that waits: nothing is drawn here."""
 
-    def begin(self, halted: Callable[[], bool]) -> None:  # noqa: B027 - nothing, unless a picture takes its time
+    def begin(self, halted: Callable[[], bool]) -> None:
         """Do what the first picture takes, in the stream's thread; give up once ``halted()``."""
-
-    @property
-    def identity(self) -> Identity:
-        return self.descriptor.identity
-
-    @property
-    def modes(self) -> Sequence[Mode]:
-        return self.descriptor.modes
-
-    @property
-    def controls(self) -> Sequence[ControlInfo]:
-        return self.descriptor.controls
 
     @property
     def next_seq(self) -> int:
