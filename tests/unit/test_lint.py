@@ -29,7 +29,17 @@ LICENCES = {
 }
 LICENCE_OF_THE_REST = "GPL-2.0-or-later"
 # Shared by the parts above: what a module maker takes along.
-SHARED = {"color.py", "control.py", "errors.py", "frame.py", "mode.py", "names.py", "raw.py", "source.py"}
+SHARED = {
+    "color.py",
+    "control.py",
+    "described.py",
+    "errors.py",
+    "frame.py",
+    "mode.py",
+    "names.py",
+    "raw.py",
+    "source.py",
+}
 SOURCE_SUFFIXES = {".py", ".pyi", ".c", ".h", ".sh", ".mk", ".service", ".rules", ".conf"}
 # Split, so that this line does not name them itself.
 MACHINE_WORDS = ("/ho" + "me/", "/wo" + "rkspace/")
