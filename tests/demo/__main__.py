@@ -19,6 +19,7 @@ C_READER = "/tmp/maglens-c-reader/c_reader"
 BUILD_C_READER = f"make -s -C tests/bench/c_reader BUILD={Path(C_READER).parent}"
 TOOLS = {"ffmpeg": "ffmpeg", "ffprobe": "ffmpeg"}  # what reads and encodes the recording, here
 VM_SIZE = "640x480"  # what an emulated processor carries at 30 frames/s
+GAP = 4.0  # intervals between two frames from which the timeline tells of it
 AFTER = 12  # frames after an event at which the picture shows it
 SHEET_TITLE = "One ffmpeg, one recording: modules are snapped on, focused, opened up, swapped and pulled off"
 
@@ -82,6 +83,7 @@ def timeline(film: recording.Recording, story: Story) -> list[str]:
         share = f"{seen} frames, {seen / sent:.1%} of those that it sent"
         lines.append((stay.first.time_ns, f"  app: first frame of module {stay.source}"))
         lines.append((stay.last.time_ns, f"  app: last frame of module {stay.source} ({share})"))
+    lines += [(gap.before.time_ns, f"  app: {gap}") for gap in judge.largest_gaps(film.shots, story.interval_ns, GAP)]
     return [f"{(when - start) / 1e9:8.3f} s  {text}" for when, text in sorted(lines)]
 
 

@@ -56,6 +56,28 @@ def gaps(shots: Sequence[Shot], interval_ns: int) -> tuple[float, ...]:
     return tuple((b.time_ns - a.time_ns) / interval_ns for a, b in itertools.pairwise(shots))
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Two pictures further apart than they should be, in intervals; ``before`` and ``after`` as in the recording."""
+
+    intervals: float
+    before: Shot
+    after: Shot
+
+    def __str__(self) -> str:
+        return f"{self.intervals:.2f} intervals between {_what(self.before)} and {_what(self.after)}"
+
+
+def _what(shot: Shot) -> str:
+    return f"frame {shot.mark.number} of module {shot.mark.source}" if shot.mark else "a card"
+
+
+def largest_gaps(shots: Sequence[Shot], interval_ns: int, over: float) -> tuple[Gap, ...]:
+    """Those over so many intervals, in order."""
+    pairs = zip(gaps(shots, interval_ns), itertools.pairwise(shots), strict=True)
+    return tuple(Gap(wide, a, b) for wide, (a, b) in pairs if wide > over)
+
+
 def first_after(shots: Sequence[Shot], time_ns: int, source: int) -> Shot | None:
     """The first frame with a mark of ``source`` whose timestamp is not before ``time_ns``."""
     return next((s for s in shots if s.mark and s.mark.source == source and s.time_ns >= time_ns), None)

@@ -71,6 +71,10 @@ def make(story: Story, film: Recording, cycles: Recording) -> dict[str, Any]:
         "mixed_pictures": sum(s.mixed for s in film.shots),
         "late_generations": judge.interleaved(film.shots),
         "largest_gap_intervals": max(spans),
+        "gaps_over_two": [
+            {"at_s": (gap.before.time_ns - film.shots[0].time_ns) / 1e9, "what": str(gap)}
+            for gap in judge.largest_gaps(film.shots, story.interval_ns, 2.0)
+        ],
         "app_errors": len(story.app_errors),
         "app_restarts": story.app_restarts,
         "frames_dropped_by_cause": {k: v for k, v in story.dropped.items() if k not in NOT_LOSSES},
