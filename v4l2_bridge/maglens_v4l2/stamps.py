@@ -1,26 +1,34 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Stamps: the timestamps an app sees. Start of exposure, strictly rising, no jumps where a filler steps in."""
+"""Stamps: the timestamps an app sees. Start of exposure, strictly rising, no jumps where time did not jump."""
 
 from __future__ import annotations
 
 MAX_LAG_NS = 1_000_000_000  # an exposure further back than this, or in the future, is not believed
-STEP = 0.25  # smallest step between two pictures, and how fast a filler's lag is worn off, in intervals
+STEP = 0.25  # smallest step between two pictures, and how fast a lag is worn off, in intervals
+JUMP = 1.75  # two pictures may be so many intervals apart, however soon the one was shown after the other
 
 
 class Stamps:
     """Frames carry their start of exposure, which lies some way (*lag*) before they are shown. A filler that follows
     one keeps that lag and wears it off, instead of jumping to now; a frame that follows a filler may lie before
-    it, and is then moved just behind it until the source's own timeline has caught up."""
+    it, and is then moved just behind it until the source's own timeline has caught up. A frame whose lag is suddenly
+    less (the one before was late, the module's clock is known better now) wears it off as well: what would look like
+    a gap to an app was none."""
 
     def __init__(self) -> None:
         self._last = 0
         self._lag = 0
+        self._shown = 0  # when
 
     def frame(self, exposure_ns: int, now: int, interval_ns: int) -> int:
         """The timestamp of a source's frame that is shown at ``now``."""
         lag = now - exposure_ns
         if not 0 <= lag <= MAX_LAG_NS:
             lag = 0
+        if self._last:
+            passed = now - self._shown + round(STEP * interval_ns)
+            latest = self._last + max(passed, round(JUMP * interval_ns))
+            lag = max(lag, now - latest)
         return self._advance(now - lag, now, interval_ns)
 
     def filler(self, now: int, interval_ns: int) -> int:
@@ -31,4 +39,5 @@ class Stamps:
     def _advance(self, wanted: int, now: int, interval_ns: int) -> int:
         self._last = max(wanted, self._last + round(STEP * interval_ns))
         self._lag = max(0, now - self._last)
+        self._shown = now
         return self._last

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Timestamps: what an app takes for a gap, and what it must not."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maglens_v4l2.stamps import JUMP, STEP, Stamps
+
+T = 1_000_000  # one interval, ns
+START = 1_000 * T
+
+
+def stamps(pictures: Sequence[tuple[float, float | None]]) -> list[float]:
+    """Of pictures shown at a time with a lag (None: a filler), all in intervals from the start."""
+    made = Stamps()
+    found = []
+    for at, lag in pictures:
+        now = START + round(at * T)
+        stamp = made.filler(now, T) if lag is None else made.frame(now - round(lag * T), now, T)
+        found.append((stamp - START) / T)
+    return found
+
+
+def test_frames_have_their_start_of_exposure_however_late_they_are_shown() -> None:
+    assert stamps([(0, 2), (1.3, 2.3), (2, 2), (3.4, 2.4)]) == [-2, -1, 0, 1]
+
+
+def test_a_filler_keeps_the_lag_and_wears_it_off() -> None:
+    assert stamps([(0, 1), (1, None), (2, None), (3, None), (4, None), (5, None)]) == [-1, 0.25, 1.5, 2.75, 4, 5]
+
+
+def test_a_frame_that_is_less_late_than_the_one_before_is_no_gap() -> None:
+    """After a stall the frames in flight come late; those that follow do not."""
+    late = stamps([(0, 0.5), (6, 6.5), (6.1, 5.6), *((at, 0.5) for at in range(7, 15))])
+    gaps = [b - a for a, b in itertools.pairwise(late)]
+    assert max(gaps) <= JUMP
+    assert late[-1] == 13.5, "it is worn off"
+
+
+def test_a_real_gap_is_told() -> None:
+    assert stamps([(0, 0.5), (1, 0.5), (7, 0.5)]) == [-0.5, 0.5, 6.5]
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 8), st.none() | st.floats(-3, 40)), min_size=2, max_size=40))
+def test_stamps_rise_and_jump_no_further_than_time_did(steps: list[tuple[float, float | None]]) -> None:
+    times = list(itertools.accumulate(step for step, _ in steps))
+    seen = stamps([(at, lag) for at, (_, lag) in zip(times, steps, strict=True)])
+    for (a, b), (early, late) in zip(itertools.pairwise(seen), itertools.pairwise(times), strict=True):
+        assert b - a >= STEP - 1e-5
+        assert b - a <= max(late - early + STEP, JUMP) + 1e-5
