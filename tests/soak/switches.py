@@ -130,10 +130,10 @@ def main() -> int:
             troupe.plays(BUILT_IN)
             for number in range(1, options.switches + 1):
                 stay.switch()
-                app.wait_frames(app.frames + 2, 60)
+                app.wait_more(2, 60)
                 if number % EVERY == 0 or number == options.switches:
                     stay.rest()
-                    app.wait_frames(app.frames + 15, 60)
+                    app.wait_more(15, 60)
                     seen.append({"switch": number, **asdict(holdings.of(troupe.daemon.pid))})
                     print(f"soak: {number} of {options.switches} switches, {seen[-1]}", flush=True)
                     if number == SETTLED_AFTER:

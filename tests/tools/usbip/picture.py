@@ -68,19 +68,24 @@ class Picture:
 
 
 def _draw(width: int, height: int, values: Mapping[str, int]) -> tuple[Plane, Plane, Plane]:
-    """Luma and chroma at full size, video range."""
-    y, x = np.mgrid[0:height, 0:width]
+    """Luma and chroma at full size, video range; computed by rows and columns, for a camera redraws at once."""
+    y, x = np.arange(height)[:, None], np.arange(width)[None, :]
     focused = SHARP_AT if values["auto_focus"] else values["focus"]
     sharpness = 1 / (1 + abs(focused - SHARP_AT) / 10)
-    check = np.where((x // _CHECK_PIXELS + y // _CHECK_PIXELS) % 2, _CHECK_LUMA, -_CHECK_LUMA) * sharpness
+    check = np.float32(_CHECK_LUMA * sharpness)
+    odd = (x // _CHECK_PIXELS + y // _CHECK_PIXELS) % 2 == 1
     exposure = values["exposure"] if values["auto_exposure"] == AE_MANUAL else _DEFAULTS["exposure"]
     light = values["gain"] / _DEFAULTS["gain"] * exposure / _DEFAULTS["exposure"]
     contrast = values["contrast"] / _DEFAULTS["contrast"]
-    luma = (110 + (x * 60 / width - 30 + check) * contrast) * light + values["brightness"]
+    slope = x * 60 / width - 30
+    high, low = (
+        _limit((110 + (slope + each) * contrast) * light + values["brightness"], 235) for each in (check, -check)
+    )
+    luma = np.where(odd, high, low)
     colour = values["saturation"] / _DEFAULTS["saturation"] * 40
-    blue = 128 + colour * (2 * y / height - 1)
-    red = 128 + colour * (2 * x / width - 1)
-    return _limit(luma, 235), _limit(blue, 240), _limit(red, 240)
+    blue = _limit(128 + colour * (2 * y / height - 1), 240)
+    red = _limit(128 + colour * (2 * x / width - 1), 240)
+    return luma, np.repeat(blue, width, axis=1), np.repeat(red, height, axis=0)
 
 
 def _limit(plane: npt.NDArray[np.float64], top: int) -> Plane:

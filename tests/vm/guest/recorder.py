@@ -75,6 +75,15 @@ class Recording:
             self._progress(data)
         return self.frames
 
+    def wait_more(self, count: int, deadline_s: float = EVENT_S) -> int:
+        """Wait until so many frames more than now are in the file; how many there are."""
+        assert self.process.stdout is not None
+        while select.select([self.process.stdout], [], [], 0)[0] and (
+            data := os.read(self.process.stdout.fileno(), 1 << 14)
+        ):
+            self._progress(data)
+        return self.wait_frames(self.frames + count, deadline_s)
+
     def stop(self) -> None:
         """End the recording; RecorderError if ffmpeg was gone already or failed. A second stop does nothing."""
         if self.process.returncode is not None:

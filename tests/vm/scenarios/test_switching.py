@@ -26,6 +26,7 @@ MODULE_MARK = 35
 BARS, CARD = -1, -2  # libcamera's virtual camera draws no mark
 STRIPES = 30  # standard deviation of a row's luma from which it is bars
 WINDOW_NS = 2_000_000_000
+SHOWN_S = 0.2  # from a source's first frame to the first picture of it
 CONFIG = f"[node]\nwidth = {WIDTH}\nheight = {HEIGHT}\nrate = {RATE}\n"
 
 
@@ -41,17 +42,18 @@ def troupe() -> Iterator[Troupe]:
         subprocess.run(["systemctl", "start", names.SERVICE_UNIT], check=True)
 
 
-def shown(path: Path) -> list[int]:
-    """What each recorded picture is: a mark's source, ``BARS`` or ``CARD``. A mixed one fails."""
+def shown(path: Path) -> list[tuple[int, int]]:
+    """What each recorded picture is: a mark's source (else ``BARS`` or ``CARD``) and number in its stream.
+    A mixed one fails."""
     found = []
     for raw in pictures(path, "gray", WIDTH * HEIGHT):
         luma = np.frombuffer(raw, np.uint8).reshape(HEIGHT, WIDTH)
         seen = mark.read(luma)
         assert not isinstance(seen, mark.Mixed), "parts of two pictures"
         if seen is not None:
-            found.append(seen.source)
+            found.append((seen.source, seen.number))
         else:
-            found.append(BARS if float(luma[HEIGHT // 2].std()) > STRIPES else CARD)
+            found.append((BARS if float(luma[HEIGHT // 2].std()) > STRIPES else CARD, 0))
     return found
 
 
@@ -74,7 +76,7 @@ def test_two_apps_watch_while_cameras_come_and_go(troupe: Troupe, ffmpeg_recorde
     command = ["gst-launch-1.0", "-e", "v4l2src", f"device={node}", "!", caps, "!", "filesink", f"location={raw}"]
 
     def hold(seconds: float) -> None:
-        first.wait_frames(first.frames + round(seconds * RATE))
+        first.wait_more(round(seconds * RATE))
 
     lateness = Lateness()
     with lateness, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as second:
@@ -105,7 +107,8 @@ def test_two_apps_watch_while_cameras_come_and_go(troupe: Troupe, ffmpeg_recorde
     assert second.returncode == 0 and "ERROR" not in said and "WARNING" not in said, said
     stamps = [stamp * 1000 for stamp in first.timestamps_us()]
     seen = shown(first.path)
-    order = [source for source, _ in itertools.groupby(seen)]
+    order = [source for source, _ in itertools.groupby(source for source, _ in seen)]
+    late = [next(number for source, number in seen if source == who) / RATE for who in (MODULE_MARK, MARK_SOURCE)]
     interval = 1_000_000_000 / RATE
     gaps = [(b - a) / interval for a, b in itertools.pairwise(stamps)]
     counts = list(windows(stamps))
@@ -113,10 +116,12 @@ def test_two_apps_watch_while_cameras_come_and_go(troupe: Troupe, ffmpeg_recorde
     slack = 2 * lateness.worst_ns / interval  # what a busy machine takes from all
     print(
         f"{order}; largest gap {max(gaps):.2f} intervals; {min(counts)} to {max(counts)} frames in 2 s;"
-        f" ffmpeg {len(seen)}, GStreamer {frames:g} frames; threads up to {lateness.worst_ns / 1e6:.0f} ms late"
+        f" ffmpeg {len(seen)}, GStreamer {frames:g} frames; module and webcam shown {late[0]:.3f} and {late[1]:.3f} s"
+        f" after their first frame; threads up to {lateness.worst_ns / 1e6:.0f} ms late"
     )
     played = [source for source in order if source != CARD]
     assert [source for source, _ in itertools.groupby(played)] == [BARS, MODULE_MARK, MARK_SOURCE, BARS]
+    assert max(late) <= SHOWN_S + slack * interval / 1e9
     assert max(gaps) <= (4 if virtual == "qemu" else 2) + slack
     assert 1.8 * RATE - slack <= min(counts) and max(counts) <= 2.2 * RATE + slack
     assert frames == int(frames) and abs(frames - len(seen)) < 0.1 * len(seen) + 2 * RATE + slack
