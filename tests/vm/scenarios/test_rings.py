@@ -20,7 +20,7 @@ from maglens_v4l2.pipeline import Pipeline
 from maglens_v4l2.store import Store
 from tests.vm.guest import app_calls
 from tests.vm.guest.devices import succeed
-from tests.vm.guest.limits import EVENT_S
+from tests.vm.guest.limits import EVENT_S, emulated
 from tests.vm.scenarios.test_kernel_node import NAME
 from tests.vm.scenarios.test_module_source import SMALL, alone, sim, virtual
 from tests.vm.scenarios.test_no_copies import app, opened, shown
@@ -94,5 +94,4 @@ def test_rings_reach_a_subscribed_reader(sim: SimClient, listener: list[int], ou
     asyncio.run(body())
     (out / "figures.json").write_text(json.dumps(figures, indent=1))
     print(figures)
-    emulated = succeed("systemd-detect-virt").strip() == "qemu"
-    assert all(one["median_ms"] < RING_MS * (EMULATED if emulated else 1) for one in figures.values()), figures
+    assert all(one["median_ms"] < RING_MS * (EMULATED if emulated() else 1) for one in figures.values()), figures

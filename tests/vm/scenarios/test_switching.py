@@ -19,6 +19,7 @@ from tests.demo.recording import pictures
 from tests.tools.usbip.camera import MARK_SOURCE
 from tests.unit.node_conformance import Lateness
 from tests.vm.conftest import Record
+from tests.vm.guest.limits import emulated
 from tests.vm.guest.troupe import BUILT_IN, MODULE, WEBCAM, Troupe
 
 WIDTH, HEIGHT, RATE = 640, 480, 15
@@ -67,7 +68,6 @@ def windows(stamps: list[int]) -> Iterator[int]:
 
 @pytest.mark.long
 def test_two_apps_watch_while_cameras_come_and_go(troupe: Troupe, ffmpeg_recorder: Record, out: Path) -> None:
-    virtual = subprocess.run(["systemd-detect-virt"], capture_output=True, text=True, check=False).stdout.strip()
     node = troupe.status()["node"]["path"]
     options = ["-input_format", "nv12", "-video_size", f"{WIDTH}x{HEIGHT}", "-framerate", str(RATE)]
     first = ffmpeg_recorder(node, options=options)
@@ -122,6 +122,6 @@ def test_two_apps_watch_while_cameras_come_and_go(troupe: Troupe, ffmpeg_recorde
     played = [source for source in order if source != CARD]
     assert [source for source, _ in itertools.groupby(played)] == [BARS, MODULE_MARK, MARK_SOURCE, BARS]
     assert max(late) <= SHOWN_S + slack * interval / 1e9
-    assert max(gaps) <= (4 if virtual == "qemu" else 2) + slack
+    assert max(gaps) <= (4 if emulated() else 2) + slack
     assert 1.8 * RATE - slack <= min(counts) and max(counts) <= 2.2 * RATE + slack
     assert frames == int(frames) and abs(frames - len(seen)) < 0.1 * len(seen) + 2 * RATE + slack
