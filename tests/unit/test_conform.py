@@ -245,7 +245,7 @@ def test_facts_are_read_from_sysfs(tmp_path: Path) -> None:
     root = tmp_path / "2-1"
     (root / "2-1:1.0").mkdir(parents=True)
     (root / "descriptors").write_bytes(device + config + interface)
-    for name, text in (("speed", "5000\n"), ("serial", "T1\n"), ("bConfigurationValue", "1\n")):
+    for name, text in (("speed", "5000\n"), ("serial", "T1\n")):
         (root / name).write_text(text)
     (root / "2-1:1.0" / "interface").write_text("maglens\n")
     facts = read_facts(root)

@@ -82,14 +82,15 @@ def read_facts(syspath: Path) -> UsbFacts:
         elif kind == _DT_ENDPOINT and len(one) > 6 and ours and found == 1:
             endpoints.append(EndpointFacts(one[2], one[3], int.from_bytes(one[4:6], "little") & 0x7FF, one[6]))
         at += raw[at]
-    configuration = (_text(syspath / "bConfigurationValue") or "").strip()
+    # Only the active configuration's interfaces are there. To read its number, the kernel takes the device's lock.
+    interface = next(syspath.glob(f"{syspath.name}:*.{number}"), None)
     return UsbFacts(
         port=syspath.name,
         speed_mbit=speed,
         serial=_text(syspath / "serial") or "",
         interfaces=found,
         number=number,
-        text=_text(syspath / f"{syspath.name}:{configuration}.{number}" / "interface"),
+        text=_text(interface / "interface") if interface is not None else None,
         endpoints=tuple(endpoints),
         max_power_ma=power * (_UNIT_SUPER_MA if speed >= _SUPER_SPEED_MBIT else _UNIT_MA),
     )
