@@ -20,7 +20,7 @@ from typing import IO, Final
 
 import numpy as np
 
-from maglens_daemon.cli import window
+from maglens_daemon.cli import terminal, window
 from maglens_daemon.cli.output import emit, say
 from maglens_daemon.config import Config, NodeConfig
 from maglens_daemon.exits import Exit
@@ -134,7 +134,18 @@ async def _pause(seconds: float, ended: asyncio.Event) -> None:
             await ended.wait()
 
 
-async def _show(settings: NodeConfig, lenses: Sequence[str], seconds: float, writer: Writer) -> dict[str, object]:
+def say_progress(text: str) -> None:
+    """To standard error, so that JSON stays alone on standard output."""
+    print(text, file=sys.stderr, flush=True)
+
+
+async def _show(
+    settings: NodeConfig,
+    lenses: Sequence[str],
+    seconds: float,
+    writer: Writer,
+    tell: Callable[[str], None] = say_progress,
+) -> dict[str, object]:
     """The whole show: card, each module in turn, card. Returns what the status said at the height of it."""
     made: list[MemoryNode] = []
 
@@ -144,7 +155,7 @@ async def _show(settings: NodeConfig, lenses: Sequence[str], seconds: float, wri
 
     sources = [VirtualSource(lens) for lens in lenses]
     for source in sources:
-        say_progress(f"rendering {source.descriptor.lens.name}")
+        tell(f"rendering {source.descriptor.lens.name}")
         await source.prepare()
     folder = tempfile.TemporaryDirectory(prefix="maglens-preview-")
     manager = Manager(replace(Config(), node=settings), open_node, Store(Path(folder.name)))
@@ -155,7 +166,7 @@ async def _show(settings: NodeConfig, lenses: Sequence[str], seconds: float, wri
     try:
         await _pause(CARD_S, recorder.ended)
         for source in sources:
-            say_progress(f"{source.descriptor.lens.name} snaps on")
+            tell(f"{source.descriptor.lens.name} snaps on")
             await _play(manager, source, seconds, recorder.ended)
             said = dict(status(manager)["node"]["counters"])
             await _pause(CARD_S, recorder.ended)
@@ -170,11 +181,6 @@ async def _show(settings: NodeConfig, lenses: Sequence[str], seconds: float, wri
     return {"frames": recorder.frames, **said}
 
 
-def say_progress(text: str) -> None:
-    """To standard error, so that JSON stays alone on standard output."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def _pipe_writer(stream: IO[bytes]) -> Writer:
     def write(picture: memoryview) -> None:
         stream.write(picture)
@@ -183,7 +189,8 @@ def _pipe_writer(stream: IO[bytes]) -> Writer:
 
 
 def run(args: argparse.Namespace) -> int:
-    """The service's camera in a window; with ``--in-process`` virtual modules into a window, or into ``--out``."""
+    """The service's camera in a window or in the terminal; with ``--in-process`` virtual modules there, or into
+    ``--out``."""
     if not args.in_process:
         return asyncio.run(window.run(args))
     width, height = parse_size(args.size)
@@ -195,6 +202,13 @@ def run(args: argparse.Namespace) -> int:
         with out.open("wb") as file:
             file.write(y4m_header(mode))
             said = asyncio.run(_show(settings, lenses, seconds, lambda picture: _write_y4m(file, picture, mode)))
+    elif out is None and window.in_terminal(args.terminal):
+        words = ["maglens"]
+        with terminal.screen() as shown:
+            show = _show(
+                settings, lenses, seconds, lambda picture: shown.show(picture, mode, words[-1]), tell=words.append
+            )
+            said = asyncio.run(show)
     else:
         said = _through(_encoder(mode, out) if out is not None else _player(mode), settings, lenses, seconds)
     if args.json:

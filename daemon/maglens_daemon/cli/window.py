@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Window: ``maglens preview``, the camera that apps see, with source, lens, power and link written over it."""
+"""Window: ``maglens preview``, the camera that apps see, with source, lens, power and link written over it; in the
+terminal where there is no way to a window."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import contextlib
+import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -23,6 +26,12 @@ if TYPE_CHECKING:
 REFRESH_S: Final = 1.0  # of what is written over the picture
 STOP_S: Final = 5.0
 WINDOW_CLOSED: Final = 123  # of ffplay
+
+
+def in_terminal(wanted: bool) -> bool:
+    """Whether the picture goes into the terminal: that was asked for, or there is one and no way to a window."""
+    display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return wanted or (sys.stdout.isatty() and not (display and shutil.which("ffplay")))
 
 
 def overlay(status: Status) -> str:
@@ -64,12 +73,34 @@ def write(text: Path, words: str) -> None:
     part.replace(text)
 
 
-async def run(_args: argparse.Namespace) -> int:
-    """Until the window is closed."""
+async def _in_terminal(client: Client, status: Status, seconds: float) -> None:
+    from maglens_daemon.cli import terminal  # numpy
+
+    words = overlay(status)
+
+    async def refresh() -> None:
+        nonlocal words
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            words = overlay(await client.status())
+
+    refreshing = asyncio.create_task(refresh(), name="overlay")
+    try:
+        await terminal.play(status["node"]["path"], lambda: words, seconds)
+    finally:
+        refreshing.cancel()
+        await asyncio.gather(refreshing, return_exceptions=True)
+
+
+async def run(args: argparse.Namespace) -> int:
+    """Until the window is closed; in a terminal until Ctrl-C."""
     async with Client() as client:
         status = await client.status()
         if not status["node"]["path"]:
             raise Unavailable(f"there is no camera: {status['node']['problem']}", hint="maglens doctor")
+        if in_terminal(args.terminal):
+            await _in_terminal(client, status, args.seconds)
+            return Exit.OK
         with tempfile.TemporaryDirectory(prefix="maglens-preview-") as folder:
             text = Path(folder) / "overlay"
             write(text, overlay(status))

@@ -107,6 +107,9 @@ def test_module_and_webcam_at_the_node(perform: StartTroupe) -> None:
         assert becomes(app, lambda now: now > before + BRIGHTER)
         assert troupe.sim.status()["controls"][str(int(Cid.EXPOSURE_ABSOLUTE))] == 4 * told[Cid.EXPOSURE_ABSOLUTE]
 
+        seen = troupe.maglens("preview", "--terminal", "--seconds", "2")
+        assert seen.count("\u2580") > 1000 and "source  maglens Virtual 35mm" in seen, seen[-500:]
+
         troupe.plug()
         troupe.plays(WEBCAM)
         wait_active(app.fd, Cid.BRIGHTNESS)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Terminal: a picture in coloured half blocks, where there is no display or no program for a window."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TextIO
+
+import numpy as np
+import numpy.typing as npt
+
+from maglens_driver.mode import NV12, Mode
+from maglens_v4l2.reader import Reader
+
+PICTURES_PER_S: Final = 10
+WAIT_S: Final = 1.0
+_HALF: Final = "\u2580"  # upper half block: foreground above, background below
+_ENTER: Final = "\x1b[?1049h\x1b[?25l\x1b[2J"  # another screen, no cursor, empty
+_LEAVE: Final = "\x1b[?25h\x1b[?1049l"
+_HOME: Final = "\x1b[H"
+_PLAIN: Final = "\x1b[0m"
+_CLEAR_LINE: Final = "\x1b[K"
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def small(picture: memoryview, mode: Mode, columns: int, rows: int) -> Pixels:
+    """An NV12 or YUYV picture as RGB of shape (height, width, 3): ``columns`` wide and twice ``rows`` high, or less
+    where the picture has another shape."""
+    scale = min(columns / mode.width, 2 * rows / mode.height)
+    width, height = max(1, int(mode.width * scale)), max(2, int(mode.height * scale) // 2 * 2)
+    y = (np.arange(height) * mode.height // height)[:, None]
+    x = (np.arange(width) * mode.width // width)[None, :]
+    flat = np.frombuffer(picture, np.uint8, mode.nbytes)
+    if mode.fourcc == NV12:
+        luma = flat[y * mode.stride + x]
+        chroma = mode.stride * mode.height + y // 2 * mode.stride + x // 2 * 2
+        blue, red = flat[chroma], flat[chroma + 1]
+    else:
+        at = y * mode.stride + x // 2 * 4
+        luma, blue, red = flat[at + x % 2 * 2], flat[at + 1], flat[at + 3]
+    return _rgb(luma, blue, red)
+
+
+def _rgb(luma: Pixels, blue: Pixels, red: Pixels) -> Pixels:
+    """BT.601, video range."""
+    y = 1.164 * (luma.astype(np.float32) - 16)
+    u, v = blue.astype(np.float32) - 128, red.astype(np.float32) - 128
+    planes = (y + 1.596 * v, y - 0.392 * u - 0.813 * v, y + 2.017 * u)
+    rgb: Pixels = np.clip(np.rint(np.stack(planes, axis=2)), 0, 255).astype(np.uint8)
+    return rgb
+
+
+def drawn(pixels: Pixels) -> str:
+    """As lines of half blocks with 24-bit colours; a colour is written where it changes."""
+    lines = []
+    for above, below in zip(pixels[0::2], pixels[1::2], strict=True):
+        line, before = [], ""
+        for (r, g, b), (r2, g2, b2) in zip(above.tolist(), below.tolist(), strict=True):
+            color = f"\x1b[38;2;{r};{g};{b};48;2;{r2};{g2};{b2}m"
+            line.append(_HALF if color == before else color + _HALF)
+            before = color
+        lines.append("".join(line) + _PLAIN + _CLEAR_LINE)
+    return "\n".join(lines)
+
+
+class Screen:
+    """The terminal, while it shows pictures. ``show`` leaves out what comes too soon."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._next_s = 0.0
+
+    def show(self, picture: memoryview, mode: Mode, words: str) -> None:
+        """The picture, and ``words`` below it."""
+        now = time.monotonic()
+        if now < self._next_s:
+            return
+        self._next_s = now + 1 / PICTURES_PER_S
+        size = shutil.get_terminal_size()
+        lines = words.splitlines()
+        pixels = small(picture, mode, size.columns, max(1, size.lines - len(lines) - 1))
+        text = "".join(f"\n{line[: size.columns]}{_CLEAR_LINE}" for line in lines)
+        self._out.write(_HOME + drawn(pixels) + text + "\x1b[J")
+        self._out.flush()
+
+
+@contextmanager
+def screen(out: TextIO | None = None) -> Iterator[Screen]:
+    """A screen of its own, that leaves the terminal as it was."""
+    stream = out or sys.stdout
+    stream.write(_ENTER)
+    try:
+        yield Screen(stream)
+    finally:
+        stream.write(_LEAVE)
+        stream.flush()
+
+
+async def play(node: str, words: Callable[[], str], seconds: float) -> None:
+    """Show the node until cancelled, or for so many seconds (0: no end). Raises ``Gone`` when the node has gone."""
+    reader = await asyncio.to_thread(Reader, node)
+    try:
+        with screen() as shown:
+            async for picture in _pictures(reader, seconds):
+                shown.show(picture, reader.mode, words())
+    finally:
+        reader.close()
+
+
+async def _pictures(reader: Reader, seconds: float) -> AsyncIterator[memoryview]:
+    end = time.monotonic() + seconds if seconds else None
+    while end is None or time.monotonic() < end:
+        picture = await asyncio.to_thread(reader.newest, WAIT_S)
+        if picture is not None:
+            yield picture
