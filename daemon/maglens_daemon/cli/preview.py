@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
@@ -71,10 +72,8 @@ def _raw_input(mode: Mode) -> list[str]:
     return ["-f", "rawvideo", "-pixel_format", "nv12", "-video_size", size, "-framerate", str(rate), "-i", "-"]
 
 
-def _player(mode: Mode) -> list[str]:
-    if shutil.which("ffplay") is None:
-        raise MissingDependency("a window needs ffplay, which is not installed", hint=_INSTALL_FFMPEG)
-    return ["ffplay", "-loglevel", "error", "-window_title", "maglens", "-fflags", "nobuffer", *_raw_input(mode)]
+def _player(mode: Mode, text: Path) -> list[str]:
+    return [*window.player(text), *_raw_input(mode)]
 
 
 def _encoder(mode: Mode, out: Path) -> list[str]:
@@ -145,8 +144,10 @@ async def _show(
     seconds: float,
     writer: Writer,
     tell: Callable[[str], None] = say_progress,
+    overlay: Callable[[str], None] | None = None,
 ) -> dict[str, object]:
-    """The whole show: card, each module in turn, card. Returns what the status said at the height of it."""
+    """The whole show: card, each module in turn, card. ``tell`` hears of its progress, ``overlay`` what to write over
+    the picture whenever that changes. Returns what the status said at the height of it."""
     made: list[MemoryNode] = []
 
     async def open_node(wanted: NodeConfig) -> Node:
@@ -159,6 +160,8 @@ async def _show(
         await source.prepare()
     folder = tempfile.TemporaryDirectory(prefix="maglens-preview-")
     manager = Manager(replace(Config(), node=settings), open_node, Store(Path(folder.name)))
+    if overlay is not None:
+        manager.listeners.append(lambda: overlay(window.overlay(status(manager))))
     running = asyncio.create_task(manager.run())
     await manager.settled()
     recorder = Recorder(made[0], writer)
@@ -205,12 +208,15 @@ def run(args: argparse.Namespace) -> int:
     elif out is None and window.in_terminal(args.terminal):
         words = ["maglens"]
         with terminal.screen() as shown:
-            show = _show(
-                settings, lenses, seconds, lambda picture: shown.show(picture, mode, words[-1]), tell=words.append
-            )
-            said = asyncio.run(show)
+            writer = partial(_into_terminal, shown, mode, words)
+            said = asyncio.run(_show(settings, lenses, seconds, writer, words.append, words.append))
+    elif out is not None:
+        said = _through(_encoder(mode, out), settings, lenses, seconds)
     else:
-        said = _through(_encoder(mode, out) if out is not None else _player(mode), settings, lenses, seconds)
+        with tempfile.TemporaryDirectory(prefix="maglens-preview-") as folder:
+            text = Path(folder) / "overlay"
+            window.write(text, "maglens")
+            said = _through(_player(mode, text), settings, lenses, seconds, partial(window.write, text))
     if args.json:
         emit({"out": str(out) if out else None, **said})
     elif out is not None:
@@ -218,17 +224,25 @@ def run(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
+def _into_terminal(shown: terminal.Screen, mode: Mode, words: Sequence[str], picture: memoryview) -> None:
+    shown.show(picture, mode, words[-1])
+
+
 def _write_y4m(file: IO[bytes], picture: memoryview, mode: Mode) -> None:
     file.write(y4m_frame(picture, mode))
 
 
 def _through(
-    command: Sequence[str], settings: NodeConfig, lenses: Sequence[str], seconds: float
+    command: Sequence[str],
+    settings: NodeConfig,
+    lenses: Sequence[str],
+    seconds: float,
+    overlay: Callable[[str], None] | None = None,
 ) -> dict[str, object]:
     """Pipe the show into a program. Raises when that fails by itself."""
     with subprocess.Popen(command, stdin=subprocess.PIPE) as program:
         assert program.stdin is not None
-        said = asyncio.run(_show(settings, lenses, seconds, _pipe_writer(program.stdin)))
+        said = asyncio.run(_show(settings, lenses, seconds, _pipe_writer(program.stdin), overlay=overlay))
         with contextlib.suppress(BrokenPipeError):  # a window that was closed
             program.stdin.close()
     if program.returncode not in (0, _WINDOW_CLOSED):

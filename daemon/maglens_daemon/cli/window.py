@@ -58,12 +58,12 @@ def filter_text(text: Path) -> str:
     return f"drawtext=textfile={text}:reload=1:expansion=none:{style}"
 
 
-def player(node: str, text: Path) -> list[str]:
-    """The program that shows ``node``. Raises ``MissingDependency``."""
+def player(text: Path) -> list[str]:
+    """The program for a window, before what it shows; it writes ``text`` over that. Raises ``MissingDependency``."""
     if shutil.which("ffplay") is None:
         raise MissingDependency("a window needs ffplay, which is not installed", hint="sudo apt-get install ffmpeg")
     shown = ["-loglevel", "error", "-window_title", "maglens", "-fflags", "nobuffer", "-vf", filter_text(text)]
-    return ["ffplay", *shown, "-f", "v4l2", "-i", node]
+    return ["ffplay", *shown]
 
 
 def write(text: Path, words: str) -> None:
@@ -104,7 +104,7 @@ async def run(args: argparse.Namespace) -> int:
         with tempfile.TemporaryDirectory(prefix="maglens-preview-") as folder:
             text = Path(folder) / "overlay"
             write(text, overlay(status))
-            command = player(status["node"]["path"], text)
+            command = [*player(text), "-f", "v4l2", "-i", status["node"]["path"]]
             process = await asyncio.create_subprocess_exec(*command)
             try:
                 while process.returncode is None:
