@@ -82,19 +82,14 @@ class ModuleVisitor:
         return True
 
 
-class CameraVisitor:
-    """A webcam, or another capture device of this machine. ``snapped``: it was plugged in as modules are, and ranks
-    as one; ``by_id`` is udev's name for it."""
+class Unasked:
+    """What is common to cameras that need no agreement: their port feeds them, and they tell nothing while nobody
+    watches."""
 
-    kind = "v4l2"
     needs_power = False
     seat = None
-    patience = 5  # drivers may take seconds for any call
 
-    def __init__(self, path: str, by_id: str = "", *, snapped: bool = False) -> None:
-        self.path = path
-        self.by_id = by_id
-        self.snapped = snapped
+    def __init__(self) -> None:
         self._added_ns = time.monotonic_ns()
 
     @property
@@ -104,57 +99,53 @@ class CameraVisitor:
 
     def admit(self) -> None:
         """It was chosen already."""
-
-    async def open(self) -> Source:
-        """Look at it; nothing is changed."""
-        return await V4L2Source.open(self.path)
 
     async def converse(self, source: Source, begin: Begin) -> Contract | None:
         """Its port feeds it without being asked."""
         return None
 
     async def attend(self, source: Source, session: Session) -> None:
-        """It tells nothing while nobody watches."""
+        """Until cancelled."""
         await asyncio.Event().wait()
+
+
+class CameraVisitor(Unasked):
+    """A webcam, or another capture device of this machine. ``snapped``: it was plugged in as modules are, and ranks
+    as one; ``by_id`` is udev's name for it."""
+
+    kind = "v4l2"
+    patience = 5  # drivers may take seconds for any call
+
+    def __init__(self, path: str, by_id: str = "", *, snapped: bool = False) -> None:
+        super().__init__()
+        self.path = path
+        self.by_id = by_id
+        self.snapped = snapped
+
+    async def open(self) -> Source:
+        """Look at it; nothing is changed."""
+        return await V4L2Source.open(self.path)
 
     async def standby(self, source: Source) -> bool:
         """A camera that does not stream rests already."""
         return False
 
 
-class LibcameraVisitor:
+class LibcameraVisitor(Unasked):
     """A camera that libcamera sees, by libcamera's id for it."""
 
     kind = "libcamera"
-    needs_power = False
-    seat = None
     snapped = False
     by_id = ""
     patience = 10  # a child that has to be started anew loads libcamera with all its pipelines
 
     def __init__(self, camera_id: str) -> None:
+        super().__init__()
         self.camera_id = camera_id
-        self._added_ns = time.monotonic_ns()
-
-    @property
-    def added_ns(self) -> int:
-        """When it was found."""
-        return self._added_ns
-
-    def admit(self) -> None:
-        """It was chosen already."""
 
     async def open(self) -> Source:
         """In a child process of its own."""
         return await LibcameraSource.open(self.camera_id)
-
-    async def converse(self, source: Source, begin: Begin) -> Contract | None:
-        """It is built in."""
-        return None
-
-    async def attend(self, source: Source, session: Session) -> None:
-        """It tells nothing while nobody watches."""
-        await asyncio.Event().wait()
 
     async def standby(self, source: Source) -> bool:
         """Without its child process, which holds memory and the camera."""
