@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from maglens_driver import names
+from maglens_driver.gadget.faults import FOREVER
 from maglens_driver.virtual import mark
 from tests.demo.recording import pictures
 from tests.tools.usbip.camera import MARK_SOURCE
@@ -125,3 +126,50 @@ def test_two_apps_watch_while_cameras_come_and_go(troupe: Troupe, ffmpeg_recorde
     assert max(gaps) <= (4 if emulated() else 2) + slack
     assert 1.8 * RATE - slack <= min(counts) and max(counts) <= 2.2 * RATE + slack
     assert frames == int(frames) and abs(frames - len(seen)) < 0.1 * len(seen) + 2 * RATE + slack
+
+
+@pytest.mark.long
+def test_whoever_hangs_holds_up_nobody(troupe: Troupe, ffmpeg_recorder: Record) -> None:
+    """A libcamera process that does nothing, then a module that answers nothing, while the webcam plays."""
+    node = troupe.status()["node"]["path"]
+    options = ["-input_format", "nv12", "-video_size", f"{WIDTH}x{HEIGHT}", "-framerate", str(RATE)]
+    recording = ffmpeg_recorder(node, options=options)
+    troupe.plays(BUILT_IN)
+    troupe.plug()
+    lateness = Lateness()
+    spans = []
+
+    def webcam_plays() -> int:
+        """The picture from which on it does, and has drawn anew what people chose for it before."""
+        troupe.plays(WEBCAM)
+        return recording.wait_more(2 * RATE)
+
+    with lateness:
+        began = webcam_plays()
+        os.kill(troupe.child_pid(), signal.SIGSTOP)
+        troupe.maglens("use", "lab0")
+        troupe.log.wait_for(f"{BUILT_IN}.*starting it again")
+        spans.append((began, recording.wait_more(0)))
+        troupe.plays(BUILT_IN)
+        troupe.maglens("use", "auto")
+        began = webcam_plays()
+        troupe.sim.fault("hang", FOREVER)
+        troupe.sim.attach()
+        troupe.log.wait_for("refused: the module did not answer")
+        spans.append((began, recording.wait_more(0)))
+        troupe.sim.clear()
+        troupe.sim.detach()
+    recording.stop()
+
+    assert recording.errors() == []
+    seen, stamps = shown(recording.path), recording.timestamps_us()
+    slack = 2 * lateness.worst_ns * RATE / 1e9
+    for began, ended in spans:
+        assert {source for source, _ in seen[began:ended]} == {MARK_SOURCE}
+        anew = [i for i in range(began + 1, ended) if seen[i] != seen[i - 1]]
+        waited = [(stamps[b] - stamps[a]) * RATE / 1e6 for a, b in itertools.pairwise(anew)]
+        print(
+            f"{len(anew)} new pictures of {ended - began}, at most {max(waited):.2f} intervals apart;"
+            f" threads up to {lateness.worst_ns / 1e6:.0f} ms late"
+        )
+        assert max(waited) <= 2 + slack, "more than one frame was left out"
