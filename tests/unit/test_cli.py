@@ -223,7 +223,7 @@ def test_commands(address: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert await run("modules") == 0
         assert capsys.readouterr().out == "1-2  ready  fake/camera/7\n"
         assert await run("control", "list") == 0
-        assert capsys.readouterr().out == "focus_absolute  50  0 to 400, step 10, default 50\n"
+        assert capsys.readouterr().out == "focus_absolute  50  0 to 400, step 10, default 50  ring\n"
         assert await run("control", "set", "focus_absolute=1000") == 0
         assert capsys.readouterr().out.startswith("focus_absolute  400 ")
         assert await run("--json", "control", "get", "Focus") == 0
