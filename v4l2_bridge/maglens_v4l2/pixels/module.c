@@ -46,7 +46,7 @@ static PyObject *fill(PyObject *module, PyObject *args)
 
 static PyObject *copy(PyObject *module, PyObject *args)
 {
-	Py_buffer src, dst;
+	struct ml_pair pair;
 	PyObject *source, *to;
 	Py_ssize_t nbytes;
 
@@ -55,19 +55,12 @@ static PyObject *copy(PyObject *module, PyObject *args)
 		return NULL;
 	if (nbytes < 0)
 		return PyErr_Format(PyExc_ValueError, "nbytes is a length, not %zd", nbytes);
-	if (!ml_buffer_get(source, "src", false, (size_t)nbytes, &src))
-		return NULL;
-	if (!ml_buffer_get(to, "dst", true, (size_t)nbytes, &dst)) {
-		PyBuffer_Release(&src);
-		return NULL;
-	}
-	if (!ml_buffers_apart(&src, &dst))
+	if (!ml_pair_get(source, (size_t)nbytes, to, (size_t)nbytes, &pair))
 		return NULL;
 	Py_BEGIN_ALLOW_THREADS
-	memcpy(dst.buf, src.buf, (size_t)nbytes);
+	memcpy(pair.dst.buf, pair.src.buf, (size_t)nbytes);
 	Py_END_ALLOW_THREADS
-	PyBuffer_Release(&src);
-	PyBuffer_Release(&dst);
+	ml_pair_release(&pair);
 	Py_RETURN_NONE;
 }
 
@@ -78,7 +71,7 @@ static PyObject *unpack(PyObject *module, PyObject *args)
 	uint32_t fourcc;
 	int w, h, stride, bits;
 	PyObject *source, *to;
-	Py_buffer src, dst;
+	struct ml_pair pair;
 	size_t row;
 
 	(void)module;
@@ -88,13 +81,7 @@ static PyObject *unpack(PyObject *module, PyObject *args)
 	if (bits != 8 && bits != 16)
 		return PyErr_Format(PyExc_ValueError, "bits is 8 or 16, not %d", bits);
 	row = (size_t)w * (size_t)bits / 8;
-	if (!ml_buffer_get(source, "src", false, ml_bayer_bytes(&from), &src))
-		return NULL;
-	if (!ml_buffer_get(to, "dst", true, row * (size_t)h, &dst)) {
-		PyBuffer_Release(&src);
-		return NULL;
-	}
-	if (!ml_buffers_apart(&src, &dst))
+	if (!ml_pair_get(source, ml_bayer_bytes(&from), to, row * (size_t)h, &pair))
 		return NULL;
 	Py_BEGIN_ALLOW_THREADS
 	job.bits = from.bits;
@@ -103,14 +90,13 @@ static PyObject *unpack(PyObject *module, PyObject *args)
 	for (int32_t y = 0; y < h; y++) {
 		const size_t at = (size_t)from.stride * (size_t)y;
 
-		job.row = (const uint8_t *)src.buf + at;
+		job.row = (const uint8_t *)pair.src.buf + at;
 		job.bytes = ml_bayer_bytes(&from) - at;
-		job.out = (uint8_t *)dst.buf + row * (size_t)y;
+		job.out = (uint8_t *)pair.dst.buf + row * (size_t)y;
 		ml_raw_ops(ml_level_best())->widen(&job);
 	}
 	Py_END_ALLOW_THREADS
-	PyBuffer_Release(&src);
-	PyBuffer_Release(&dst);
+	ml_pair_release(&pair);
 	Py_RETURN_NONE;
 }
 

@@ -136,7 +136,8 @@ static PyObject *developer_tune(PyObject *o, PyObject *args, PyObject *kwargs)
 
 /* The three buffers of a run; all released again when one is no good. */
 struct buffers {
-	Py_buffer src, dst, stats;
+	struct ml_pair pair;
+	Py_buffer stats;
 	bool measured;
 };
 
@@ -147,15 +148,14 @@ static size_t stats_bytes(const struct developer_object *self)
 
 static void buffers_release(struct buffers *b)
 {
-	PyBuffer_Release(&b->src);
-	PyBuffer_Release(&b->dst);
+	ml_pair_release(&b->pair);
 	if (b->measured)
 		PyBuffer_Release(&b->stats);
 }
 
 static bool stats_get(const struct developer_object *self, PyObject *o, struct buffers *b)
 {
-	const uintptr_t dst = (uintptr_t)b->dst.buf, src = (uintptr_t)b->src.buf;
+	const uintptr_t dst = (uintptr_t)b->pair.dst.buf, src = (uintptr_t)b->pair.src.buf;
 	uintptr_t at;
 
 	if (o == Py_None)
@@ -168,8 +168,8 @@ static bool stats_get(const struct developer_object *self, PyObject *o, struct b
 		PyErr_SetString(PyExc_ValueError, "stats must be aligned to 8 bytes");
 		return false;
 	}
-	if ((at < dst + (size_t)b->dst.len && dst < at + (size_t)b->stats.len) ||
-	    (at < src + (size_t)b->src.len && src < at + (size_t)b->stats.len)) {
+	if ((at < dst + (size_t)b->pair.dst.len && dst < at + (size_t)b->stats.len) ||
+	    (at < src + (size_t)b->pair.src.len && src < at + (size_t)b->stats.len)) {
 		PyErr_SetString(PyExc_ValueError, "stats overlaps src or dst");
 		return false;
 	}
@@ -189,13 +189,7 @@ static PyObject *developer_run(PyObject *o, PyObject *args)
 		PyErr_SetString(PyExc_RuntimeError, "call tune() before the first run()");
 		return NULL;
 	}
-	if (!ml_buffer_get(from, "src", false, ml_bayer_bytes(&self->src), &b.src))
-		return NULL;
-	if (!ml_buffer_get(to, "dst", true, ml_image_bytes(&self->dst), &b.dst)) {
-		PyBuffer_Release(&b.src);
-		return NULL;
-	}
-	if (!ml_buffers_apart(&b.src, &b.dst))
+	if (!ml_pair_get(from, ml_bayer_bytes(&self->src), to, ml_image_bytes(&self->dst), &b.pair))
 		return NULL;
 	if (!stats_get(self, stats, &b) || !ml_busy_enter(&self->busy, "Developer")) {
 		buffers_release(&b);
@@ -204,7 +198,7 @@ static PyObject *developer_run(PyObject *o, PyObject *args)
 	if (b.measured)
 		zones = b.stats.buf;
 	Py_BEGIN_ALLOW_THREADS
-	ml_develop_run(self->develop, b.src.buf, b.dst.buf, zones,
+	ml_develop_run(self->develop, b.pair.src.buf, b.pair.dst.buf, zones,
 		       zones ? (uint64_t *)(zones + self->zones_x * self->zones_y) : NULL);
 	Py_END_ALLOW_THREADS
 	ml_busy_leave(&self->busy);

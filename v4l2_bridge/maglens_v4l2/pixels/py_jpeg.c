@@ -54,33 +54,25 @@ static PyObject *jpeg_run(PyObject *o, PyObject *args)
 	struct jpeg_object *self = (struct jpeg_object *)o;
 	enum ml_jpeg_result result;
 	PyObject *from, *to, *given;
-	Py_buffer src, dst;
+	struct ml_pair pair;
 
 	if (!PyArg_ParseTuple(args, "OO:run", &from, &to))
 		return NULL;
-	if (!ml_buffer_get(from, "src", false, 1, &src))
+	if (!ml_pair_get(from, 1, to, ml_image_bytes(&self->dst), &pair))
 		return NULL;
-	if (!ml_buffer_get(to, "dst", true, ml_image_bytes(&self->dst), &dst)) {
-		PyBuffer_Release(&src);
-		return NULL;
-	}
-	if (!ml_buffers_apart(&src, &dst))
-		return NULL;
-	if (src.len > (Py_ssize_t)ML_JPEG_MAX_BYTES || !ml_busy_enter(&self->busy, "JpegDecoder")) {
+	if (pair.src.len > (Py_ssize_t)ML_JPEG_MAX_BYTES || !ml_busy_enter(&self->busy, "JpegDecoder")) {
 		if (!PyErr_Occurred())
-			PyErr_Format(PyExc_ValueError, "src: %zd bytes are more than a frame may have (%u)", src.len,
-				     ML_JPEG_MAX_BYTES);
-		PyBuffer_Release(&src);
-		PyBuffer_Release(&dst);
+			PyErr_Format(PyExc_ValueError, "src: %zd bytes are more than a frame may have (%u)",
+				     pair.src.len, ML_JPEG_MAX_BYTES);
+		ml_pair_release(&pair);
 		return NULL;
 	}
 	Py_BEGIN_ALLOW_THREADS
-	result = ml_jpeg_run(self->jpeg, src.buf, (size_t)src.len, dst.buf);
+	result = ml_jpeg_run(self->jpeg, pair.src.buf, (size_t)pair.src.len, pair.dst.buf);
 	Py_END_ALLOW_THREADS
 	given = answer(self, result);
 	ml_busy_leave(&self->busy);
-	PyBuffer_Release(&src);
-	PyBuffer_Release(&dst);
+	ml_pair_release(&pair);
 	return given;
 }
 

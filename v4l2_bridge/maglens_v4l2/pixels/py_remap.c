@@ -86,23 +86,16 @@ static PyObject *remap_run(PyObject *o, PyObject *args)
 {
 	struct remap_object *self = (struct remap_object *)o;
 	PyObject *from, *to;
-	Py_buffer src, dst;
+	struct ml_pair pair;
 
 	if (!PyArg_ParseTuple(args, "OO:run", &from, &to))
 		return NULL;
-	if (!ml_buffer_get(from, "src", false, ml_image_bytes(&self->src), &src))
-		return NULL;
-	if (!ml_buffer_get(to, "dst", true, ml_image_bytes(&self->dst), &dst)) {
-		PyBuffer_Release(&src);
-		return NULL;
-	}
-	if (!ml_buffers_apart(&src, &dst))
+	if (!ml_pair_get(from, ml_image_bytes(&self->src), to, ml_image_bytes(&self->dst), &pair))
 		return NULL;
 	Py_BEGIN_ALLOW_THREADS
-	ml_remap_run(&self->map, src.buf, dst.buf);
+	ml_remap_run(&self->map, pair.src.buf, pair.dst.buf);
 	Py_END_ALLOW_THREADS
-	PyBuffer_Release(&src);
-	PyBuffer_Release(&dst);
+	ml_pair_release(&pair);
 	Py_RETURN_NONE;
 }
 

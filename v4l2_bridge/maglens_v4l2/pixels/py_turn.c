@@ -8,7 +8,7 @@ PyObject *ml_py_turn(PyObject *module, PyObject *args)
 	int w, h, stride, out_stride, degrees, mirror;
 	struct ml_image from, to;
 	PyObject *source, *target;
-	Py_buffer src, dst;
+	struct ml_pair pair;
 	bool across;
 
 	(void)module;
@@ -22,23 +22,15 @@ PyObject *ml_py_turn(PyObject *module, PyObject *args)
 		return NULL;
 	if (from.stride % 2 || to.stride % 2)
 		return PyErr_Format(PyExc_ValueError, "strides are even, not %d and %d", from.stride, to.stride);
-	if (!ml_buffer_get(source, "src", false, ml_image_bytes(&from), &src))
+	if (!ml_pair_get(source, ml_image_bytes(&from), target, ml_image_bytes(&to), &pair))
 		return NULL;
-	if (!ml_buffer_get(target, "dst", true, ml_image_bytes(&to), &dst)) {
-		PyBuffer_Release(&src);
-		return NULL;
-	}
-	if (!ml_buffers_apart(&src, &dst))
-		return NULL;
-	if (((uintptr_t)src.buf | (uintptr_t)dst.buf) % sizeof(uint16_t)) {
-		PyBuffer_Release(&src);
-		PyBuffer_Release(&dst);
+	if (((uintptr_t)pair.src.buf | (uintptr_t)pair.dst.buf) % sizeof(uint16_t)) {
+		ml_pair_release(&pair);
 		return PyErr_Format(PyExc_ValueError, "src and dst begin at even addresses");
 	}
 	Py_BEGIN_ALLOW_THREADS
-	ml_turn(&from, src.buf, &to, dst.buf, degrees / 90, mirror != 0);
+	ml_turn(&from, pair.src.buf, &to, pair.dst.buf, degrees / 90, mirror != 0);
 	Py_END_ALLOW_THREADS
-	PyBuffer_Release(&src);
-	PyBuffer_Release(&dst);
+	ml_pair_release(&pair);
 	Py_RETURN_NONE;
 }

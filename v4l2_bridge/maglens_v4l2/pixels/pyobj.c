@@ -90,16 +90,29 @@ bool ml_buffer_get(PyObject *o, const char *name, bool writable, size_t need, Py
 	return true;
 }
 
-bool ml_buffers_apart(Py_buffer *src, Py_buffer *dst)
+bool ml_pair_get(PyObject *src, size_t src_need, PyObject *dst, size_t dst_need, struct ml_pair *pair)
 {
-	const uintptr_t a = (uintptr_t)src->buf, b = (uintptr_t)dst->buf;
+	uintptr_t a, b;
 
-	if (a + (size_t)src->len <= b || b + (size_t)dst->len <= a)
+	if (!ml_buffer_get(src, "src", false, src_need, &pair->src))
+		return false;
+	if (!ml_buffer_get(dst, "dst", true, dst_need, &pair->dst)) {
+		PyBuffer_Release(&pair->src);
+		return false;
+	}
+	a = (uintptr_t)pair->src.buf;
+	b = (uintptr_t)pair->dst.buf;
+	if (a + (size_t)pair->src.len <= b || b + (size_t)pair->dst.len <= a)
 		return true;
-	PyBuffer_Release(src);
-	PyBuffer_Release(dst);
+	ml_pair_release(pair);
 	PyErr_SetString(PyExc_ValueError, "src and dst overlap");
 	return false;
+}
+
+void ml_pair_release(struct ml_pair *pair)
+{
+	PyBuffer_Release(&pair->src);
+	PyBuffer_Release(&pair->dst);
 }
 
 bool ml_image_from(const char *name, uint32_t fourcc, int width, int height, int stride, struct ml_image *im)

@@ -30,8 +30,14 @@ int ml_level_from(PyObject *o, void *level);
 /* A contiguous buffer of at least @need bytes; false with ValueError (or TypeError for what is no buffer) set. */
 bool ml_buffer_get(PyObject *o, const char *name, bool writable, size_t need, Py_buffer *view);
 
-/* False, with ValueError set and both views released, when they share a byte. */
-bool ml_buffers_apart(Py_buffer *src, Py_buffer *dst);
+/* What a run reads and what it writes. */
+struct ml_pair {
+	Py_buffer src, dst;
+};
+
+/* Buffers of at least so many bytes that share none; false with ValueError (or TypeError) set, and nothing is held. */
+bool ml_pair_get(PyObject *src, size_t src_need, PyObject *dst, size_t dst_need, struct ml_pair *pair);
+void ml_pair_release(struct ml_pair *pair);
 
 /* Checks @im, @stride 0 meaning tight; false with ValueError set, the message led by @name. */
 bool ml_image_from(const char *name, uint32_t fourcc, int width, int height, int stride, struct ml_image *im);
