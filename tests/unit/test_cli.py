@@ -379,6 +379,9 @@ def test_picking_a_module() -> None:
     assert control.pick_module([one, two], "2") is two
     assert control.pick_module([one, two], "2-1") is one
     assert control.pick_module([one, module(identity="m/x/3", serial="3")], None)["serial"] == "3"
+    built_in = module(identity="built/in/0", serial="0", port="camera0", playing=False, kind="libcamera")
+    assert control.pick_module([built_in, one], None) is one
+    assert control.pick_module([built_in], None) is built_in
     with pytest.raises(NotFound, match="several modules"):
         control.pick_module([one, two], None)
     with pytest.raises(NotFound, match="no module"):

@@ -67,12 +67,12 @@ class Control:
 
 def pick_module(modules: Sequence[ModuleStatus], name: str | None) -> ModuleStatus:
     """The named module (identity, serial, model, port or port's name); without a name the one that plays, else the
-    only one."""
+    only one that is snapped on, else the only one."""
     known = [m for m in modules if m["identity"] and not m["reason"]]
     if name is not None:
         fits = [m for m in known if name in (m["identity"], m["serial"], m["model"], m["port"], m["port_name"])]
     else:
-        fits = [m for m in known if m["playing"]] or known
+        fits = [m for m in known if m["playing"]] or [m for m in known if m["kind"] == "module"] or known
     if len(fits) == 1:
         return fits[0]
     there = ", ".join(m["identity"] for m in known) or "none"
