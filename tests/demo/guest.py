@@ -124,13 +124,13 @@ def show(recording: Recording, there: Callable[[], bool]) -> None:
 
 def streaming(sim: SimClient, at_least: int) -> bool:
     """Whether the module has sent so many frames in this stay."""
-    return int(sim.status()["stays"][-1]["frames_sent"]) >= at_least
+    return int(sim.progress()["frames_sent"]) >= at_least
 
 
 def settled(sim: SimClient, control: int, value: int) -> bool:
     """Whether the module has this value, and its picture shows it."""
-    status = sim.status()
-    return bool(status["settled"]) and int(status["controls"][str(control)]) == value
+    progress = sim.progress()
+    return bool(progress["settled"]) and int(progress["controls"][str(control)]) == value
 
 
 def set_control(node: dict[str, Any], name: str, value: int) -> None:
@@ -161,7 +161,7 @@ def story(film: Film, node: dict[str, Any], sims: dict[str, SimClient]) -> None:
         film.note("detach", "the 35 mm module is pulled off", off["stay"]["detach_ns"])
         film.note("attach", "the 73 mm module is snapped on in its place", on["stay"]["attach_ns"])
         hold_until(app, lambda: streaming(portrait, 2 * HOLD))
-        sent = int(portrait.status()["stays"][-1]["frames_sent"])
+        sent = int(portrait.progress()["frames_sent"])
         film.note("restart", "the service is killed; its successor goes on", kill_service())
         hold_until(app, lambda: streaming(portrait, sent + 2 * HOLD))
         off = portrait.detach()
@@ -194,7 +194,7 @@ def cycles(film: Film, node: dict[str, Any], sim: SimClient) -> int:
                 mode = mode_index(node)
             sim.detach()
             hold(app, 20)
-            hold_until(app, lambda: bool(sim.status()["settled"]))  # it has drawn anew what it was reset to
+            hold_until(app, lambda: bool(sim.progress()["settled"]))  # it has drawn anew what it was reset to
             say(f"attach and detach {number + 1} of {CYCLE_COUNT}")
     film.story.app_errors += app.errors()
     return mode

@@ -68,6 +68,16 @@ def test_rings_are_clamped_and_missing_ones_told(tmp_path: Path) -> None:
     assert "focus" in caught.value.hint
 
 
+def test_progress_has_what_was_turned(tmp_path: Path) -> None:
+    def talk(one: SimClient) -> dict[str, object]:
+        turned = one.ring("focus", 90)
+        progress = one.progress()
+        assert progress["controls"][str(turned["control"])] == 90
+        return progress
+
+    assert over_socket(tmp_path, talk)["frames_sent"] == 0
+
+
 def test_faults_are_asked_for_and_cleared(tmp_path: Path) -> None:
     def talk(one: SimClient) -> list[dict[str, int]]:
         asked = one.fault("payload-crc", count=3)["faults"]

@@ -92,6 +92,11 @@ class SimClient:
         """All that is known of it; ``stays`` holds what was sent, per attach, oldest first."""
         return self.ask("status")
 
+    def progress(self) -> Reply:
+        """What is asked for often: {frames_sent (in the last stay), controls (present values), settled (whether the
+        picture shows them)}."""
+        return self.ask("progress")
+
     def set_serial(self, serial: str) -> Reply:
         """Take another serial number, while detached."""
         return self.ask("serial", value=serial)

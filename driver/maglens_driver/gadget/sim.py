@@ -264,11 +264,18 @@ class Simulator:
             "power_state": module.sink.state.value if module else None,
             "boot_id": module.responder.boot_id if module else 0,
             "controls": {str(k): v for k, v in self.source.camera.values().items()},
-            "settled": self.source.camera.settled(0),  # the picture shows them
             "faults": self.faults.active(),
             "committed": dict(self.faults.committed),
             "next_number": self.source.next_seq,
             "stays": [s.as_dict() for s in self.stays],
+        }
+
+    def progress(self) -> Reply:
+        """How far the last stay is. Little, to be asked for often: :meth:`status` grows with every stay."""
+        return {
+            "frames_sent": self.stays[-1].frames_sent if self.stays else 0,
+            "controls": {str(k): v for k, v in self.source.camera.values().items()},
+            "settled": self.source.camera.settled(0),  # the picture shows them
         }
 
     async def answer(self, request: Request) -> Reply:
@@ -282,6 +289,8 @@ class Simulator:
                 return self.status()
             case {"op": "serial", "value": str(serial)}:
                 return await self.rename(serial)
+            case {"op": "progress"}:
+                return self.progress()
             case {"op": "ring", "ring": str(ring), "value": int(value)}:
                 return self.ring(ring, value)
             case {"op": "light", "kelvin": int(kelvin), "level": float(level)}:

@@ -36,7 +36,7 @@ class Acts:
 
 def sent(sim: SimClient) -> int:
     """Frames that the module has sent in this stay."""
-    return int(sim.status()["stays"][-1]["frames_sent"])
+    return int(sim.progress()["frames_sent"])
 
 
 def hold_until_sent(sim: SimClient, count: int, hold: Hold) -> None:
