@@ -55,6 +55,7 @@ class Log:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stderr is not None
         self._stream = process.stderr
+        self.pid = process.pid
         os.set_blocking(self._stream.fileno(), False)
         self.lines: list[str] = []
         self._rest = b""
@@ -189,17 +190,17 @@ def process(module: str, *words: str, environment: dict[str, str]) -> Iterator[s
 
 
 @contextmanager
-def virtual_module(folder: Path) -> Iterator[SimClient]:
+def virtual_module(folder: Path, lens: str = LENS) -> Iterator[SimClient]:
     """The virtual module, detached; it makes its socket when it is ready."""
-    command = [sys.executable, "-m", "maglens_driver.gadget.sim", LENS, "--runtime", str(folder)]
+    command = [sys.executable, "-m", "maglens_driver.gadget.sim", lens, "--runtime", str(folder)]
     with subprocess.Popen(command) as running:
         try:
             end = time.monotonic() + WAIT_S
-            while not (folder / f"{LENS}.sock").exists():
+            while not (folder / f"{lens}.sock").exists():
                 if running.poll() is not None or time.monotonic() > end:
                     raise AssertionError("the virtual module did not start")
                 time.sleep(0.1)
-            with SimClient(LENS, folder) as client:
+            with SimClient(lens, folder) as client:
                 yield client
         finally:
             running.terminate()

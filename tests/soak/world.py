@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""World: the service and virtual modules around it, with systemd (the VM) or as plain processes (UML)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from maglens_daemon.cli.client import Client
+from maglens_daemon.status import Status
+from maglens_driver import names
+from maglens_driver.gadget import client
+from maglens_driver.gadget.client import SimClient
+from tests.unit.private_bus import private_bus
+from tests.vm.guest.devices import SYSTEMD, succeed
+from tests.vm.guest.troupe import Log, process, virtual_module
+
+DROPIN = Path(names.CONFIG_DROPIN_DIR) / "99-soak.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """``pid`` of the service, the modules (detached) in the order asked for, and ``tail``, its last words."""
+
+    pid: int
+    sims: Sequence[SimClient]
+    tail: Callable[[], str]
+
+    def status(self) -> Status:
+        """The service's."""
+
+        async def ask() -> Status:
+            async with Client() as service:
+                return await service.status()
+
+        return asyncio.run(ask())
+
+    def node(self) -> str:
+        """Path of the first camera."""
+        return str(self.status()["node"]["path"])
+
+    def same(self) -> bool:
+        """Whether the service is the one that it was."""
+        return service_pid() == self.pid if SYSTEMD.exists() else Path(f"/proc/{self.pid}").exists()
+
+
+def service_pid() -> int:
+    """Of systemd's service; 0 while it does not run."""
+    return int(succeed("systemctl", "show", "-P", "MainPID", names.SERVICE_UNIT))
+
+
+@contextmanager
+def world(config: str, lenses: Sequence[str]) -> Iterator[World]:
+    """A service with this configuration, begun anew, and virtual modules."""
+    with _units(config, lenses) if SYSTEMD.exists() else _processes(config, lenses) as made:
+        yield made
+
+
+@contextmanager
+def _units(config: str, lenses: Sequence[str]) -> Iterator[World]:
+    DROPIN.parent.mkdir(parents=True, exist_ok=True)
+    DROPIN.write_text(config)
+    succeed("systemctl", "stop", names.SERVICE_UNIT)  # gives up the node, whose format would be kept over a restart
+    for lens in lenses:
+        client.start(lens)
+    succeed("systemctl", "start", names.SERVICE_UNIT)
+
+    def tail() -> str:
+        return succeed("journalctl", "-u", names.SERVICE_UNIT, "-n", "40", "-o", "cat")
+
+    try:
+        yield World(service_pid(), [SimClient(lens) for lens in lenses], tail)
+    finally:
+        for lens in lenses:
+            client.stop(lens)
+        DROPIN.unlink()
+        succeed("systemctl", "restart", names.SERVICE_UNIT)
+
+
+@contextmanager
+def _processes(config: str, lenses: Sequence[str]) -> Iterator[World]:
+    succeed("modprobe", "-a", "libcomposite", "dummy_hcd", "maglens")
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="world-")))
+        settings = folder / "maglens.toml"
+        settings.write_text(config)
+        bus = stack.enter_context(private_bus(folder))
+        os.environ |= {"DBUS_SYSTEM_BUS_ADDRESS": bus, names.ENV_CONFIG: str(settings)}
+        sims = [stack.enter_context(virtual_module(folder, lens)) for lens in lenses]
+        log = stack.enter_context(_service())
+
+        def tail() -> str:
+            log.drain()
+            return "\n".join(log.lines[-40:])
+
+        yield World(log.pid, sims, tail)
+
+
+@contextmanager
+def _service() -> Iterator[Log]:
+    with process("maglens_daemon.main", environment=dict(os.environ)) as running:
+        log = Log(running)
+        log.wait_for("the camera is /dev/video")
+        yield log
