@@ -153,12 +153,6 @@ class Allotment:
         self._rested.set()
         self.wake()
 
-    async def remake(self) -> None:
-        """Offer everyone again what they were offered, as after a sleep in which they may have lost power."""
-        await asyncio.gather(
-            *(s.offer_power(self._stays[s].offered_mw) for s in self._present() if self._stays[s].offered_mw)
-        )
-
     # The work.
 
     def wake(self) -> None:

@@ -143,6 +143,7 @@ class FakeSeat:
         self.goes_on = False
         self.failures: list[Exception] = []
         self.refusals = 0
+        self.reopened = 0
         self._steps = steps
 
     async def taken(self) -> None:
@@ -151,6 +152,9 @@ class FakeSeat:
     def again(self, why: Exception) -> bool:
         self.failures.append(why)
         return self.goes_on
+
+    def reopen(self) -> None:
+        self.reopened += 1
 
     def refused(self) -> None:
         self.refusals += 1

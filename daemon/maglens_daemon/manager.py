@@ -94,6 +94,8 @@ class Manager:
             log.info("port %s: left alone, as configured", port.label)
             return None
         session = Session(next(self._ids), port, visitor, self)
+        if self.parked:
+            session.lie_down()
         task = self._tasks[session] = asyncio.create_task(session.run(), name=f"session-{path}")
         for director in self.directors:
             director.joined(session)
@@ -326,24 +328,25 @@ class Manager:
     # Sleep.
 
     async def park(self) -> None:
-        """The system goes to sleep: end all streams, within ``PARK_S``. The nodes stay."""
+        """The system goes to sleep: end all streams and give the modules back, within ``PARK_S``. The nodes stay."""
         self.parked = True
+        for session in self.sessions:
+            session.lie_down()
         self.reconsider()
         try:
             async with asyncio.timeout(PARK_S):
-                while any(session.state is SessionState.STREAMING for session in self.sessions):
+                while not all(session.lies for session in self.sessions):
                     self._stopped.clear()
                     await self._stopped.wait()
         except TimeoutError:
             log.warning("streams did not end in time before the system sleeps")
 
     async def unpark(self) -> None:
-        """It is awake again: make all contracts anew, then play."""
-        try:
-            await self.allotment.remake()
-        finally:
-            self.parked = False
-            self.reconsider()
+        """It is awake again: open the modules anew, which makes their contracts, and play."""
+        self.parked = False
+        for session in self.sessions:
+            session.get_up()
+        self.reconsider()
 
     # The whole of it.
 

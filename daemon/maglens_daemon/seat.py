@@ -18,6 +18,10 @@ class Seat(Protocol):
         """A step failed: whether the stay goes on with :meth:`taken`."""
         ...
 
+    def reopen(self) -> None:
+        """The system sleeps: what is on USB may be taken once more afterwards."""
+        ...
+
     def refused(self) -> None:
         """It is in quarantine."""
         ...

@@ -21,7 +21,8 @@
 
 ``attach`` is for ports that a board watches (``maglens_daemon.board``): detect, short test, power and USB come first,
 and a module that has reset or was cut off goes back there in the same stay. On any other port USB's connect is the
-detect, and there is no such state.
+detect, and modules are in that state only while the system sleeps: sleep ends every transfer and may reset what is on
+USB, so that a module is given back before it, and opened and agreed with anew after it.
 
 Removal is legal in every state, and its own event: a source that reports ``Gone`` before the port does is not played
 any more, and ends here when the port says so. A step that fails is tried again only where trying can help (no answer
@@ -46,7 +47,6 @@ from maglens_daemon.journal import about
 from maglens_daemon.mode_choice import Means
 from maglens_daemon.port import Port, offers
 from maglens_daemon.restraint import Restraint, seat_note
-from maglens_daemon.seat import Seat
 from maglens_daemon.visitor import Visitor
 from maglens_driver.control import MOTORS
 from maglens_driver.errors import BadModule, Deadline, Gone, MaglensError, WrongState
@@ -133,7 +133,9 @@ class Session:
         self._removed = asyncio.Event()
         self._failed = asyncio.Event()
         self._failure: Exception | None = None  # for the stay to judge
-        self._cut = asyncio.Event()  # the board took power or USB away
+        self._cut = asyncio.Event()  # the board took power or USB away, or the system goes to sleep
+        self._awake = asyncio.Event()
+        self._awake.set()
         self._operation = asyncio.Lock()  # configure, start, stop and standby never overlap
 
     # What others ask.
@@ -217,14 +219,41 @@ class Session:
         self._cut.set()
         self._host.changed(self)
 
+    def lie_down(self) -> None:
+        """The system goes to sleep: a module is given back (:attr:`lies` then) until :meth:`get_up`."""
+        if not self.visitor.needs_power:
+            return
+        self._awake.clear()
+        if not self._waits and not self.state.is_end:
+            self._cut.set()
+
+    def get_up(self) -> None:
+        """It is awake again."""
+        self._awake.set()
+
+    @property
+    def lies(self) -> bool:
+        """Whether nothing goes on that a sleep would break."""
+        if not self.visitor.needs_power:
+            return self.state is not SessionState.STREAMING
+        return self.state.is_end or (self._waits and self.source is None)
+
+    @property
+    def _waits(self) -> bool:
+        return self.state in (SessionState.DETECTED, SessionState.ATTACH)
+
     async def _stay(self) -> None:
         while await self._attempt():
             log.info("%s: begins anew", self.label, extra=self.log_fields())
 
     async def _attempt(self) -> bool:
-        """From detect to removal or failure; True where the board begins anew in the same stay."""
+        """From detect to removal or failure; True where it begins anew in the same stay."""
         try:
-            await (self._steps() if self.visitor.seat is None else self._seated(self.visitor.seat))
+            if self.visitor.seat is not None:
+                self._enter(SessionState.ATTACH)
+                await self.visitor.seat.taken()
+            await self._awake.wait()
+            await self._until_cut()
         except Gone as gone:
             if await self._begins_anew(gone):
                 return True
@@ -241,10 +270,8 @@ class Session:
             await self._close()
         return False
 
-    async def _seated(self, seat: Seat) -> None:
-        """All steps on a board's port, which may take the module away in each of them."""
-        self._enter(SessionState.ATTACH)
-        await seat.taken()
+    async def _until_cut(self) -> None:
+        """All steps; the module may be taken away in each of them."""
         steps = asyncio.create_task(self._steps(), name=f"steps-{self.port.path}")
         cut = asyncio.create_task(self._cut.wait(), name=f"cut-{self.port.path}")
         try:
@@ -258,16 +285,22 @@ class Session:
             await asyncio.gather(steps, cut, return_exceptions=True)
 
     async def _begins_anew(self, why: Exception) -> bool:
-        seat = self.visitor.seat
-        if seat is None or self.state.is_end or not seat.again(why):
+        seat, sleeps = self.visitor.seat, not self._awake.is_set()
+        if self.state.is_end:
             return False
-        self.unplugged = True
+        if sleeps:
+            if seat is not None:
+                seat.reopen()
+        elif seat is None or not seat.again(why):
+            return False
+        self.unplugged = not sleeps
         self._enter(SessionState.ATTACH)
         await self._close()
         self.source, self.feed, self.restraint, self._failure = None, None, Restraint(), None
         self.unplugged = False
         self._failed.clear()
         self._cut.clear()
+        self._host.changed(self)
         return True
 
     async def _steps(self) -> None:

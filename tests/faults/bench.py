@@ -58,6 +58,10 @@ class HealthySink:
     def lost(self, generation: int, why: Exception) -> None:
         self.losses.append(why)
 
+    def pause(self) -> None:
+        """It is known that none comes for a while."""
+        self._longest, self._last = self.longest_gap(), None
+
     def longest_gap(self) -> float:
         """Seconds between two frames, up to now."""
         now = asyncio.get_running_loop().time()
@@ -273,14 +277,16 @@ class Bench:
     async def begin_healthy(self) -> HealthySink:
         """The healthy module streams its smallest mode, and must go on doing so."""
         self.healthy.snap_on(self.ports[HEALTHY])
-        session = None
-        while session is None or session.state is not SessionState.READY:
-            await self._change(SETTLE_S)
-            session = self.session(HEALTHY)
         sink = HealthySink()
+        await self.stream_healthy(sink)
+        return sink
+
+    async def stream_healthy(self, sink: HealthySink) -> None:
+        """Once it is ready."""
+        while (session := self.session(HEALTHY)) is None or session.state is not SessionState.READY:
+            await self._change(SETTLE_S)
         await session.configure(SMALL)
         await session.start(sink, 1_000_000)
-        return sink
 
     async def close(self) -> None:
         """Everybody leaves."""

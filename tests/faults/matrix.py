@@ -73,10 +73,14 @@ async def case(script: Script, state: str) -> Record:
         healthy = await it.begin_healthy()
         await bring_to(it, state)
         before = it.counters(SICK)
+        if script.sleeps:
+            healthy.pause()
         play = asyncio.create_task(script.play(it))
         await it.pass_time(0.05)
         _release(it)
         await play
+        if script.sleeps:
+            await it.stream_healthy(healthy)
         end_state, recovery_s = await it.steady()
         failures = judge(it, script, state, before, end_state, healthy)
         return Record(
@@ -134,7 +138,7 @@ def judge(
     if healthy.longest_gap() > MAX_GAP_S or healthy.losses:
         yield f"the healthy module was touched: gap {healthy.longest_gap():.2f} s, {healthy.losses}"
     yield from judge_app(it, end_state)
-    if it.healthy.visitor is None or it.healthy.visitor.steps.passed["start"] != 1:
+    if it.healthy.visitor is None or it.healthy.visitor.steps.passed["start"] != 1 + script.sleeps:
         yield "the healthy module was started again"
 
 

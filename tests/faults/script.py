@@ -33,7 +33,7 @@ class Script:
     """``play`` makes it happen and ends when it is over. ``end``: what has to come of it; ``from_empty`` where it is
     another on an empty port; ``unwatched`` where it is another while nobody watches. ``counter``: one of these of
     the port, by "|", must have risen; ``message``: part of the reason. ``lifts``: the module is off the port for
-    longer than the removal debounce, which ends a quarantine."""
+    longer than the removal debounce, which ends a quarantine. ``sleeps``: the whole system does, whoever streams."""
 
     name: str
     play: Play
@@ -43,6 +43,7 @@ class Script:
     from_empty: End | None = None
     unwatched: End | None = None
     lifts: bool = False
+    sleeps: bool = False
 
 
 async def _bounce(bench: Bench, open_ms: int, times: int) -> None:
@@ -273,6 +274,33 @@ async def swapped(bench: Bench) -> None:
     bench.sick.snap_on(bench.ports[SICK])
 
 
+async def sleep(bench: Bench) -> None:
+    """The system sleeps for a while."""
+    seated(bench)
+    await bench.manager.park()
+    await asyncio.sleep(3)
+    await bench.manager.unpark()
+
+
+async def reset_asleep(bench: Bench) -> None:
+    """It is reset as the system wakes."""
+    seated(bench)
+    await bench.manager.park()
+    await asyncio.sleep(3)
+    bench.sick.brown_out()
+    await bench.manager.unpark()
+
+
+async def lifted_asleep(bench: Bench) -> None:
+    """Lifted off while the system sleeps."""
+    seated(bench)
+    await bench.manager.park()
+    await asyncio.sleep(1)
+    bench.sick.lift_off()
+    await asyncio.sleep(1)
+    await bench.manager.unpark()
+
+
 SCRIPTS: Final = (
     *(
         Script(f"bounce-{ms}ms", bounce(ms, 5), End.WELL, counter="edges", lifts=ms > REMOVAL_MS)
@@ -303,4 +331,7 @@ SCRIPTS: Final = (
     Script("board-error", board_error, End.WELL),
     Script("pulled", pulled, End.GONE, lifts=True),
     Script("swapped", swapped, End.WELL, lifts=True),
+    Script("sleep", sleep, End.WELL, sleeps=True),
+    Script("reset-asleep", reset_asleep, End.WELL, sleeps=True),
+    Script("lifted-asleep", lifted_asleep, End.GONE, lifts=True, sleeps=True),
 )

@@ -19,7 +19,7 @@ from random import Random
 from typing import Final
 
 from maglens_daemon.board.attach import AttachState
-from tests.faults.bench import SICK, Bench, bench
+from tests.faults.bench import SICK, Bench, HealthySink, bench
 from tests.faults.loop import run
 from tests.faults.matrix import MAX_GAP_S, judge_app
 from tests.faults.script import SCRIPTS, Script
@@ -56,7 +56,7 @@ async def _block(seed: int, cycles: int) -> Block:
         settled = held(it)
         for cycle in range(cycles):
             try:
-                story.append(await _cycle(it, chance))
+                story.append(await _cycle(it, chance, healthy))
             except (TimeoutError, AssertionError) as why:
                 failures.append(f"cycle {cycle}: {why}")
                 break
@@ -89,7 +89,7 @@ def _pick(chance: Random) -> Script:
     return chance.choice([script for script in SCRIPTS if (script.name in LONG) is rare])
 
 
-async def _cycle(it: Bench, chance: Random) -> str:
+async def _cycle(it: Bench, chance: Random, healthy: HealthySink) -> str:
     """Snap on, a fault after a random while, lift off, and wait for the port to be empty. Raises ``TimeoutError``."""
     sick, script = it.sick, _pick(chance)
     it.watch(chance.random() < 0.8)
@@ -97,7 +97,11 @@ async def _cycle(it: Bench, chance: Random) -> str:
         sick.snap_on(it.ports[SICK])
         await it.pass_time(chance.choice((0.0, 0.05, 0.12, 0.3, 0.45, 0.6, 1.5)) + 0.01 * chance.random())
     state = it.state()
+    if script.sleeps:
+        healthy.pause()
     await script.play(it)
+    if script.sleeps:
+        await it.stream_healthy(healthy)
     await it.pass_time(3 * chance.random())
     if sick.port is not None:
         sick.lift_off()

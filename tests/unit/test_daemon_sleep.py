@@ -175,13 +175,16 @@ def test_streams_are_parked_and_go_on_with_a_new_contract() -> None:
             await t.until_playing(session)
             assert session.feed is not None
             node = t.nodes[-1]
-            await t.manager.park()
-            assert session.state is SessionState.READY
-            assert t.manager.stage.playing is None
-            visitor.sink.contract = visitor.sink._default  # the port was without power meanwhile
             offers_before = session.feed.supply.offered
+            await t.manager.park()
+            assert session.state is SessionState.ATTACH
+            assert visitor.source.closed, "sleep ends all transfers, and may reset what is on USB"
+            assert t.manager.stage.playing is None
+            assert t.manager.allotment.granted_mw == 0
+            visitor.sink.contract = visitor.sink._default  # the port was without power meanwhile
             await t.manager.unpark()
             await t.until_playing(session)
+            assert visitor.steps.passed["open"] == 2
             assert session.feed.supply.state is SupplyState.CONTRACT
             assert session.feed.supply.offered == offers_before
             assert visitor.sink.allowed_mw == session.contract.mw if session.contract else False
@@ -198,11 +201,29 @@ def test_nothing_begins_to_play_while_the_system_goes_to_sleep() -> None:
             t.watch()
             visitor = FakeVisitor()
             session = t.arrive(visitor)
-            await t.until(lambda: session.state is SessionState.READY)
             t.manager.reconsider()
             await asyncio.sleep(0.05)
-            assert visitor.steps.passed["start"] == 0
+            assert session.lies and visitor.steps.passed["open"] == 0
             await t.manager.unpark()
             await t.until_playing(session)
+
+    asyncio.run(play())
+
+
+def test_a_webcam_is_left_open_during_sleep() -> None:
+    """Its driver brings it back; there is no contract to make."""
+
+    async def play() -> None:
+        async with theatre() as t:
+            visitor = FakeVisitor()
+            visitor.needs_power = False
+            session = t.arrive(visitor)
+            await t.until(lambda: session.state is SessionState.READY)
+            await t.manager.park()
+            assert session.state is SessionState.READY and not visitor.source.closed
+            t.watch()
+            await t.manager.unpark()
+            await t.until_playing(session)
+            assert visitor.steps.passed["open"] == 1
 
     asyncio.run(play())

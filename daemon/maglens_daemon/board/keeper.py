@@ -159,6 +159,11 @@ class Keeper:
             return True
         return isinstance(why, Gone)
 
+    def reopen(self) -> None:
+        """What is on USB may be opened once more: the system sleeps, and the session has given it back."""
+        self._taken_seat = None
+        self._news.set()
+
     def refused(self) -> None:
         """The session refuses the module: no power for it until it is lifted off."""
         self._obey(self.attach.refuse(self._loop.time()))

@@ -56,6 +56,10 @@ class BoardVisitor:
         """The board decides."""
         return self._keeper.again(why)
 
+    def reopen(self) -> None:
+        """If it is still on USB then."""
+        self._keeper.reopen()
+
     def refused(self) -> None:
         """Power goes."""
         self._keeper.refused()
