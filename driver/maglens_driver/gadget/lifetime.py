@@ -8,17 +8,22 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
+from typing import Final
 
 from maglens_driver.gadget import writer
 
 log = logging.getLogger(__name__)
 
+# A thread that draws keeps those that answer the host waiting for so long; the default is 5 ms.
+SWITCH_INTERVAL_S: Final = 0.0005
+
 
 def end_of_process() -> asyncio.Future[int]:
     """Its exit status, once SIGTERM or SIGINT has come (0) or a thread has broken (1). In the main thread, once.
 
-    From here on :class:`Writer` can be used.
+    From here on :class:`Writer` can be used, and threads wait for each other no longer than ``SWITCH_INTERVAL_S``.
     """
     loop = asyncio.get_running_loop()
     over: asyncio.Future[int] = loop.create_future()
@@ -32,6 +37,7 @@ def end_of_process() -> asyncio.Future[int]:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, finish, over, 0)
     writer.install()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     return over
 
 
