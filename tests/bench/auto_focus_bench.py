@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How often autofocus ends sharp, after how many positions: seeds x lenses x apertures against the optics model.
 
-    python -m tests.bench.auto_focus_bench [--runs 50] [--workers N] [--out FILE]
+    python -m tests.bench.auto_focus_bench [--runs 50] [--first-seed 0] [--gain 1] [--workers N] [--out FILE]
 
 Every run depends on nothing but its lens, aperture and seed, so that any number of processes finds the same. FILE
 gets the cases and every single run.
@@ -51,13 +51,13 @@ class Attempt:
         return self.held and self.circles <= 1 and self.positions <= MAX_POSITIONS
 
 
-def attempt(lens: str, stop: float | None, seed: int) -> Attempt:
-    """A scene at a random distance, focus somewhere else, light as exposure would have it."""
+def attempt(lens: str, stop: float | None, seed: int, gain: float = 1) -> Attempt:
+    """A scene at a random distance, focus somewhere else, light as exposure would have it at this ``gain``."""
     rig = Rig(lens, seed)
     iris, fine = rig.controls[Cid.IRIS_ABSOLUTE], rig.controls[Cid.FOCUS_FINE]
     smallest = rig.descriptor.lens.fnumber_milli[1] / 1000
     value = iris.maximum if stop is None else round(IRIS_UNITS * math.log2(smallest / stop))
-    rig.write({Cid.IRIS_ABSOLUTE: value})
+    rig.write({Cid.IRIS_ABSOLUTE: value, Cid.GAIN: round(1000 * gain)})
     rig.skip()
     rig.skip()
     rig.light = 1 / rig.optics().brightness()
@@ -71,9 +71,9 @@ Group = tuple[str, float | None]  # lens and aperture
 GROUPS: Final[tuple[Group, ...]] = tuple((lens, stop) for lens in LENSES for stop in STOPS)
 
 
-def attempts(runs: int, workers: int) -> Mapping[Group, Sequence[Attempt]]:
-    """``runs`` searches of every group, shared out to ``workers`` processes; in the seeds' order."""
-    jobs = [(*group, seed) for group in GROUPS for seed in range(runs)]
+def attempts(runs: int, workers: int, first: int = 0, gain: float = 1) -> Mapping[Group, Sequence[Attempt]]:
+    """``runs`` searches of every group, shared out to ``workers`` processes; in the seeds' order from ``first``."""
+    jobs = [(*group, seed, gain) for group in GROUPS for seed in range(first, first + runs)]
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         found = list(pool.map(attempt, *zip(*jobs, strict=True)))
     return {group: found[k * runs : (k + 1) * runs] for k, group in enumerate(GROUPS)}
@@ -105,17 +105,19 @@ def main() -> int:
     """0 if every group keeps the promise."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.auto_focus_bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=SEEDS, help="of each lens and aperture")
+    parser.add_argument("--first-seed", type=int, default=0, help="others than the search was made with")
+    parser.add_argument("--gain", type=float, default=1, help="of the sensor: 16 is dim light")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--out", type=Path, help="a report of JSON")
     chosen = parser.parse_args()
-    found = attempts(chosen.runs, chosen.workers)
+    found = attempts(chosen.runs, chosen.workers, chosen.first_seed, chosen.gain)
     report: list[dict[str, object]] = []
     for group, runs in found.items():
         sharp, positions = told(group, runs)
         most = max(run.positions for run in runs)
         print(f"{sharp.case:36} {sharp.ours:6.1%}   positions {positions.ours:g}, at most {most}")
         report += [sharp.as_json(), positions.as_json()]
-        for seed, run in enumerate(runs):
+        for seed, run in enumerate(runs, chosen.first_seed):
             if not run.sharp:
                 print(f"  seed {seed}: off by {run.circles:.2f} circles, {run.positions} positions, held {run.held}")
     if chosen.out is not None:
