@@ -13,8 +13,8 @@ A hand on the ring or an app's write is :meth:`AutoFocus.stop`: manual at once, 
 from __future__ import annotations
 
 import enum
-import math
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Final
 
 from maglens_driver.control import ControlInfo
@@ -25,7 +25,6 @@ LATENCY: Final = 2  # frames from a setting to the first that shows it, where fr
 LATE: Final = 150  # so many frames after a setting it is no longer waited for
 REFERENCE: Final = 4  # frames whose contrast is remembered as that of a sharp picture
 RETRY: Final = 60  # frames after a failure until a continuous search is tried again
-NOISE: Final = 6.0  # variance of a mean of squared noise, times their number; vignetting, undone, makes it uneven
 CHANGED: Final = 0.3  # a share by which contrast differs once the scene has changed ...
 PATIENCE: Final = 6  # ... for so many frames
 
@@ -87,6 +86,7 @@ class AutoFocus:
         self._written = True  # the module has it
         self._again = False  # it was refused
         self._frames = 0  # since then
+        self._seen: list[Measurement] = []  # at this position, by the search
         self._reference: list[float] = []
         self._changed = 0  # frames in a row unlike the reference
 
@@ -134,7 +134,11 @@ class AutoFocus:
             return None
         if self.state is FocusState.SEARCH:
             assert self._scale is not None and self._search is not None
-            self._search.add(self._scale.circles(self._asked), seen.contrast)
+            self._seen.append(seen)
+            if len(self._seen) < self._search.frames:
+                return None
+            contrast, noise = fmean(s.contrast for s in self._seen), fmean(s.noise for s in self._seen)
+            self._search.add(self._scale.circles(self._asked), contrast, noise)
             return self._go_on()
         if self.state is FocusState.SETTLE:
             self._reference.append(seen.contrast)
@@ -153,8 +157,7 @@ class AutoFocus:
         low, high = (self._scale.circles(end) for end in (self._fine.minimum, self._fine.maximum))
         here = self._scale.circles(seen.focus_udpt)
         self._asked = self._began = seen.focus_udpt
-        doubt = math.sqrt(NOISE / seen.samples)
-        self._search = FocusSearch(low, high, here, self._pixel, doubt, near)
+        self._search = FocusSearch(low, high, here, self._pixel, seen.noise, near)
         return self._go_on()
 
     def _go_on(self) -> int | None:
@@ -174,6 +177,7 @@ class AutoFocus:
 
     def _go_to(self, z: float) -> int:
         assert self._scale is not None
+        self._seen = []
         self._asked = self._fine.clamp(round(self._scale.udpt(z)))
         self._written = False
         return self._asked

@@ -7,11 +7,17 @@ wide, whichever the lens (:class:`FocusScale`). Blur of width ``b`` leaves of a 
 the inverse of contrast, above what noise alone gives, is a parabola around the best focus, and three positions
 anywhere on its flanks tell where that is. Each guess is tried and the parabola drawn anew through the best positions,
 until it is narrow.
+
+Far from focus, contrast is nearly all noise, and in dim light what little of the scene is left drowns in it. So each
+position is looked at for as many frames as it takes to see what is sought: in the sweep, what a scene has left half
+a step away from focus; then, what has been found to rise above the rest. A peak that does not rise from its narrow
+parabola by more than noise would make it is none: the noise itself is uneven, being less where blur brings in light.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,7 +31,10 @@ NARROW_CIRCLES: Final = 3.0  # ... or this, where pixels are coarser than the ci
 WIDE: Final = 1.5  # such parabolas wide a gap between positions is too wide
 SAME: Final = 0.05  # of them apart, two positions are one
 MARGIN: Final = 0.15  # of a gap: as close as a guess comes to a position that is not the best
-DOUBT: Final = 4.0  # how many standard deviations the best position's contrast must lie above the worst's
+DOUBT: Final = 3.0  # standard deviations of a difference of contrasts that is not noise
+SURE: Final = 12.0  # standard deviations of a frame's noise that make one frame at a position enough
+USUAL: Final = 1e-5  # contrast that scenes have left half a coarse step from focus: neighbours differ by 2.5 %
+MOST_FRAMES: Final = 8  # at a position
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +65,11 @@ class FocusScale:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Contrast (any positive unit) at position ``z``."""
+    """Contrast at position ``z``, on average over so many ``frames``."""
 
     z: float
     contrast: float
+    frames: int
 
 
 Triple = tuple[Sample, Sample, Sample]  # by position
@@ -67,12 +77,15 @@ Triple = tuple[Sample, Sample, Sample]  # by position
 
 class FocusSearch:
     """One search in ``low`` to ``high`` circles. ``pixel`` is the picture's pixel in circles; ``start``: where focus
-    is now, and ``near`` that the best focus should not be far; ``doubt``: standard deviation of contrast from noise
-    alone, as a share of it. Ask :meth:`next` where to go, tell :meth:`add` what was seen there, until it says None.
+    is now, and ``near`` that the best focus should not be far; ``noise``: of one frame's contrast there, as
+    :class:`Measurement` has it. Ask :meth:`next` where to go, look for so many :attr:`frames`, tell :meth:`add` what
+    was seen there on average, until it says None.
     """
 
-    def __init__(self, low: float, high: float, start: float, pixel: float, doubt: float, near: bool = False) -> None:
-        self._clear = 1 + DOUBT * doubt
+    def __init__(self, low: float, high: float, start: float, pixel: float, noise: float, near: bool = False) -> None:
+        self._noise = noise  # of one frame, the least so far: sharp contrast is not noise
+        self._grain = math.inf  # that, relative to the root of contrast
+        self.frames = 1
         self._low, self._high = low, high
         self._narrow = max(NARROW_PIXELS * pixel, NARROW_CIRCLES)
         steps = min(max(math.ceil((high - low) / (COARSE_PIXELS * pixel)), 2), MAX_COARSE - 1)
@@ -94,13 +107,16 @@ class FocusSearch:
         """How many were evaluated."""
         return self._evaluated
 
-    def add(self, z: float, contrast: float) -> None:
-        """What was seen at ``z``, which is where the motor's steps came nearest to what was asked for."""
+    def add(self, z: float, contrast: float, noise: float) -> None:
+        """What was seen at ``z``, which is where the motor's steps came nearest to what was asked for: ``contrast``
+        on average, ``noise`` of one frame."""
         self._evaluated += 1
+        contrast = max(contrast, 1e-12)
+        self._noise, self._grain = min(self._noise, noise), min(self._grain, noise / math.sqrt(contrast))
         z = self._known(z)
         before = [s for s in self._samples if abs(s.z - z) < SAME * self._narrow]
         self._samples = [s for s in self._samples if s not in before]
-        self._samples.append(Sample(z, max(contrast, 1e-12)))
+        self._samples.append(Sample(z, contrast, self.frames))
         self._samples.sort(key=lambda sample: sample.z)
 
     def _known(self, z: float) -> float:
@@ -109,14 +125,22 @@ class FocusSearch:
 
     def next(self) -> float | None:
         """The next position to evaluate; None at the end."""
+        z = self._chosen()
+        if z is None and self.best is not None and not self._has_drop(self._around()):
+            self.best = None
+        return z
+
+    def _chosen(self) -> float | None:
         if not self._plan and self._local:
             self._local = False
             self._plan = self._widened()
         if self._plan:
+            self.frames = self._enough(USUAL / DOUBT / math.sqrt(2))
             return self._plan.pop(0)
-        if max(s.contrast for s in self._samples) < self._clear * min(s.contrast for s in self._samples):
+        best, worst, around = self._best(), self._worst(), self._around()
+        if not self._has_drop((worst,)):
             return None
-        best, around = self._best(), self._around()
+        self.frames = self._enough((best.contrast - worst.contrast) / SURE)
         left, middle, right = around
         self.best = self._vertex(around)
         if self.positions >= MAX_POSITIONS:
@@ -149,18 +173,36 @@ class FocusSearch:
         """What is left of the whole sweep; nothing where the peak lies among the positions nearby."""
         best, (left, middle, right) = self._best(), self._around()
         inside = best is middle or best.z in (self._low, self._high)
-        if inside and best.contrast > self._clear * min(left.contrast, right.contrast):
+        if inside and self._has_drop((left, right)):
             return []
         apart = abs(self._sweep[1] - self._sweep[0]) / 3
         return [z for z in self._sweep if all(abs(z - s.z) > apart for s in self._samples)]
 
     def _floor(self) -> float:
         """What noise contributes: no more than the least that was seen."""
-        return 0.97 * min(s.contrast for s in self._samples)
+        return 0.97 * self._worst().contrast
+
+    def _has_drop(self, others: Iterable[Sample]) -> bool:
+        """Whether noise alone would not make the best so much sharper than one of ``others``. The variance of a sum
+        of squares goes with the product of signal and noise, so that noise goes with the root of contrast."""
+        best = self._best()
+        return any(
+            best.contrast - s.contrast
+            > DOUBT * self._grain * math.sqrt(best.contrast / best.frames + s.contrast / s.frames)
+            for s in others
+        )
+
+    def _enough(self, noise: float) -> int:
+        """Frames whose mean has no more than so much noise."""
+        return min(math.ceil((self._noise / noise) ** 2 + 1e-9), MOST_FRAMES)
 
     def _best(self) -> Sample:
         """The sharpest so far."""
         return max(self._samples, key=lambda sample: sample.contrast)
+
+    def _worst(self) -> Sample:
+        """The least sharp so far."""
+        return min(self._samples, key=lambda sample: sample.contrast)
 
     def _around(self) -> Triple:
         """The best sample between its neighbours, or as an end of the three outermost."""

@@ -4,6 +4,7 @@ or developed."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,9 @@ from maglens_v4l2.statistics import WHITE, Field, Statistics
 UDPT_PER_CDPT: Final = 10_000
 _CENTRE_WEIGHT: Final = 2.0  # of the middle half each way, for exposure
 _DARK: Final = 0.004  # of white: light below it says nothing about colour
+# Variance of a mean of squared differences of noise, times their number: 2 if they were independent, 3 as neighbours
+# share a sample, and more as light is uneven inside a zone.
+_NOISE: Final = 4.0
 _MOST_CLIPPED: Final = 0.2  # of a zone: what is left of it says nothing about colour
 
 
@@ -36,7 +40,8 @@ class Measurement:
     ``luma``: mean linear light, the middle counting double, white 1 at the recipe's gains but without its brightness;
     ``clipped``: share of the picture with a colour at white; ``red``, ``blue``: of what is neither dark nor clipped,
     relative to green, as the sensor has it (0: nothing to go by); ``contrast`` inside the focus window, relative to
-    the square of the light there, from so many ``samples``.
+    the square of the light there; ``noise``: its standard deviation from frame to frame if the sensor's noise were
+    all that it is.
     """
 
     seq: int
@@ -46,7 +51,7 @@ class Measurement:
     red: float
     blue: float
     contrast: float
-    samples: int
+    noise: float
 
     @property
     def focus_udpt(self) -> int:
@@ -66,6 +71,7 @@ def measure(statistics: Statistics, window: Window) -> Measurement:
     total = inside.sum(axis=(0, 1))
     seen = max(total[Field.QUADS], 1)
     there = max(total[Field.LUMA] / seen, 1.0)
+    spread = inside[..., Field.CONTRAST] ** 2 / np.maximum(inside[..., Field.QUADS], 1)
     return Measurement(
         statistics.seq,
         statistics.meta,
@@ -74,7 +80,7 @@ def measure(statistics: Statistics, window: Window) -> Measurement:
         red,
         blue,
         float(total[Field.CONTRAST] / seen / there**2),
-        int(seen),
+        math.sqrt(_NOISE * float(spread.sum())) / seen / there**2,
     )
 
 
