@@ -44,6 +44,7 @@ RETRY_CODES: Final = tuple(code.value for code in Code)
 RULE_ACTIONS: Final = ("prefer", "never", "pin")
 MAX_CARD_NAME: Final = 31  # bytes of struct v4l2_capability's card, without the final zero
 MAX_DWELL_MS: Final = 10_000
+FOCUS_ZONE: Final = (0.3125, 0.3125, 0.375, 0.375)  # the default of maglens_v4l2.measurement.Window
 LEVELS: Final = ("high", "low")
 _USB_PATH: Final = re.compile(r"\d+-\d+(\.\d+)*")
 LONGEST_QUIET: Final = 32  # times quiet_s: the longest wait before a climb that has failed before
@@ -145,6 +146,15 @@ def _quarter(value: Any) -> int:
     return int(value)
 
 
+def _zone(value: Any) -> tuple[float, float, float, float]:
+    fit = isinstance(value, list) and len(value) == 4
+    if fit and all(isinstance(n, int | float) and not isinstance(n, bool) for n in value):
+        left, top, width, height = value
+        if left >= 0 and top >= 0 and width > 0 and height > 0 and left + width <= 1 and top + height <= 1:
+            return float(left), float(top), float(width), float(height)
+    raise _Unfit("[left, top, width, height] inside the picture, in shares of it")
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise _Unfit("true or false")
@@ -163,6 +173,9 @@ class NodeConfig:
     width: int = _key(_even(16, limits.MAX_WIDTH), 1280, "pixels, even")
     height: int = _key(_even(16, limits.MAX_HEIGHT), 720, "pixels, even")
     rate: Fraction = _key(_rate, Fraction(30), "frames per second")  # noqa: RUF009 a field
+    focus_zone: tuple[float, float, float, float] = _key(
+        _zone, FOCUS_ZONE, "where a raw module focuses: left, top, width and height as shares of the sensor's picture"
+    )
     mjpeg: bool = _key(
         _flag, False, "offer MJPEG as well, passed on from modules that make it; an app that takes it sees no other"
     )

@@ -289,6 +289,7 @@ class Stage:
         if playing.mode.raw is None or pipeline is None:
             return None
         from maglens_v4l2.autopilot import Autopilot  # numpy: 12 MB, for raw frames only
+        from maglens_v4l2.measurement import Window
 
         def tell(control: int, value: int) -> None:
             if self.playing is playing and self.controls is not None:
@@ -296,7 +297,8 @@ class Stage:
 
         tune = partial(pipeline.tune, playing.generation)
         try:
-            return Autopilot(playing.mode, infos, values, session.write, tune=tune, tell=tell)
+            zone = Window(*self.settings().focus_zone)
+            return Autopilot(playing.mode, infos, values, session.write, tune=tune, tell=tell, window=zone)
         except ValueError as why:
             log.warning("%s: no automatics: %s", session.label, why, extra=session.log_fields())
             return None

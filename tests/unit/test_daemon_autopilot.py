@@ -6,9 +6,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
-from maglens_daemon.config import Config, NodeConfig
+from maglens_daemon.config import FOCUS_ZONE, Config, NodeConfig
 from maglens_daemon.in_process import VirtualVisitor
 from maglens_daemon.manager import Manager
 from maglens_driver.control import Cid, Origin
@@ -19,6 +19,7 @@ from maglens_driver.virtual.scene import LAYERS
 from maglens_driver.virtual.source import VirtualSource
 from maglens_v4l2.auto_focus import Status
 from maglens_v4l2.controls import Controls
+from maglens_v4l2.measurement import Window
 from maglens_v4l2.memory_node import MemoryReader
 from tests.unit.test_daemon_manager import theatre
 
@@ -69,9 +70,14 @@ def blur_circles(source: VirtualSource) -> float:
     return blur / (math.hypot(sensor.width, sensor.height) / 1500)
 
 
+def test_the_usual_zone_is_written_once_more_for_want_of_numpy_in_a_daemon_that_idles() -> None:
+    assert Window(*FOCUS_ZONE) == Window()
+
+
 def test_converges_and_gives_way_to_an_app_and_to_a_hand() -> None:
     async def play() -> None:
-        async with theatre(Config(node=NodeConfig(width=640, height=480))) as t:
+        zone = Window(0.25, 0.25, 0.5, 0.5)
+        async with theatre(Config(node=NodeConfig(width=640, height=480, focus_zone=astuple(zone)))) as t:
             source = raw_module()
             source.camera.set({Cid.FOCUS_ABSOLUTE: 350, Cid.EXPOSURE_ABSOLUTE: 3, Cid.IRIS_ABSOLUTE: 595})
             it = Watching(t.manager, source, t.watch())
@@ -80,6 +86,8 @@ def test_converges_and_gives_way_to_an_app_and_to_a_hand() -> None:
             session = t.manager.arrive("virtual", 5000, visitor)
             await t.until_playing(session)
             await it.converged(SCENE_KELVIN)
+            flight = t.manager.stage._flight
+            assert flight is not None and flight.pilot.window == zone
             assert blur_circles(source) < 2  # of the range's 280; positions of focus are drawn a circle apart
             assert source.camera.values()[Cid.EXPOSURE_ABSOLUTE] > 3
 
