@@ -434,6 +434,38 @@ class TestMending:
         run(rig, body)
 
 
+def test_a_start_and_a_stop_that_are_called_off_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(source: ModuleSource, sink: RecordingSink) -> None:
+        go, asked = threading.Event(), asyncio.Event()
+        start_module = source.control.start
+
+        async def start(epoch: int) -> None:
+            await start_module(epoch)
+            asked.set()
+
+        def hold() -> None:
+            go.wait(5)
+
+        monkeypatch.setattr(source.control, "start", start)
+        assert source._engine is not None
+        source._engine._post(hold)  # a busy machine: the thread comes to nothing
+        starting = asyncio.ensure_future(source.start(sink, 1))
+        await asked.wait()
+        starting.cancel()
+        await asyncio.sleep(0)  # it stops the stream, as it must
+        forgotten = source._engine.stop()
+        assert forgotten.cancel()
+        go.set()
+        await asyncio.gather(starting, return_exceptions=True)
+        assert starting.cancelled()
+        await source.start(sink, 2)
+        await sink.until(lambda s: bool(s.frames))
+        assert {frame.generation for frame in sink.frames} == {2}
+        assert not sink.losses
+
+    run(FakeRig(), body)
+
+
 class TestEvents:
     EVENT = wire.Event(wire.EVENT_MAGIC, 1, wire.EventKind.CONTROL, 1, Cid.FOCUS_ABSOLUTE, 120, 0)
 

@@ -125,6 +125,8 @@ class StreamEngine:
         future: Future[None] = Future()
 
         def command() -> None:
+            if not future.set_running_or_notify_cancel():
+                return  # called off before it began
             try:
                 self._begin(job)
             except MaglensError as error:
@@ -181,9 +183,9 @@ class StreamEngine:
             self._listener.listen(self._pipe)
         except MaglensError as error:
             self._shut()
-            self._opened.set_exception(error)
+            _tell(self._opened, error)
             return
-        self._opened.set_result(None)
+        _tell(self._opened)
         try:
             self._loop(self._pipe)
         except Exception as error:  # the thread's own fault must reach the session, not end in silence
@@ -213,7 +215,7 @@ class StreamEngine:
         if job is None:
             return
         for future in job.stopping:
-            future.set_exception(error)
+            _tell(future, error)
         if not job.stopping:
             self._lost = True
             job.sink.lost(job.generation, error)
@@ -302,7 +304,7 @@ class StreamEngine:
     def _stop(self, future: Future[None]) -> None:
         job = self._job
         if job is None:
-            future.set_result(None)
+            _tell(future)
             return
         job.stopping.append(future)
         if self._phase is Phase.STREAMING:
@@ -329,7 +331,7 @@ class StreamEngine:
                 self._lost = True
                 job.sink.lost(job.generation, self._why)
         for future in job.stopping:
-            future.set_result(None)
+            _tell(future)
 
     def _lose(self, why: Exception) -> None:
         """The stream cannot go on."""
@@ -540,3 +542,13 @@ class StreamEngine:
         if event.kind == wire.EventKind.CONTROL and job is not None and not job.stopping:
             job.sink.control(job.generation, event.id, event.value)
         self._on_event(event)
+
+
+def _tell(future: Future[None], error: Exception | None = None) -> None:
+    """Done; whoever asked may have given up waiting, and a future that was called off cannot be set."""
+    if not future.set_running_or_notify_cancel():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
