@@ -43,7 +43,7 @@ test-long: prepare ## the scenarios that take over a minute each on an emulated 
 test-obs: prepare ## the real OBS Studio records through attach, swap, detach and the daemon's death, in a machine
 	@$(PY) -m tests.vm run --extra obs --scenario tests/vm/apps --out build/obs
 
-soak: prepare ## 10 000 random faults in fake time; then 200 cycles and 500 faults in the virtual machine; nothing may leak
+soak: prepare ## 10 000 random faults in fake time; 200 cycles in the virtual machine, 500 faults in UML; nothing may leak
 	@$(PY) -m tests.soak.faults
 	@$(PY) -m tests.soak
 
