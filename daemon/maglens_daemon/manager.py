@@ -28,7 +28,8 @@ from maglens_daemon.session import Session, SessionState
 from maglens_daemon.stage import OpenNode, Stage
 from maglens_daemon.visitor import Visitor
 from maglens_driver import names
-from maglens_driver.control import Origin
+from maglens_driver.control import ControlInfo, Origin
+from maglens_driver.errors import Gone
 from maglens_driver.source import Identity
 from maglens_v4l2.controls import Controls, factory_values
 from maglens_v4l2.orientation import Orientation
@@ -265,9 +266,17 @@ class Manager:
         what = "no module" if not fits else f"{len(fits)} modules"
         raise NotFound(f"{what} fit {name!r}; there is {there}", hint="maglens modules")
 
+    def list_controls(self, session: Session) -> Sequence[ControlInfo]:
+        """Those of a module; while it plays with the switches of what is done for it here. Raises ``Gone``."""
+        if session.source is None:
+            raise Gone(f"{session.label} has not been identified")
+        controls = self._controls_of(session)
+        return session.source.controls if controls is None else controls.infos
+
     async def get_controls(self, session: Session) -> Mapping[int, int]:
-        """Present values, from the module."""
-        return await session.playable().get()
+        """Present values, from the module where it has them."""
+        values, controls = await session.playable().get(), self._controls_of(session)
+        return values if controls is None else {**controls.values, **values}
 
     async def set_controls(self, session: Session, values: Mapping[int, int]) -> Mapping[int, int]:
         """Write controls for a person; the values as clamped. Those of what plays go the way apps' own writes go."""

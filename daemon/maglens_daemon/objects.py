@@ -13,7 +13,6 @@ from maglens_daemon.object_path import module_path
 from maglens_daemon.session import Session
 from maglens_daemon.version import VERSION
 from maglens_driver import names
-from maglens_driver.errors import Gone
 
 Handler = Callable[..., Awaitable[list[Any]]]
 
@@ -117,13 +116,10 @@ class ModuleObject:
         }
 
     async def _list(self) -> list[Any]:
-        source = self.session.source
-        if source is None:
-            raise Gone(f"{self.session.label} has not been identified")
         return [
             [
                 [c.id, c.name, int(c.type), c.minimum, c.maximum, c.step, c.default, int(c.flags)]
-                for c in source.controls
+                for c in self._manager.list_controls(self.session)
             ]
         ]
 

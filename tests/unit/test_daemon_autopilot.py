@@ -84,6 +84,7 @@ def test_converges_and_gives_way_to_an_app_and_to_a_hand() -> None:
             await t.until(lambda: t.manager.stage.watched)
             visitor = VirtualVisitor(source)
             session = t.manager.arrive("virtual", 5000, visitor)
+            assert session is not None
             await t.until_playing(session)
             await it.converged(SCENE_KELVIN)
             flight = t.manager.stage._flight
@@ -93,6 +94,13 @@ def test_converges_and_gives_way_to_an_app_and_to_a_hand() -> None:
 
             source.camera.shine(3200, 0.5)
             await it.converged(3200)
+
+            listed = {info.id for info in t.manager.list_controls(session)}
+            told = await t.manager.get_controls(session)
+            assert listed == set(told) > {info.id for info in source.controls}
+            assert (told[Cid.FOCUS_AUTO], told[Cid.AUTO_WHITE_BALANCE]) == (1, 1)
+            await t.manager.set_controls(session, {Cid.AUTO_WHITE_BALANCE: 0})
+            assert (await t.manager.get_controls(session))[Cid.AUTO_WHITE_BALANCE] == 0
 
             await it.controls.write(Cid.EXPOSURE_ABSOLUTE, 33, Origin.APP)
             assert it.controls.values[Cid.EXPOSURE_AUTO] == 1

@@ -55,6 +55,11 @@ class Controls:
         return self._identity
 
     @property
+    def infos(self) -> tuple[ControlInfo, ...]:
+        """What can be set now: the module's, and the switches of what is done for it here."""
+        return tuple(self._infos.values())
+
+    @property
     def values(self) -> Mapping[int, int]:
         """Present values of the present module."""
         return dict(self._values)
