@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
+import os
 import re
 import sys
 import threading
@@ -16,11 +18,13 @@ from typing import Any
 
 import pytest
 
-from maglens_driver.errors import Deadline, MissingDependency, WrongState
+from maglens_driver import dmabuf
+from maglens_driver.errors import Deadline, MissingDependency, Refused, WrongState
 from maglens_driver.mode import MJPG, NV12, YUYV, make_mode, nearest_mode
-from maglens_driver.v4l2 import binding, buffers, source
+from maglens_driver.v4l2 import binding, buffers, memory, source
 from maglens_driver.v4l2.buffers import BufferSet
 from maglens_driver.v4l2.identity import usb_device
+from maglens_driver.v4l2.memory import Choice
 from maglens_driver.v4l2.source import V4L2Source
 
 ROOT = Path(__file__).parents[2]
@@ -72,8 +76,22 @@ class FakeV4L2:
 
     queued: list[int] = field(default_factory=list)
     gone: bool = False
+    imports: bool = True  # the device takes memory that is not its own
+    descriptors: dict[int, int] = field(default_factory=dict)
+    freed: list[int] = field(default_factory=list)
     BufferType = SimpleNamespace(VIDEO_CAPTURE=1)
-    Memory = SimpleNamespace(MMAP=1)
+    Memory = SimpleNamespace(MMAP=1, DMABUF=4)
+    raw = SimpleNamespace(v4l2_buffer=lambda: SimpleNamespace(m=SimpleNamespace()))
+
+    def get_raw_format(self, fd: int, kind: int) -> Any:
+        return SimpleNamespace(fmt=SimpleNamespace(pix=SimpleNamespace(sizeimage=100)))
+
+    def enqueue_buffer_raw(self, fd: int, buffer: Any) -> None:
+        if not self.imports:
+            raise OSError(22, "it takes none")
+        assert (buffer.memory, buffer.length) == (4, mmap.PAGESIZE)
+        self.descriptors[buffer.index] = buffer.m.fd
+        self.queued.append(buffer.index)
 
     def request_buffers(self, fd: int, kind: int, memory: int, count: int) -> Any:
         return SimpleNamespace(count=count)
@@ -100,19 +118,22 @@ class FakeV4L2:
             raise OSError(19, "gone")
 
     def free_buffers(self, fd: int, kind: int, memory: int) -> None:
-        raise OSError(16, "leases are out")
+        self.freed.append(memory)
+        if self.gone:
+            raise OSError(16, "leases are out")
 
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeV4L2:
     made = FakeV4L2()
-    monkeypatch.setattr(buffers, "linuxpy", lambda: made)
+    for module in (buffers, memory):
+        monkeypatch.setattr(module, "linuxpy", lambda: made)
     return made
 
 
 def test_a_buffer_is_the_drivers_again_after_one_release(fake: FakeV4L2) -> None:
     owner = BufferSet(3)
-    assert fake.queued == list(range(buffers.COUNT))
+    assert fake.queued == list(range(memory.COUNT))
     _, lease = owner.take()
     assert 0 not in fake.queued
     lease.release()
@@ -138,6 +159,71 @@ def test_after_an_unplug_releasing_and_ending_are_quiet(fake: FakeV4L2) -> None:
     fake.gone = True
     lease.release()
     owner.end()
+
+
+@pytest.fixture
+def heap(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Memory for devices, of a heap that is a memfd; what was synchronised."""
+    synced: list[str] = []
+    monkeypatch.setattr(dmabuf, "begin_read", lambda descriptor: synced.append("begin"))
+    monkeypatch.setattr(dmabuf, "end_read", lambda descriptor: synced.append("end"))
+
+    def allocate(nbytes: int) -> int:
+        descriptor = os.memfd_create("heap")
+        os.ftruncate(descriptor, nbytes)
+        return descriptor
+
+    monkeypatch.setattr(dmabuf, "allocators", lambda: [("test", allocate)])
+    return synced
+
+
+@pytest.mark.parametrize("choice", [Choice.AUTO, Choice.DMABUF])
+def test_where_its_own_memory_is_slow_the_device_fills_ours(
+    fake: FakeV4L2, heap: list[str], choice: Choice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "is_slow", lambda view: True)
+    open_before = len(os.listdir("/proc/self/fd"))
+    owner = BufferSet(3, choice)
+    fake.queued = fake.queued[-memory.COUNT :]
+    assert list(fake.descriptors) == list(range(memory.COUNT))
+    os.pwrite(fake.descriptors[0], b"picture", 0)
+    _, lease = owner.take()
+    assert heap == ["begin"]
+    lease.release()
+    assert heap == ["begin", "end"]
+    assert fake.queued.count(0) == 1
+    _, late = owner.take()
+    os.pwrite(fake.descriptors[1], b"late", 0)
+    owner.end()
+    assert bytes(late.view[:4]) == b"late"
+    late.release()
+    assert heap == ["begin", "end", "begin"]
+    del lease, late
+    assert len(os.listdir("/proc/self/fd")) == open_before
+
+
+def test_a_device_that_takes_no_memory_of_ours_keeps_its_own(
+    fake: FakeV4L2, heap: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "is_slow", lambda view: True)
+    fake.imports = False
+    open_before = len(os.listdir("/proc/self/fd"))
+    assert isinstance(memory.choose(3, Choice.AUTO), memory.Mapped)
+    with pytest.raises(Refused, match="no memory"):
+        memory.choose(3, Choice.DMABUF)
+    assert len(os.listdir("/proc/self/fd")) == open_before
+    fake.imports = True
+    assert isinstance(memory.choose(3, Choice.MMAP), memory.Mapped)
+
+
+def test_slow_memory_is_told_by_reading_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    took = [1000, 100]  # the device's, then ordinary memory
+    monkeypatch.setattr(memory, "_read_ns", lambda view: took[0] if view.readonly else took[1])
+    assert memory.is_slow(memoryview(bytes(64)))
+    took[0] = 300
+    assert not memory.is_slow(memoryview(bytes(64)))
+    monkeypatch.undo()
+    assert not memory.is_slow(memoryview(bytearray(memory.PROBE_BYTES)))
 
 
 class SlowStart:

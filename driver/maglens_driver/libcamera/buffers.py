@@ -7,19 +7,15 @@ import contextlib
 import fcntl
 import mmap
 import os
-import struct
 import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from maglens_driver import dmabuf
 from maglens_driver.errors import BadModule
 from maglens_driver.libcamera.packet import BufferBody
 from maglens_driver.mode import NV12, Mode
 
-DMA_BUF_IOCTL_SYNC: Final = 0x40086200  # linux/dma-buf.h: _IOW('b', 0, struct dma_buf_sync)
-DMA_BUF_SYNC_READ: Final = 1
-DMA_BUF_SYNC_START: Final = 0
-DMA_BUF_SYNC_END: Final = 4
 F_GET_SEALS: Final = 1034  # linux/fcntl.h
 F_SEAL_SHRINK: Final = 2
 
@@ -67,19 +63,19 @@ class MappedBuffer:
 
     def begin_read(self) -> None:
         """Make the device's writes visible to the CPU. What is no dmabuf needs none of it."""
-        self._sync(DMA_BUF_SYNC_START)
+        self._sync(dmabuf.begin_read)
         self._synced = True
 
     def end_read(self) -> None:
         """Hand the memory back to the device. Idempotent."""
         if self._synced:
-            self._sync(DMA_BUF_SYNC_END)
+            self._sync(dmabuf.end_read)
             self._synced = False
 
-    def _sync(self, flag: int) -> None:
+    def _sync(self, step: Callable[[int], None]) -> None:
         for descriptor in self._descriptors:
             with contextlib.suppress(OSError):  # ENOTTY: a memfd; a dmabuf of a device that is gone may refuse
-                fcntl.ioctl(descriptor, DMA_BUF_IOCTL_SYNC, struct.pack("=Q", flag | DMA_BUF_SYNC_READ))
+                step(descriptor)
 
     def close(self) -> None:
         """Close the descriptors. The memory goes when the last view of it does."""

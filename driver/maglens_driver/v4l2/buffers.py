@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Buffers: the driver's own memory, mapped once per stream and lent to the sink without a copy."""
+"""Buffers: what the driver fills, mapped once per stream and lent to the sink without a copy."""
 
 from __future__ import annotations
 
@@ -7,24 +7,18 @@ import threading
 from typing import Any
 
 from maglens_driver.v4l2.binding import linuxpy
-
-COUNT = 6  # one at the sensor, one in the mailbox, one in the converter; the rest for a late thread
+from maglens_driver.v4l2.memory import Choice, choose
 
 
 class BufferSet:
     """The buffers of one stream. A lease that ends after the stream does frees its memory with its last reference."""
 
-    def __init__(self, fd: int) -> None:
-        v4l2 = linuxpy()
+    def __init__(self, fd: int, choice: Choice = Choice.AUTO) -> None:
         self._fd = fd
-        self._kind, self._memory = v4l2.BufferType.VIDEO_CAPTURE, v4l2.Memory.MMAP
+        self._kind = linuxpy().BufferType.VIDEO_CAPTURE
         self._lock = threading.Lock()
         self._open = True
-        count = v4l2.request_buffers(fd, self._kind, self._memory, COUNT).count
-        infos = [v4l2.query_buffer(fd, self._kind, self._memory, index) for index in range(count)]
-        self._views = [memoryview(v4l2.mem_map(fd, info.length, info.m.offset)) for info in infos]
-        for index in range(count):
-            self._queue(index)
+        self._memory = choose(fd, choice)
 
     def start(self) -> None:
         """Begin to stream."""
@@ -32,8 +26,9 @@ class BufferSet:
 
     def take(self) -> tuple[Any, BufferLease]:
         """A filled buffer's struct v4l2_buffer, and its lease. ``OSError`` EAGAIN when there is none."""
-        info = linuxpy().dequeue_buffer(self._fd, self._kind, self._memory)
-        return info, BufferLease(self, info.index, self._views[info.index])
+        info = linuxpy().dequeue_buffer(self._fd, self._kind, self._memory.memory)
+        self._memory.begin_read(info.index)
+        return info, BufferLease(self, info.index, self._memory.views[info.index])
 
     def end(self) -> None:
         """Stop streaming and let go; legal when the device is gone."""
@@ -41,9 +36,9 @@ class BufferSet:
             if not self._open:
                 return
             self._open = False
-            self._views.clear()
+            self._memory.close()
         v4l2 = linuxpy()
-        for step in (v4l2.stream_off, lambda fd, kind: v4l2.free_buffers(fd, kind, self._memory)):
+        for step in (v4l2.stream_off, lambda fd, kind: v4l2.free_buffers(fd, kind, self._memory.memory)):
             try:
                 step(self._fd, self._kind)
             except OSError:  # gone, or leases are out: the driver keeps their memory until they end
@@ -54,12 +49,10 @@ class BufferSet:
         with self._lock:
             if self._open:
                 try:
-                    self._queue(index)
+                    self._memory.end_read(index)
+                    self._memory.queue(index)
                 except OSError:  # gone; the stream's thread finds out and tells
                     return
-
-    def _queue(self, index: int) -> None:
-        linuxpy().enqueue_buffer(self._fd, self._kind, self._memory, 0, index)
 
 
 class BufferLease:

@@ -26,6 +26,7 @@ from maglens_driver.v4l2.binding import gone_is_gone, linuxpy
 from maglens_driver.v4l2.buffers import BufferSet
 from maglens_driver.v4l2.controls import next_change, read_controls, read_values, watch_controls, write_values
 from maglens_driver.v4l2.identity import identify
+from maglens_driver.v4l2.memory import Choice
 from maglens_driver.v4l2.modes import read_modes, set_mode, try_mode
 
 CALL_S = 6.0  # uvcvideo itself gives a camera five seconds for a control
@@ -42,8 +43,8 @@ class V4L2Source:
     """A capture device by its path. Implements :class:`maglens_driver.source.Source`."""
 
     @classmethod
-    async def open(cls, path: str) -> V4L2Source:
-        """Look at a device; nothing is changed on it.
+    async def open(cls, path: str, memory: Choice = Choice.AUTO) -> V4L2Source:
+        """Look at a device; nothing is changed on it. ``memory``: where its pictures will lie.
 
         Raises ``MissingDependency`` without linuxpy, ``Refused`` when it is no camera or a node of ours, ``Gone``,
         ``Deadline``, and ``OSError`` when it cannot be opened.
@@ -51,14 +52,15 @@ class V4L2Source:
         linuxpy()
         executor = ThreadPoolExecutor(1, thread_name_prefix="v4l2-calls")
         try:
-            return await _within(executor, OPEN_S, path, lambda: cls(path, executor))
+            return await _within(executor, OPEN_S, path, lambda: cls(path, executor, memory))
         except BaseException:
             executor.shutdown(wait=False)
             raise
 
-    def __init__(self, path: str, executor: ThreadPoolExecutor) -> None:
+    def __init__(self, path: str, executor: ThreadPoolExecutor, memory: Choice = Choice.AUTO) -> None:
         """For :meth:`open`, which knows where to call this."""
         self.path = path
+        self._memory = memory
         self._executor = executor
         self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -106,7 +108,9 @@ class V4L2Source:
         mode = self._mode
 
         def begin() -> None:
-            self._stream = _Stream(self._fd, self.path, mode, sink, generation, self._controls, self._lost)
+            self._stream = _Stream(
+                self._fd, self.path, mode, sink, generation, self._controls, self._lost, self._memory
+            )
 
         self._starting = True
         try:
@@ -190,13 +194,14 @@ class _Stream:
         generation: int,
         controls: Sequence[ControlInfo],
         on_gone: Callable[[Gone], None],
+        memory: Choice,
     ) -> None:
         self._fd, self._path, self._mode, self._sink, self._generation = fd, path, mode, sink, generation
         self._on_gone = on_gone
         self._last_sequence: int | None = None
         self._last_exposure = 0
         watch_controls(fd, controls)
-        self._buffers = BufferSet(fd)
+        self._buffers = BufferSet(fd, memory)
         try:
             self._buffers.start()
         except BaseException:

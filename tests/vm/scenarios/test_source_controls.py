@@ -56,7 +56,9 @@ def perform() -> Iterator[StartTroupe]:
 
 
 def light(app: V4l2App) -> float:
-    """Mean luma of the middle of the next picture (NV12, 640x480)."""
+    """Mean luma of the middle of the next picture (NV12, 640x480), not of one that has waited to be read."""
+    while app.next(0) is not None:
+        continue
     picture = app.next(EVENT_S)
     assert picture is not None, "no picture came"
     luma = np.frombuffer(picture.data, np.uint8, 640 * 480).reshape(480, 640)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from fractions import Fraction
@@ -14,8 +15,10 @@ import pytest
 
 from maglens_driver.control import Cid
 from maglens_driver.errors import Gone, MaglensError, Refused
+from maglens_driver.frame import Frame
 from maglens_driver.mode import NV12, YUYV, make_mode
 from maglens_driver.source import Source
+from maglens_driver.v4l2.memory import Choice
 from maglens_driver.v4l2.source import V4L2Source
 from maglens_v4l2 import loopback_control
 from maglens_v4l2.loopback_node import LoopbackNode
@@ -115,6 +118,46 @@ def test_every_mode_is_one_that_the_bridge_can_show(rig: VividRig) -> None:
         await source.close()
 
     asyncio.run(run())
+
+
+class RowSink(RecordingSink):
+    """Keeps each row that was ever seen near the bottom, where vivid writes nothing over its bars."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: set[bytes] = set()
+
+    def deliver(self, frame: Frame) -> None:
+        at = (frame.mode.height - 4) * frame.mode.stride
+        self.rows.add(bytes(frame.lease.view[at : at + frame.mode.stride]))
+        super().deliver(frame)
+
+
+def test_it_fills_memory_of_ours(rig: VividRig) -> None:
+    """DMABUF: as on boards whose own buffers are slow to read. The same picture, and nothing left behind."""
+    sinks = {choice: RowSink() for choice in (Choice.MMAP, Choice.DMABUF)}
+
+    async def run(choice: Choice) -> None:
+        source = await V4L2Source.open(rig.path, choice)
+        assert await source.configure(SMALL) == SMALL
+        sink = sinks[choice]
+        for generation in (1, 2):
+            await source.start(sink, generation)
+            await sink.until(lambda s: len(s.frames) >= 10)
+            await source.stop()
+            assert {frame.generation for frame in sink.frames} == {generation}
+            sink.frames.clear()
+        await source.close()
+
+    def shared() -> int:
+        return sum("dmabuf" in os.readlink(entry) for entry in Path("/proc/self/fd").iterdir() if entry.exists())
+
+    for choice in sinks:
+        asyncio.run(run(choice))
+    assert sinks[Choice.MMAP].rows == sinks[Choice.DMABUF].rows
+    assert len(sinks[Choice.MMAP].rows) == 1 and len(set(*sinks[Choice.MMAP].rows)) > 4, "the bars"
+    gc.collect()
+    assert shared() == 0
 
 
 def test_damaged_frames_are_dropped_and_counted(rig: VividRig) -> None:
