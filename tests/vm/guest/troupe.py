@@ -150,8 +150,11 @@ class Troupe:
         (UVC_DRIVER / "unbind").write_text(_interface(UVC_DRIVER))
 
     def child_pid(self) -> int:
-        """The daemon's libcamera process."""
-        found = succeed("pgrep", "-P", str(self.daemon.pid), "-f", "maglens_driver.libcamera.child").split()
+        """The daemon's libcamera process; ``LookupError`` where it has none, since that camera rests."""
+        command = ["pgrep", "-P", str(self.daemon.pid), "-f", "maglens_driver.libcamera.child"]
+        found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+        if not found:
+            raise LookupError("there is no libcamera process")
         return int(found[-1])
 
     def plays(self, who: str) -> str:
