@@ -107,18 +107,20 @@ def hold(recording: Recording, frames: int) -> None:
     recording.wait_frames(recording.frames + frames, 120)
 
 
-def hold_until(recording: Recording, true: Callable[[], bool], frames: int = 900) -> None:
+def hold_until(
+    recording: Recording, true: Callable[[], bool], what: str = "what was waited for", frames: int = 900
+) -> None:
     """Let the app record until something is true; looked at after every frame or so, at most ``frames`` times."""
     for _ in range(frames):
         if true():
             return
         hold(recording, 1)
-    raise TimeoutError(f"still not so after {frames} frames")
+    raise TimeoutError(f"{what} has not come within {frames} frames")
 
 
 def show(recording: Recording, there: Callable[[], bool]) -> None:
     """Let the app record until something is there to be seen, and ``STEP`` frames of it."""
-    hold_until(recording, there)
+    hold_until(recording, there, "a picture of what was set")
     hold(recording, STEP)
 
 
