@@ -173,10 +173,10 @@ def story(film: Film, node: dict[str, Any], sims: dict[str, SimClient]) -> None:
     film.story.app_errors += app.errors()
 
 
-def mode_index(node: dict[str, Any]) -> int:
-    """Which of the attached module's modes has the node's format."""
+def mode_index() -> int:
+    """Which of the attached module's modes plays: that which fits what the app has chosen."""
     module = json.loads(succeed("maglens", "status", "--json"))["modules"][0]
-    return [m["text"] for m in module["modes"]].index(node["format"]["text"])
+    return [m["text"] for m in module["modes"]].index(module["mode"]["text"])
 
 
 def cycles(film: Film, node: dict[str, Any], sim: SimClient) -> int:
@@ -193,7 +193,7 @@ def cycles(film: Film, node: dict[str, Any], sim: SimClient) -> int:
             film.story.cycle_udev_add_ns.append(film.udev_add(on))
             hold_until(app, lambda: streaming(sim, 5))
             if number == 0:
-                mode = mode_index(node)
+                mode = mode_index()
             sim.detach()
             hold(app, 20)
             hold_until(app, lambda: bool(sim.progress()["settled"]))  # it has drawn anew what it was reset to
