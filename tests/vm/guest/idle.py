@@ -37,7 +37,7 @@ class Idle:
 
     def over(self) -> list[str]:
         """What is more than was promised."""
-        emulated = succeed("systemd-detect-virt").strip() != "kvm"
+        emulated = succeed("systemd-detect-virt").strip() == "qemu"
         percent = CPU_PERCENT * (EMULATED if emulated else 1)
         found = {
             f"{self.bulk} bulk transfers": self.bulk == 0,

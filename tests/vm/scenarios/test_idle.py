@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Nobody watches: the module rests, and the service costs next to nothing. The soak looks on for a minute."""
+"""Nobody watches for a minute: the module rests, and the service costs next to nothing."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from tests.demo.guest import hold, hold_until, node_status, streaming
 from tests.vm.conftest import JournalOf, Record, Sim
 from tests.vm.guest import idle
 from tests.vm.guest.devices import succeed
+from tests.vm.guest.studio import studio
 
-SECONDS = 8.0
+SECONDS = 60.0
 WATCHED_FRAMES = 20
 STANDBY_S = 60.0
 OPTIONS = ("-input_format", "nv12", "-video_size", "640x480", "-framerate", "15")
@@ -39,5 +40,20 @@ def test_nobody_watches(sim: Sim, journal: JournalOf, ffmpeg_recorder: Record, o
     found = idle.measure(pid, SECONDS)
     module.detach()
     app.path.unlink()
+    (out / "figures.json").write_text(json.dumps(asdict(found), indent=1))
+    assert found.over() == []
+
+
+@pytest.mark.long
+def test_nobody_watches_a_service_without_systemd(out: Path) -> None:
+    """The same at native speed, in User Mode Linux."""
+    with studio() as made:
+        for _ in range(2):
+            with made.watched():
+                made.until(lambda: streaming(made.troupe.sim, WATCHED_FRAMES), "no frames")
+            made.snap_off()
+            made.snap_on()
+        made.troupe.log.wait_for("rests")
+        found = idle.measure(made.troupe.daemon.pid, SECONDS)
     (out / "figures.json").write_text(json.dumps(asdict(found), indent=1))
     assert found.over() == []
