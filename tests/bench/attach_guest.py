@@ -18,7 +18,8 @@ from maglens_driver import names
 from tests.demo.guest import Film, c_reader, cycles
 from tests.unit.private_bus import private_bus
 from tests.vm.guest.devices import succeed
-from tests.vm.guest.troupe import Log, process, virtual_module
+from tests.vm.guest.log import Log
+from tests.vm.guest.troupe import process, virtual_module
 
 HERE = Path(__file__).parent
 BUILD = Path("/tmp/c_reader")

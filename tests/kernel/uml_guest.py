@@ -21,7 +21,7 @@ from tests.kernel.guest import SERIAL, Output, boot
 from tests.kernel.uml import Uml
 from tests.vm import cache, host, layer
 from tests.vm.host import quiet
-from tests.vm.image import Image, image
+from tests.vm.image import EXTRA, Image, image
 from tests.vm.payload import MODULE_OPTIONS
 from tests.vm.progress import LabError, say, step
 
@@ -89,15 +89,16 @@ def run(
     deadline_s: float = DEADLINE_S,
     udev: bool = True,
     kernel_src: Path | None = None,
+    extra: Sequence[str] = (),
 ) -> Result:
-    """Run a command; output() gets what it prints, as it comes.
+    """Run a command; output() gets what it prints, as it comes. ``extra``: package sets of the image.
 
     Kernel, image and layer come from the cache or are made. Runs at the same time need different names.
     """
     host.ensure()
     uml.need_tools()
     kernel = uml.kernel(source.given(kernel_src) if kernel_src else source.debian(), sanitized=False)
-    base = image()
+    base = image(extra)
     over = _layer(base, kernel)
     where = WORK / name
     shutil.rmtree(where, ignore_errors=True)
@@ -155,6 +156,7 @@ def main() -> int:
     parser.add_argument("--deadline", type=float, default=DEADLINE_S, metavar="S", help="seconds, boot included")
     parser.add_argument("--no-udev", action="store_true", help="without systemd-udevd: a second quicker")
     parser.add_argument("--kernel-src", type=Path, metavar="PATH", help="a kernel source tree; else Debian's")
+    parser.add_argument("--extra", action="append", default=[], choices=sorted(EXTRA), help="extra packages")
     parser.add_argument("command", nargs="+", help="the command, after --")
     args = parser.parse_args()
 
@@ -169,6 +171,7 @@ def main() -> int:
         deadline_s=args.deadline,
         udev=not args.no_udev,
         kernel_src=args.kernel_src,
+        extra=args.extra,
     )
     for line in result.complaints:
         say(f"kernel: {line}")

@@ -18,7 +18,8 @@ from maglens_driver.gadget import client
 from maglens_driver.gadget.client import SimClient
 from tests.unit.private_bus import private_bus
 from tests.vm.guest.devices import SYSTEMD, succeed
-from tests.vm.guest.troupe import Log, process, virtual_module
+from tests.vm.guest.log import Log
+from tests.vm.guest.troupe import process, virtual_module
 
 DROPIN = Path(names.CONFIG_DROPIN_DIR) / "99-soak.toml"
 

@@ -2,6 +2,7 @@
 """The real OBS Studio and ffmpeg read on through attach, swap, detach and the daemon's death.
 
 python -m tests.vm run --extra obs --scenario tests/vm/apps
+python -m tests.kernel.uml_guest --extra obs -- python3 -m pytest tests/vm/apps
 """
 
 from __future__ import annotations
@@ -11,25 +12,23 @@ from pathlib import Path
 
 import pytest
 
-from maglens_driver.names import SERVICE_UNIT
 from tests.demo import recording
-from tests.demo.guest import hold, node_status
-from tests.vm.conftest import Record, Sim
+from tests.demo.guest import hold
+from tests.vm.conftest import Record
 from tests.vm.guest import acts
-from tests.vm.guest.devices import succeed
+from tests.vm.guest.house import house
 from tests.vm.guest.obs import SIZE, Obs
 
 FRAMES = 30
 
 
 @pytest.mark.timeout(900)
-def test_obs_reads_on_through_everything(sim: Sim, ffmpeg_recorder: Record, out: Path) -> None:
-    wide, portrait = sim("35mm"), sim("73mm")
-    succeed("systemctl", "start", SERVICE_UNIT)
-    device = str(node_status()["path"])
-    with Obs(device, out) as obs, ffmpeg_recorder(device) as ffmpeg:
+def test_obs_reads_on_through_everything(ffmpeg_recorder: Record, out: Path) -> None:
+    with house() as there, Obs(there.device, out) as obs, ffmpeg_recorder(there.device) as ffmpeg:
         ffmpeg.wait_frames(1)
-        happened = acts.play(wide, portrait, lambda n: hold(ffmpeg, n), FRAMES, obs.photograph)
+        happened = acts.play(
+            there.wide, there.portrait, there.dies, lambda n: hold(ffmpeg, n), FRAMES, obs.photograph
+        )
         hold(ffmpeg, FRAMES)
     figures = {}
     for app, path in (("obs", obs.recording), ("ffmpeg", ffmpeg.path)):

@@ -6,7 +6,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 from maglens_driver.gadget.client import SimClient
@@ -22,6 +23,9 @@ MARK_WRAP = 1 << 24
 
 Hold = Callable[[int], None]
 """Let the apps record so many frames more."""
+
+Dies = Callable[[], AbstractContextManager[int]]
+"""SIGKILL for the service at CLOCK_MONOTONIC ns; at the end of the block its successor plays."""
 
 
 @dataclass(slots=True)
@@ -54,7 +58,18 @@ def kill_service() -> int:
     return time.monotonic_ns()
 
 
-def play(wide: SimClient, portrait: SimClient, hold: Hold, frames: int, note: Callable[[str], None]) -> Acts:
+@contextmanager
+def service_dies() -> Iterator[int]:
+    """See :data:`Dies`: systemd's service."""
+    with Journal(SERVICE_UNIT) as log:
+        yield kill_service()
+        log.wait_for("the camera is /dev/video", START_S)
+        log.wait_for("plays", ATTACH_S)
+
+
+def play(
+    wide: SimClient, portrait: SimClient, dies: Dies, hold: Hold, frames: int, note: Callable[[str], None]
+) -> Acts:
     """Card, attach, swap, detach, attach, kill -9 of the daemon while it plays, detach; ``frames`` frames of each."""
     acts = Acts(sources=[int(sim.status()["mark"]) for sim in (wide, portrait, wide)])
     hold(frames)
@@ -70,13 +85,10 @@ def play(wide: SimClient, portrait: SimClient, hold: Hold, frames: int, note: Ca
     note("detached")
     wide.attach()
     hold_until_sent(wide, frames, hold)
-    with Journal(SERVICE_UNIT) as log:
-        acts.sent_at_kill = sent(wide)
-        acts.killed_ns = kill_service()
+    acts.sent_at_kill = sent(wide)
+    with dies() as acts.killed_ns:
         hold(frames)
         note("killed")
-        log.wait_for("the camera is /dev/video", START_S)
-        log.wait_for("plays", ATTACH_S)
     hold_until_sent(wide, acts.sent_at_kill + 2 * frames, hold)
     note("restarted")
     acts.sent_at_end = sent(wide)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import selectors
 import shutil
 import signal
 import subprocess
@@ -28,9 +27,10 @@ from maglens_driver.gadget.client import SimClient
 from tests.tools.usbip.plugged import Plugged
 from tests.unit.private_bus import private_bus
 from tests.vm.guest.devices import succeed
+from tests.vm.guest.log import WAIT_S, Log
+from tests.vm.guest.warden import Warden
 
 LENS: Final = "35mm"
-WAIT_S: Final = 90.0  # an emulated processor takes ten times as long for everything
 VIRTUAL_FILE: Final = Path("/usr/share/libcamera/pipeline/virtual/virtual.yaml")
 VIRTUAL_CAMERA: Final = "lab0"
 VIRTUAL: Final = f"""
@@ -49,67 +49,32 @@ MODULE: Final = "SIM-35mm"
 WEBCAM: Final = "Emulated UVC camera"
 
 
-class Log:
-    """What a process says on a pipe, line by line. ``place``: the line from which is searched next."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stderr is not None
-        self._stream = process.stderr
-        self.pid = process.pid
-        os.set_blocking(self._stream.fileno(), False)
-        self.lines: list[str] = []
-        self._rest = b""
-        self.place = 0
-
-    def wait_for(self, pattern: str, deadline_s: float = WAIT_S) -> str:
-        """The next line, after the one that was waited for last, in which the pattern is found."""
-        end = time.monotonic() + deadline_s
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._stream, selectors.EVENT_READ)
-            while True:
-                while self.place < len(self.lines):
-                    line = self.lines[self.place]
-                    self.place += 1
-                    if re.search(pattern, line):
-                        return line
-                if not selector.select(max(0.0, end - time.monotonic())):
-                    tail = "\n".join(self.lines[-25:])
-                    raise AssertionError(f"maglensd never said {pattern!r}; its last lines:\n{tail}")
-                self.drain()
-
-    def drain(self) -> None:
-        """Take in what is there."""
-        data = self._stream.read()
-        if data == b"":
-            raise AssertionError("maglensd has ended:\n" + "\n".join(self.lines[-25:]))
-        *whole, self._rest = (self._rest + (data or b"")).split(b"\n")
-        self.lines += [line.decode(errors="replace") for line in whole]
-
-
 class Troupe:
-    """From __enter__ to __exit__: a bus, maglensd, a virtual module (detached), libcamera's virtual camera.
-    ``config`` is the daemon's."""
+    """From __enter__ to __exit__: a bus, maglensd, a virtual module (detached), and libcamera's virtual camera unless
+    ``built_in`` is False. ``config`` is the daemon's."""
 
-    def __init__(self, config: str = "") -> None:
+    def __init__(self, config: str = "", *, built_in: bool = True) -> None:
         self._config = config
+        self._built_in = built_in
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         stack = self._stack
         with stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="troupe-")))
+            folder = self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="troupe-")))
             succeed("modprobe", "-a", "libcomposite", "dummy_hcd", "vhci-hcd", "uvcvideo", "maglens")
-            stack.enter_context(virtual_camera())
+            if self._built_in:
+                stack.enter_context(virtual_camera())
             bus = stack.enter_context(private_bus(folder))
             main = folder / "maglens.toml"
             main.write_text(self._config)
             self._environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": bus, names.ENV_CONFIG: str(main)}
             self.sim = stack.enter_context(virtual_module(folder))
             shutil.rmtree(names.RUNTIME_DIR, ignore_errors=True)
-            self.daemon = stack.enter_context(process("maglens_daemon.main", environment=self._environment))
-            self.log = Log(self.daemon)
+            self._warden = stack.enter_context(Warden(folder, self._environment))
             self.log.wait_for("the camera is /dev/video")
-            self.log.wait_for(f"{BUILT_IN}.*: ready")
+            if self._built_in:
+                self.log.wait_for(f"{BUILT_IN}.*: ready")
             self._stack = stack.pop_all()
         self._webcam: Plugged | None = None
         return self
@@ -120,6 +85,23 @@ class Troupe:
         if self._webcam is not None:
             self._webcam.__exit__(None, None, None)
         self._stack.close()
+
+    @property
+    def daemon(self) -> subprocess.Popen[bytes]:
+        """The service."""
+        return self._warden.process
+
+    @property
+    def log(self) -> Log:
+        """What it says."""
+        return self._warden.log
+
+    @contextmanager
+    def dies(self) -> Iterator[int]:
+        """SIGKILL for the service while the module plays: CLOCK_MONOTONIC ns. At the end the next one plays it."""
+        yield self._warden.kill()
+        self.log.wait_for("the camera is /dev/video")
+        self.plays(MODULE)
 
     def maglens(self, *words: str) -> str:
         """What the command says."""
@@ -194,7 +176,7 @@ def process(module: str, *words: str, environment: dict[str, str]) -> Iterator[s
 
 @contextmanager
 def virtual_module(folder: Path, lens: str = LENS) -> Iterator[SimClient]:
-    """The virtual module, detached; it makes its socket when it is ready."""
+    """A virtual module, detached; it makes its socket when it is ready."""
     command = [sys.executable, "-m", "maglens_driver.gadget.sim", lens, "--runtime", str(folder)]
     with subprocess.Popen(command) as running:
         try:
