@@ -114,5 +114,6 @@ def studio() -> Iterator[Studio]:
         made = Studio(troupe, str(troupe.status()["node"]["path"]))
         made.snap_on()
         yield made
+        made.maglens_control("reset")  # the store is the machine's
     if SYSTEMD.exists():
         succeed("systemctl", "start", names.SERVICE_UNIT)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Controls end to end: plain V4L2 calls of apps, the kernel's node, the service, USB, and what the module itself says
-of it. (What else apps do to a node is in test_app_replays.py, and a service that is killed in test_daemon.py.)"""
+of it. (What else apps do to a node is in test_app_replays.py.)"""
 
 from __future__ import annotations
 
@@ -108,3 +108,15 @@ def test_obs_writing_what_it_saved_undoes_no_ring(stage: Studio) -> None:
         stage.until_module({GAIN: 2000})
         stage.until_shown({FOCUS: 222})
         stage.until_module({FOCUS: 222})
+
+
+def test_values_outlive_the_service(stage: Studio) -> None:
+    """Also the one that was set just before it was killed."""
+    with stage.watched():
+        stage.set(iris_absolute=222)
+        stage.until_module({IRIS: 222})
+        with stage.troupe.dies():
+            assert stage.value(IRIS) == 222
+        stage.until(lambda: stage.shown(IRIS).default_value == 222, "it was not stored")
+        stage.until_module({IRIS: 222})
+        assert stage.value(IRIS) == 222

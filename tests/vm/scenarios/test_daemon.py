@@ -266,6 +266,7 @@ def test_killed_while_an_app_watches(sim: Sim, journal: JournalOf) -> None:
             assert status()["node"]["path"] == node
             wait_for_stored_iris(node)
             assert iris_of(module) == IRIS
+            succeed("maglens", "control", "reset")
         finally:
             app.terminate()
     module.detach()
