@@ -27,7 +27,8 @@ from maglens_driver.names import CONFIG_DROPIN_DIR, SERVICE_UNIT, VIRTUAL_USB_VE
 from tests.demo.story import CYCLES, RECORDING, STORY, Event, Story
 from tests.vm.guest.acts import kill_service
 from tests.vm.guest.devices import succeed
-from tests.vm.guest.recorder import RecorderError, Recording
+from tests.vm.guest.program import ProgramError
+from tests.vm.guest.recorder import Recording
 
 CYCLE_COUNT = 10
 HOLD = 60  # frames of a scene
@@ -250,7 +251,7 @@ def main() -> int:
         sims = {lens: SimClient(lens) for lens in LENSES}
         try:
             story(film, node, sims)
-        except RecorderError as error:  # the app did not live through it: what the demo is about, so it is told
+        except ProgramError as error:  # the app did not live through it: what the demo is about, so it is told
             film.story.app_restarts += 1
             film.story.app_errors.append(str(error))
             film.note("end", "the app has ended by itself")

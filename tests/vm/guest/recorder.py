@@ -8,58 +8,32 @@
 import json
 import os
 import select
-import signal
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tests.vm.guest.limits import EVENT_S
-
-STOP_S = 30.0
-"""ffmpeg gets this long to write the end of the file."""
+from tests.vm.guest.program import Program, ProgramError
 
 
-class RecorderError(AssertionError):
-    """ffmpeg ended by itself or reported an error; the message has its standard error."""
-
-
-class Recording:
+class Recording(Program):
     """One ffmpeg that records a node from __enter__ to __exit__ (or stop)."""
+
+    good = (0, 255)  # 255 is how ffmpeg says that a signal ended it and the file is complete
 
     def __init__(self, device: str | Path, path: Path, options: Sequence[str] = ()) -> None:
         """options: for the input, such as -input_format nv12 -video_size 1280x720."""
         self.path = path
-        self.stderr_path = path.with_suffix(".stderr")
         self.frames = 0
+        self._rest = b""
         command = [
             "ffmpeg", "-hide_banner", "-nostdin", "-loglevel", "level+info", "-nostats", "-y",
             "-progress", "pipe:1", "-stats_period", "0.1",
             "-f", "v4l2", "-ts", "default", *options, "-i", str(device),
             "-c", "copy", "-copyts", "-f", "nut", str(path),
         ]  # fmt: skip
-        with self.stderr_path.open("wb") as stderr:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, bufsize=0)
-        self._rest = b""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.stop()
-        elif self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-
-    @property
-    def stderr(self) -> str:
-        """What ffmpeg said so far."""
-        return self.stderr_path.read_text(errors="replace")
+        super().__init__(command, path.with_suffix(".stderr"), progress=True)
 
     def wait_frames(self, count: int, deadline_s: float = EVENT_S) -> int:
         """Wait until that many frames are in the file; how many there are."""
@@ -68,10 +42,10 @@ class Recording:
         while self.frames < count:
             left = end - time.monotonic()
             if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
-                raise RecorderError(f"{self.frames} of {count} frames within {deadline_s} s:\n{self.stderr}")
+                raise ProgramError(f"{self.frames} of {count} frames within {deadline_s} s:\n{self.said}")
             data = os.read(self.process.stdout.fileno(), 1 << 14)
             if not data:
-                raise RecorderError(f"ffmpeg ended by itself after {self.frames} frames:\n{self.stderr}")
+                raise ProgramError(f"ffmpeg ended by itself after {self.frames} frames:\n{self.said}")
             self._progress(data)
         return self.frames
 
@@ -84,22 +58,15 @@ class Recording:
             self._progress(data)
         return self.wait_frames(self.frames + count, deadline_s)
 
-    def stop(self) -> None:
-        """End the recording; RecorderError if ffmpeg was gone already or failed. A second stop does nothing."""
-        if self.process.returncode is not None:
-            return
-        if self.process.poll() is not None:
-            raise RecorderError(f"ffmpeg ended by itself ({self.process.returncode}):\n{self.stderr}")
-        self.process.send_signal(signal.SIGINT)
-        output, _ = self.process.communicate(timeout=STOP_S)
-        self._progress(output)
-        # 255 is how ffmpeg says that a signal ended it and the file is complete.
-        if self.process.returncode not in (0, 255):
-            raise RecorderError(f"ffmpeg failed ({self.process.returncode}):\n{self.stderr}")
+    def stop(self) -> bytes:
+        """See :meth:`Program.stop`."""
+        progress = super().stop()
+        self._progress(progress)
+        return progress
 
     def errors(self) -> list[str]:
         """Lines of ffmpeg at level error or worse."""
-        return [line for line in self.stderr.splitlines() if line.startswith(("[error]", "[fatal]", "[panic]"))]
+        return [line for line in self.said.splitlines() if line.startswith(("[error]", "[fatal]", "[panic]"))]
 
     def timestamps_us(self) -> list[int]:
         """The timestamp of every frame in the file, in microseconds of CLOCK_MONOTONIC."""
