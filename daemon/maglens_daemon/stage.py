@@ -18,7 +18,7 @@ from maglens_daemon.config import NodeConfig
 from maglens_daemon.mode_choice import Means
 from maglens_daemon.session import Session
 from maglens_driver.control import ControlInfo
-from maglens_driver.errors import MaglensError
+from maglens_driver.errors import Gone, MaglensError
 from maglens_driver.mode import Mode
 from maglens_v4l2.card import Card
 from maglens_v4l2.controls import Controls
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NODE_SETTLE_S: Final = 5.0
+ATTACH_AGAIN_S: Final = (1.0, 2.0, 5.0)  # a module that did not answer may have been busy
 
 OpenNode = Callable[[NodeConfig], Awaitable[Node]]
 
@@ -265,11 +266,28 @@ class Stage:
             self.background.begin(attaching, f"controls-{session.port.path}")
 
     async def _attach(self, controls: Controls, session: Session, playing: Playing | None) -> None:
+        for pause in (*ATTACH_AGAIN_S, None):
+            why = await self._try_attach(controls, session, playing)
+            if why is None:
+                break
+            log.info("%s: controls: %s", session.label, why, extra=session.log_fields())
+            if pause is None or isinstance(why, Gone):
+                break
+            await asyncio.sleep(pause)
+            if self.playing is not playing or self.heeded is not session:
+                break
+        if self.heeded is None:
+            controls.detach()
+
+    async def _try_attach(
+        self, controls: Controls, session: Session, playing: Playing | None
+    ) -> MaglensError | OSError | None:
+        """None when it has worked, or nobody wants it any more."""
         try:
             source = session.playable()
             values = await source.get()
             if self.playing is not playing or self.heeded is not session:
-                return
+                return None
             pilot = self._pilot(playing, source.controls, values) if playing is not None else None
             if playing is None or pilot is None:
                 await controls.attach(source.identity.key, source.controls, values, session.write)
@@ -277,9 +295,8 @@ class Stage:
                 self._flight = _Flight(playing, pilot)
                 await controls.attach(source.identity.key, pilot.controls, pilot.values, pilot.set)
         except (MaglensError, OSError) as why:
-            log.info("%s: controls: %s", session.label, why, extra=session.log_fields())
-        if self.heeded is None:
-            controls.detach()
+            return why
+        return None
 
     # Automatics of raw modules.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from maglens_daemon import status
+from maglens_daemon import stage, status
 from maglens_daemon.config import Config, NodeConfig, PolicyConfig, PortConfig, PowerConfig, Rule
 from maglens_daemon.director import STREAM_TRIES
 from maglens_daemon.errors import NotFound
@@ -171,6 +171,22 @@ def test_controls_are_set_and_the_ring_is_heard_while_nobody_watches() -> None:
             await t.until_playing(None)
             await t.manager.set_controls(session, {FOCUS.id: 80})
             await until_it_is(80)
+
+    asyncio.run(play())
+
+
+def test_a_module_that_did_not_answer_is_asked_for_its_controls_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "ATTACH_AGAIN_S", (0.0, 0.0))
+
+    async def play() -> None:
+        async with theatre() as t:
+            visitor = FakeVisitor("late")
+            t.manager.store.put("fake/camera/late", FOCUS.id, 300)
+            visitor.steps.fail("set", Deadline("no answer"), Deadline("no answer"))
+            t.arrive(visitor)
+            async with asyncio.timeout(WAIT_S):
+                while visitor.source.values != {FOCUS.id: 300}:  # noqa: ASYNC110 a value has no event
+                    await asyncio.sleep(0)
 
     asyncio.run(play())
 

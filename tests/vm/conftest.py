@@ -10,8 +10,8 @@ import pytest
 
 from maglens_driver.gadget import client as sims
 from maglens_driver.gadget.client import SimClient
-from maglens_driver.names import SERVICE_UNIT
 from tests.vm.guest import devices
+from tests.vm.guest.devices import daemon_kept_away
 from tests.vm.guest.journal import Journal
 from tests.vm.guest.kernel_log import KernelLog, trouble
 from tests.vm.guest.recorder import Recording
@@ -118,18 +118,6 @@ def vivid() -> Iterator[Path]:
     """The capture node of vivid, the kernel's test-pattern camera."""
     with devices.vivid() as node:
         yield node
-
-
-@contextlib.contextmanager
-def daemon_kept_away() -> Iterator[None]:
-    """The daemon would take every module that comes; for scenarios that read one. It is back afterwards."""
-    if not devices.SYSTEMD.exists():
-        yield
-        return
-    devices.succeed("systemctl", "mask", "--runtime", "--now", SERVICE_UNIT)
-    yield
-    devices.succeed("systemctl", "unmask", "--runtime", SERVICE_UNIT)
-    devices.succeed("systemctl", "start", SERVICE_UNIT)
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Test devices: loopback nodes made at run time, and the kernel's test-pattern camera (vivid)."""
+"""Test devices: loopback nodes made at run time, the kernel's test-pattern camera (vivid), and a machine without the
+service that would take them."""
 
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from maglens_driver.names import SERVICE_UNIT
 from tests.vm.guest.udev_watch import UdevWatch
 
 SYSTEMD = Path("/run/systemd/system")
@@ -17,6 +19,18 @@ def succeed(*command: str | Path) -> str:
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command} failed ({done.returncode}): {done.stdout}{done.stderr}"
     return done.stdout
+
+
+@contextmanager
+def daemon_kept_away() -> Iterator[None]:
+    """The daemon would take every module that comes; for scenarios that read one. It is back afterwards."""
+    if not SYSTEMD.exists():
+        yield
+        return
+    succeed("systemctl", "mask", "--runtime", "--now", SERVICE_UNIT)
+    yield
+    succeed("systemctl", "unmask", "--runtime", SERVICE_UNIT)
+    succeed("systemctl", "start", SERVICE_UNIT)
 
 
 @contextmanager

@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from maglens_driver import names
 from maglens_driver.control import Cid
 from tests.vm.guest import app_calls
-from tests.vm.guest.devices import SYSTEMD, succeed
+from tests.vm.guest.devices import daemon_kept_away, succeed
 from tests.vm.guest.limits import EVENT_S
 from tests.vm.guest.troupe import LENS, Troupe
 
@@ -108,12 +107,8 @@ class Studio:
 @contextmanager
 def studio() -> Iterator[Studio]:
     """The module is snapped on. A service that systemd has rests meanwhile."""
-    if SYSTEMD.exists():
-        succeed("systemctl", "stop", names.SERVICE_UNIT)
-    with Troupe(CONFIG) as troupe:
+    with daemon_kept_away(), Troupe(CONFIG) as troupe:
         made = Studio(troupe, str(troupe.status()["node"]["path"]))
         made.snap_on()
         yield made
         made.maglens_control("reset")  # the store is the machine's
-    if SYSTEMD.exists():
-        succeed("systemctl", "start", names.SERVICE_UNIT)

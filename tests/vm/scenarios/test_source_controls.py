@@ -24,9 +24,9 @@ from maglens_v4l2.pipeline import Pipeline
 from maglens_v4l2.store import Store
 from tests.tools.usbip.plugged import Plugged
 from tests.unit.v4l2_app import V4l2App
-from tests.vm.conftest import WatchUdev, daemon_kept_away
+from tests.vm.conftest import WatchUdev
 from tests.vm.guest import app_calls
-from tests.vm.guest.devices import succeed
+from tests.vm.guest.devices import daemon_kept_away, succeed
 from tests.vm.guest.limits import EVENT_S
 from tests.vm.guest.troupe import BUILT_IN, MODULE, WEBCAM, Troupe
 from tests.vm.scenarios.test_libcamera_source import SLOW, firmware_node

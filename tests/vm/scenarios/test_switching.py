@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maglens_driver import names
 from maglens_driver.gadget.faults import FOREVER
 from maglens_driver.mode import NV12, make_mode
 from maglens_driver.virtual import mark
@@ -23,6 +22,7 @@ from tests.demo.recording import pictures
 from tests.tools.usbip.camera import MARK_SOURCE
 from tests.unit.node_conformance import Lateness
 from tests.vm.conftest import Record
+from tests.vm.guest.devices import daemon_kept_away
 from tests.vm.guest.gstreamer import Gstreamer
 from tests.vm.guest.limits import emulated
 from tests.vm.guest.troupe import BUILT_IN, MODULE, WEBCAM, Troupe
@@ -39,13 +39,8 @@ CONFIG = f"[node]\nwidth = {WIDTH}\nheight = {HEIGHT}\nrate = {RATE}\n"
 @pytest.fixture
 def troupe() -> Iterator[Troupe]:
     """A daemon of this test's own; the service, where there is one, rests meanwhile."""
-    systemd = Path("/run/systemd/system").exists()
-    if systemd:
-        subprocess.run(["systemctl", "stop", names.SERVICE_UNIT], check=True)
-    with Troupe(CONFIG) as made:
+    with daemon_kept_away(), Troupe(CONFIG) as made:
         yield made
-    if systemd:
-        subprocess.run(["systemctl", "start", names.SERVICE_UNIT], check=True)
 
 
 def shown(path: Path) -> list[tuple[int, int]]:
