@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import pytest
 from maglens_driver import names
 from maglens_driver.control import Cid
 from maglens_driver.virtual import lens
+from maglens_v4l2.replays import BURST_S
 from tests.vm.guest.app_process import AppProcess
 from tests.vm.guest.studio import Studio, studio
 from tests.vm.guest.troupe import LENS
 
 FOCUS = Cid.FOCUS_ABSOLUTE
+HAND_S = 10 * BURST_S  # no hand is as fast as a program
 RAW_MODE = '[[modes]]\nsize = [640, 480]\nformats = ["pRAA"]\nrates = [30, 15]\nmw = [1100, 900]\n\n'
 
 
@@ -39,12 +42,15 @@ def test_obs_writing_what_it_saved_leaves_automatics_on(stage: Studio) -> None:
         factory = lens.load_lens(LENS).descriptor.controls
         saved = {c.id: c.default for c in factory if c.id != Cid.FOCUS_FINE} | {switch: 1}
         obs.write([*saved.items()])  # its properties are opened; the automatics have moved most of it meanwhile
-        obs.write([(FOCUS, 100)])  # a slider is moved, which comes after all of it
+        time.sleep(HAND_S)
+        assert stage.value(switch) == 1
+        obs.write([(FOCUS, 100)])  # a slider is moved
         stage.until_shown({switch: 0, FOCUS: 100})
         stage.until_module({FOCUS: 100})
         stage.set(focus_automatic_continuous=1)
         stage.until_shown({switch: 1})
         obs.write([*(saved | {FOCUS: 100}).items()])  # its box for the automatic is still ticked
-        obs.write([(Cid.POWER_LINE_FREQUENCY, 2)])
+        time.sleep(HAND_S)
+        obs.write([(Cid.POWER_LINE_FREQUENCY, 2)])  # comes after all of it
         stage.until_shown({Cid.POWER_LINE_FREQUENCY: 2})
         assert stage.value(switch) == 1
