@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import mmap
 import os
 import time
@@ -88,6 +90,21 @@ def test_the_ring_is_mapped_only_while_somebody_needs_it(ring: KernelRing) -> No
     ring.submitted(late)  # whoever still holds the object: it ends here
     assert mapped_kib("maglens-ring") == 0
     assert bytes(leased(ring).view[:5]) != b"still", "the slot shown last stays the kernel's"
+
+
+def test_a_buffer_in_a_cycle_keeps_nothing_mapped(ring: KernelRing) -> None:
+    """As python-libusb1 leaves it: ``ctypes.cast`` makes an array refer to itself."""
+    gc.disable()
+    try:
+        loan = leased(ring)
+        array = (ctypes.c_char * SLOT).from_buffer(loan.view)
+        ctypes.cast(array, ctypes.c_void_p)
+        del array
+        loan.release()
+        assert not ring.mapped
+        assert mapped_kib("maglens-ring") == 0
+    finally:
+        gc.enable()
 
 
 def test_a_closed_ring_lends_nothing_and_what_is_out_stays_valid(ring: KernelRing) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import mmap
 import threading
 
@@ -43,7 +44,8 @@ class KernelRing:
         """Whether nobody watches. Slots are lent all the same."""
         with self._lock:
             self._resting = resting
-            self._unmap_if_idle()
+            unmapped = self._unmap_if_idle()
+        self._let_go(unmapped)
 
     def lease(self, nbytes: int) -> Loan | None:
         """A slot of at least ``nbytes``; None when that is too much, or all are lent."""
@@ -63,7 +65,8 @@ class KernelRing:
         """A loan ended without being shown."""
         with self._lock:
             self._free.append(index)
-            self._ended()
+            unmapped = self._ended()
+        self._let_go(unmapped)
 
     def submitted(self, loan: Loan) -> None:
         """``loan``'s slot was shown and is held from now on; the one held before is free again."""
@@ -72,7 +75,8 @@ class KernelRing:
             if self._held is not None:
                 self._free.append(self._held)
             self._held = loan.index
-            self._ended()
+            unmapped = self._ended()
+        self._let_go(unmapped)
 
     def close(self) -> None:
         """No more loans. The mapping, and with it the camera, goes when the last one that is out has ended."""
@@ -80,10 +84,19 @@ class KernelRing:
             self._closed = True
             self._views.clear()
 
-    def _ended(self) -> None:
+    def _ended(self) -> bool:
         self._lent -= 1
-        self._unmap_if_idle()
+        return self._unmap_if_idle()
 
-    def _unmap_if_idle(self) -> None:
-        if self._resting and not self._lent:
-            self._views.clear()
+    def _unmap_if_idle(self) -> bool:
+        if not self._views or not self._resting or self._lent:
+            return False
+        self._views.clear()
+        return True
+
+    @staticmethod
+    def _let_go(unmapped: bool) -> None:
+        """python-libusb1 leaves every buffer that it was given in a reference cycle (``ctypes.cast``), and an idle
+        service makes too little for the collector to run by itself. Nobody watches: now is the time."""
+        if unmapped:
+            gc.collect()
