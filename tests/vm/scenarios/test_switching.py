@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
