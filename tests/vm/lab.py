@@ -103,7 +103,7 @@ def run(
 ) -> Result:
     """Run a command in the guest, its lines stamped with the elapsed time; then bring out what it left in /out.
 
-    `out` also gets kernel.log (the whole ring buffer) and console.log. The command finds /out in $OUT.
+    `out` also gets kernel.log (the whole ring buffer), journal.log and console.log. The command finds /out in $OUT.
     """
     out.mkdir(parents=True, exist_ok=True)
     stamp = _Stamper()
@@ -128,7 +128,7 @@ def run(
 
 
 def collect(machine: Machine, out: Path) -> tuple[str, ...]:
-    """Copy the guest's /out and the kernel's log to `out`; the log's lines that no run may have.
+    """Copy the guest's /out, its journal and the kernel's log to `out`; the log's lines that no run may have.
 
     The file system is frozen meanwhile, so it is whole even while something still writes to it.
     """
@@ -136,6 +136,8 @@ def collect(machine: Machine, out: Path) -> tuple[str, ...]:
     (out / "console.log").write_bytes((machine.run / "console.log").read_bytes())
     log = machine.output(["dmesg"], deadline_s=COLLECT_S)
     (out / "kernel.log").write_text(log)
+    journal = ["journalctl", "-b", "--no-pager", "-o", "short-monotonic"]
+    (out / "journal.log").write_text(machine.output(journal, deadline_s=COLLECT_S))
     machine.output(["fsfreeze", "-f", "/out"], deadline_s=COLLECT_S)
     try:
         with step(f"copying /out to {out}"):
