@@ -24,6 +24,10 @@ _BULK_IN, _INTERRUPT_IN = 0x81, 0x82  # a controller may move them; the endpoint
 _EVENT = struct.Struct("<BBHHHB3x")  # usb_functionfs_event: setup packet, type, padding
 _EVENT_ROOM = 8
 _ENGLISH = 0x409
+# Of a read of endpoint 0: nothing is there; or the request before was not answered, and the host has given it up
+# (EIDRM), this read has stalled it (EL2HLT) or may not (ESRCH), or the host has left and DISABLE is still to come
+# (ESHUTDOWN).
+_NO_EVENTS: Final = (errno.EAGAIN, errno.EIDRM, errno.EL2HLT, errno.ESRCH, errno.ESHUTDOWN)
 
 OUR_INTERFACE: Final = USB_INTERFACE_STRING
 EVENT_PACKET: Final = 64
@@ -150,8 +154,7 @@ class FunctionFs:
         try:
             raw = os.read(self.ep0, _EVENT.size * _EVENT_ROOM)
         except OSError as error:
-            # The request before was not answered: EIDRM, the host has given it up; EL2HLT, this read has stalled it.
-            if error.errno in (errno.EAGAIN, errno.EIDRM, errno.EL2HLT):
+            if error.errno in _NO_EVENTS:
                 return []
             raise
         return [_event(raw, at) for at in range(0, len(raw), _EVENT.size)]
@@ -179,7 +182,7 @@ class FunctionFs:
             else:
                 os.write(self.ep0, b"")
         except OSError as error:
-            if error.errno not in (errno.EL2HLT, errno.EIDRM, errno.ESHUTDOWN):
+            if error.errno not in _NO_EVENTS:
                 raise
 
     def halt_bulk(self) -> None:
