@@ -3,8 +3,8 @@
 
     python -m tests.kernel.uml_guest --deadline 3000 -- python3 -m tests.soak.guest_faults --cycles 500
 
-A cycle is drawn from the seed and its number alone: ``--only N`` plays one again. A second module stays on its port
-all the while and must not notice. After every cycle the port has to be empty, every tenth is one without a fault.
+A cycle is drawn from the seed and its number alone: ``--first N --cycles 1`` plays one again. A second module stays
+on its port all the while and must not notice. After every cycle the port has to be empty; every tenth has no fault.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Soak:
         hold_until(app, lambda: self._module(SICK, self._look()) is None)
         if self._healthy_now(self._look()) != self._session:
             self.failures.append(f"cycle {number}: the healthy module is {self._healthy_now(self._look())}")
-        return f"{what}: {met}, {end}"
+        return f"{number}: {what}: {met}, {end}"
 
     def _look(self) -> Status:
         now = self._world.status()
@@ -150,14 +150,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cycles", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", type=int, metavar="N", help="this cycle alone")
+    parser.add_argument("--first", type=int, default=1, metavar="N", help="begin with this cycle")
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "build/soak")))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     nowhere = options.out / "faults.nut"
     nowhere.unlink(missing_ok=True)
     nowhere.symlink_to("/dev/null")
-    numbers = [options.only] if options.only is not None else range(1, options.cycles + 1)
     story: list[str] = []
     settled: holdings.Holdings | None = None
     began = time.monotonic()
@@ -166,20 +165,24 @@ def main() -> int:
             app.wait_frames(1, 60)
             soak = Soak(made, app)
             soak.begin()
-            for number in numbers:
+            files = holdings.files(made.pid)
+            for number in range(options.first, options.first + options.cycles):
                 what = scene(options.seed, number)
                 try:
                     story.append(soak.cycle(number, what))
                 except (MaglensError, TimeoutError, AssertionError) as why:
                     soak.failures.append(f"cycle {number}, {what}: {why}\n{made.status()}\n{made.tail()}")
                     break
+                before, files = files, holdings.files(made.pid)
+                if new := sorted(files - before):
+                    print(f"soak: {story[-1]}: now open as well: {', '.join(new)}", flush=True)
                 if number % SETTLED_AFTER == 0:
                     print(
                         f"soak: {number} cycles, {time.monotonic() - began:.0f} s, {holdings.of(made.pid)}",
                         flush=True,
                     )
                     made.tail()
-                if number == SETTLED_AFTER:
+                if settled is None and len(story) == SETTLED_AFTER:
                     settled = holdings.of(made.pid)
             last = holdings.of(made.pid)
             frames = app.frames

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,12 @@ class Holdings:
         if self.pss_kib - earlier.pss_kib > pss_mib * MIB:
             found.append(f"{earlier.pss_kib} KiB of memory became {self.pss_kib}")
         return found
+
+
+def files(pid: int, proc: Path = Path("/proc")) -> set[str]:
+    """What process ``pid`` has open, as "number path"."""
+    folder = proc / str(pid) / "fd"
+    return {f"{entry.name} {os.readlink(entry)}" for entry in folder.iterdir()}
 
 
 def of(pid: int, proc: Path = Path("/proc")) -> Holdings:

@@ -11,6 +11,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from dbus_fast import BusType, Message
+from dbus_fast.aio import MessageBus
+
 from maglens_daemon.cli.client import Client
 from maglens_daemon.status import Status
 from maglens_driver import names
@@ -18,9 +21,10 @@ from maglens_driver.gadget import client
 from maglens_driver.gadget.client import SimClient
 from tests.unit.private_bus import private_bus
 from tests.vm.guest.devices import SYSTEMD, succeed
-from tests.vm.guest.log import Log
+from tests.vm.guest.log import WAIT_S, Log
 from tests.vm.guest.troupe import process, virtual_module
 
+_BUS = "org.freedesktop.DBus"
 DROPIN = Path(names.CONFIG_DROPIN_DIR) / "99-soak.toml"
 
 
@@ -107,4 +111,34 @@ def _service() -> Iterator[Log]:
     with process("maglens_daemon.main", environment=dict(os.environ)) as running:
         log = Log(running)
         log.wait_for("the camera is /dev/video")
+        asyncio.run(_on_the_bus())
         yield log
+
+
+async def _on_the_bus() -> None:
+    """Wait until the service has its name."""
+    bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
+    came = asyncio.Event()
+
+    def hear(message: Message) -> None:
+        if message.member == "NameOwnerChanged" and message.body[2]:
+            came.set()
+
+    bus.add_message_handler(hear)
+    for member, word in (
+        ("AddMatch", f"member='NameOwnerChanged',arg0='{names.BUS_NAME}'"),
+        ("NameHasOwner", names.BUS_NAME),
+    ):
+        reply = await bus.call(
+            Message(
+                destination=_BUS,
+                path="/org/freedesktop/DBus",
+                interface=_BUS,
+                member=member,
+                signature="s",
+                body=[word],
+            )
+        )
+    if reply is None or not reply.body[0]:
+        await asyncio.wait_for(came.wait(), WAIT_S)
+    bus.disconnect()

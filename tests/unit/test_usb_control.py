@@ -7,6 +7,7 @@ import asyncio
 import dataclasses
 import errno
 import struct
+import threading
 from array import array
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -27,11 +28,12 @@ from maglens_driver.usb.control import ModuleControl
 from maglens_driver.usb.device import UsbDevice
 from maglens_driver.usb.fake import DEVICE
 from maglens_driver.usb.libusb import PyusbControl
-from maglens_driver.usb.requests import _unpack_descriptor
+from maglens_driver.usb.requests import Requests, _unpack_descriptor
 from tests.unit.usb_rig import DESCRIPTOR, FakeRig
 
 T = TypeVar("T")
 Reply = Callable[[int, bytes], bytes]
+WAIT_S = 10.0
 
 
 def run(rig: FakeRig, body: Callable[[ModuleControl], Awaitable[T]]) -> T:
@@ -389,3 +391,29 @@ def test_descriptors_are_decoded_once() -> None:
     for _ in range(3):
         run(FakeRig(), ModuleControl.descriptor)
     assert _unpack_descriptor.cache_info().misses == 1
+
+
+def test_a_device_is_closed_though_nobody_waits_for_it_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that a module leaves unanswered holds the thread; meanwhile the stay ends, and its deadline, too."""
+
+    async def body() -> None:
+        rig = FakeRig()
+        control = await ModuleControl.open(DEVICE, rig.transport)
+        begun, answered, closed = threading.Event(), threading.Event(), threading.Event()
+        monkeypatch.setattr(control._opening.result(), "close", closed.set)
+
+        def hang(_: Requests) -> None:
+            begun.set()
+            answered.wait(WAIT_S)
+
+        hung = control.submit(hang)
+        assert await asyncio.to_thread(begun.wait, WAIT_S)
+        closing = asyncio.create_task(control.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
+        answered.set()
+        hung.result(WAIT_S)
+        assert await asyncio.to_thread(closed.wait, WAIT_S), "the device is open for ever"
+
+    asyncio.run(body())

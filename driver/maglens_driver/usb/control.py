@@ -47,7 +47,7 @@ class ModuleControl:
         try:
             await _within(control._opening, _OPEN_S, device.port)
         except BaseException:
-            control._executor.shutdown(wait=False)
+            await control.close()
             raise
         return control
 
@@ -119,13 +119,14 @@ class ModuleControl:
         return await self.run(Requests.power_receive)
 
     async def close(self) -> None:
-        """Close the device. Idempotent."""
+        """Close the device, whoever gives up waiting for that. Idempotent."""
         if self._closed:
             return
         self._closed = True
         closing = self._executor.submit(self._close)
         self._executor.shutdown(wait=False)
-        await _within(closing, _OPEN_S, self._port)
+        # Cancelling a wait takes back what the thread has not begun; this must be done all the same.
+        await asyncio.shield(_within(closing, _OPEN_S, self._port))
         self._executor.shutdown()  # that was the thread's last work: it ends now
 
     def _close(self) -> None:

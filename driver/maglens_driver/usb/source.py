@@ -195,9 +195,11 @@ class ModuleSource(Described):
         finally:
             self._state = State.CLOSED
             self._put_event(None)
-            if self._engine is not None:
-                await asyncio.to_thread(self._engine.close)
-            await self.control.close()
+            try:
+                if self._engine is not None:
+                    await asyncio.to_thread(self._engine.close)
+            finally:
+                await self.control.close()
 
     # --- more than a Source -----------------------------------------------------------------------------------
 
