@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -158,7 +159,7 @@ def main() -> int:
     nowhere.unlink(missing_ok=True)
     nowhere.symlink_to("/dev/null")
     story: list[str] = []
-    settled: holdings.Holdings | None = None
+    seen: list[holdings.Holdings] = []
     began = time.monotonic()
     with world(CONFIG, ("35mm", "73mm")) as made:
         with Recording(made.node(), nowhere) as app:
@@ -176,21 +177,18 @@ def main() -> int:
                 before, files = files, holdings.files(made.pid)
                 if new := sorted(files - before):
                     print(f"soak: {story[-1]}: now open as well: {', '.join(new)}", flush=True)
-                if number % SETTLED_AFTER == 0:
-                    print(
-                        f"soak: {number} cycles, {time.monotonic() - began:.0f} s, {holdings.of(made.pid)}",
-                        flush=True,
-                    )
+                if len(story) % SETTLED_AFTER == 0:
+                    seen.append(holdings.of(made.pid))
+                    print(f"soak: {number} cycles, {time.monotonic() - began:.0f} s, {seen[-1]}", flush=True)
                     made.tail()
-                if settled is None and len(story) == SETTLED_AFTER:
-                    settled = holdings.of(made.pid)
-            last = holdings.of(made.pid)
             frames = app.frames
             if not made.same():
                 soak.failures.append("the daemon was restarted")
         soak.failures += app.errors()
-        if settled is not None:
-            soak.failures += last.grown(settled, PSS_MIB)
+        if seen:
+            soak.failures += seen[-1].grown(seen[0], math.inf)
+        if creep := holdings.crept([held.pss_kib for held in seen], PSS_MIB):
+            soak.failures.append(creep)
     nowhere.unlink()
     report = {
         "seed": options.seed,
@@ -200,8 +198,7 @@ def main() -> int:
         "ends": dict(soak.ends),
         "most_mw": soak.most_mw,
         "budget_mw": BUDGET_MW,
-        "settled": asdict(settled) if settled is not None else None,
-        "last": asdict(last),
+        "seen": [asdict(held) for held in seen],
         "failures": soak.failures,
         "story": story,
     }

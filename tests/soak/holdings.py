@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import os
 import re
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 MIB = 1024
+FEWEST = 3  # values of which a median is made
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,19 @@ class Holdings:
         if self.pss_kib - earlier.pss_kib > pss_mib * MIB:
             found.append(f"{earlier.pss_kib} KiB of memory became {self.pss_kib}")
         return found
+
+
+def crept(kib: Sequence[int], allowed_mib: float) -> str:
+    """Whether memory that goes up and down has grown all the same; empty where it has not. ``kib``: measured at even
+    distances. The last third's median is held against the middle third's (the first is for settling), whose own mean
+    deviation is allowed on top. Fewer than nine values say nothing."""
+    third = len(kib) // 3
+    if third < FEWEST:
+        return ""
+    middle, last = kib[-2 * third : -third], kib[-third:]
+    before, after = statistics.median(middle), statistics.median(last)
+    noise = statistics.fmean(abs(value - before) for value in middle)
+    return f"{before:.0f} KiB of memory became {after:.0f}" if after - before > allowed_mib * MIB + noise else ""
 
 
 def files(pid: int, proc: Path = Path("/proc")) -> set[str]:
