@@ -34,6 +34,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
@@ -63,7 +64,13 @@ START_S: Final = 3.0
 STOP_S: Final = 3.0
 CLOSE_S: Final = 3.0
 TELL_MAKER: Final = "lift it off and snap it on again; if that does not help, tell its maker"
+SLEPT_S: Final = 0.1  # less than that between two clocks is no sleep
 GONE_GRACE_S: Final = 5.0  # between a source's Gone and the port's removal
+
+
+def slept_s() -> float:
+    """Seconds that the system has slept since it was started: one clock goes on meanwhile, the other does not."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 class SessionState(enum.Enum):
@@ -134,6 +141,7 @@ class Session:
         self._failed = asyncio.Event()
         self._failure: Exception | None = None  # for the stay to judge
         self._cut = asyncio.Event()  # the board took power or USB away, or the system goes to sleep
+        self._slept_s = 0.0  # when its device was opened
         self._awake = asyncio.Event()
         self._awake.set()
         self._operation = asyncio.Lock()  # configure, start, stop and standby never overlap
@@ -291,7 +299,11 @@ class Session:
         if sleeps:
             if seat is not None:
                 seat.reopen()
-        elif seat is None or not seat.again(why):
+        elif seat is None:
+            # A sleep that nobody has announced (no logind): it ends transfers just the same.
+            if not isinstance(why, Gone) or slept_s() - self._slept_s < SLEPT_S:
+                return False
+        elif not seat.again(why):
             return False
         self.unplugged = not sleeps
         self._enter(SessionState.ATTACH)
@@ -305,6 +317,7 @@ class Session:
 
     async def _steps(self) -> None:
         self.visitor.admit()
+        self._slept_s = slept_s()
         self._enter(SessionState.IDENTIFY)
         await self._identify()
         self._enter(SessionState.CONTRACT)

@@ -227,3 +227,27 @@ def test_a_webcam_is_left_open_during_sleep() -> None:
             assert visitor.steps.passed["open"] == 1
 
     asyncio.run(play())
+
+
+def test_a_sleep_that_nobody_announced_is_told_by_the_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a logind there is no word of it, and all transfers end."""
+    slept = 0.0
+    monkeypatch.setattr("maglens_daemon.session.slept_s", lambda: slept)
+
+    async def play() -> None:
+        nonlocal slept
+        async with theatre() as t:
+            t.watch()
+            visitor = FakeVisitor()
+            session = t.arrive(visitor)
+            await t.until_playing(session)
+            transfers, visitor._unplugged = visitor._unplugged, asyncio.Event()
+            slept = 60.0
+            transfers.set()
+            await t.until(lambda: visitor.steps.passed["open"] == 2)
+            await t.until_playing(session)
+            visitor.unplug()
+            await t.until(lambda: session.unplugged)
+            assert visitor.steps.passed["open"] == 2, "there was no sleep this time"
+
+    asyncio.run(play())
