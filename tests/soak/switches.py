@@ -134,8 +134,9 @@ def main() -> int:
                 if number % EVERY == 0 or number == options.switches:
                     stay.rest()
                     app.wait_more(15, 60)
-                    seen.append({"switch": number, **asdict(holdings.of(troupe.daemon.pid))})
-                    print(f"soak: {number} of {options.switches} switches, {seen[-1]}", flush=True)
+                    held = asdict(holdings.of(troupe.daemon.pid))
+                    print(f"soak: {number} of {options.switches} switches, {held}", flush=True)
+                    seen.append({"switch": number, **held, "files": sorted(holdings.files(troupe.daemon.pid))})
                     if number == SETTLED_AFTER:
                         settled = holdings.of(troupe.daemon.pid)
             last = holdings.of(troupe.daemon.pid)
