@@ -292,6 +292,12 @@ def test_no_service(address: str, capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_no_bus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path / 'nothing'}")
+    assert main.main(["status"]) == exits.Exit.UNAVAILABLE
+    assert "there is no system bus" in capsys.readouterr().err
+
+
 def test_watch(address: str, capsys: pytest.CaptureFixture[str]) -> None:
     async def play(t: Theatre) -> None:
         watching = asyncio.create_task(run("watch", "--json"))

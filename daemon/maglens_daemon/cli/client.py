@@ -48,11 +48,12 @@ class Client:
     """One connection. Use as ``async with``."""
 
     def __init__(self, address: str | None = None) -> None:
-        self._bus = MessageBus(bus_address=address, bus_type=BusType.SYSTEM)
+        self._address = address
 
     async def __aenter__(self) -> Self:
         try:
             async with asyncio.timeout(REPLY_S):
+                self._bus = MessageBus(bus_address=self._address, bus_type=BusType.SYSTEM)  # it opens its socket here
                 await self._bus.connect()
         except (OSError, EOFError, TimeoutError) as error:
             raise Unavailable(f"there is no system bus: {error}") from error
