@@ -67,6 +67,7 @@ LastVersion=503447555
 MaxLogs=10
 EnableAutoUpdates=false
 InfoIncrement=9999999
+ConfirmOnExit=false
 
 [Basic]
 Profile=Untitled
