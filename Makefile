@@ -40,8 +40,9 @@ test-vm: prepare ## the scenarios on a real kernel in a virtual machine
 test-long: prepare ## the scenarios that take over a minute each on an emulated machine
 	@$(PY) -m tests.vm run --long --out build/vm-long --deadline 3600
 
-test-obs: prepare ## the real OBS Studio records through attach, swap, detach and the daemon's death, in a machine
-	@$(PY) -m tests.vm run --extra obs --scenario tests/vm/apps --out build/obs
+test-obs: prepare ## the real OBS Studio records through attach, swap, detach and the daemon's death (VM=1: on the stock kernel)
+	@$(PY) -m $(if $(VM),tests.vm run --extra obs --scenario tests/vm/apps --out build/obs,tests.kernel.uml_guest \
+		--extra obs --name obs --deadline 600 -- python3 -m pytest -v tests/vm/apps)
 
 soak: prepare ## 10 000 random faults in fake time; 200 cycles in the virtual machine, 500 faults in UML; nothing may leak
 	@$(PY) -m tests.soak.faults
