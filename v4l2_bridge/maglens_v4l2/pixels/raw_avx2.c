@@ -4,7 +4,7 @@
 
 #ifdef ML_X86
 
-#include <immintrin.h>
+#include "gather.h"
 
 #define TARGET __attribute__((target("avx2")))
 #define LANES 16
@@ -45,8 +45,8 @@ OP v v_tone(const vtone *tone, v x)
 {
 	/* Even and odd lanes apart: each gather takes 32 bits at a 16-bit entry. */
 	const v even = _mm256_and_si256(x, _mm256_set1_epi32(0xffff)), odd = _mm256_srli_epi32(x, 16);
-	const v at_even = _mm256_i32gather_epi32((const int *)(*tone)->table, even, 2);
-	const v at_odd = _mm256_i32gather_epi32((const int *)(*tone)->table, odd, 2);
+	const v at_even = ml_gather16((*tone)->table, even);
+	const v at_odd = ml_gather16((*tone)->table, odd);
 
 	return _mm256_blend_epi16(at_even, _mm256_slli_epi32(at_odd, 16), 0xaa);
 }

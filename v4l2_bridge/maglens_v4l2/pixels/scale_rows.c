@@ -149,7 +149,7 @@ ROWS(plain, , horizontal_plain, horizontal_linear_plain);
 
 #ifdef ML_X86
 
-#include <immintrin.h>
+#include "gather.h"
 
 #define AVX2_TARGET __attribute__((target("avx2")))
 #define AVX512_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,prefer-vector-width=512")))
@@ -162,7 +162,7 @@ AVX2_TARGET BODY __m256i sums_avx2(const int16_t *in, const struct ml_axis *axis
 
 	for (int32_t p = 0; p < axis->taps / 2; p++) {
 		const int16_t *w = axis->weight + 2 * ((size_t)p * (size_t)axis->n + (size_t)i);
-		const __m256i pairs = _mm256_i32gather_epi32((const int *)(in + 2 * p), start, 2);
+		const __m256i pairs = ml_gather16(in + 2 * p, start);
 
 		sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_loadu_si256((const __m256i *)w)));
 	}
