@@ -12,11 +12,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import statistics
 import sys
+import threading
 import time
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from unittest import mock
 
 import numpy as np
 
@@ -25,6 +28,7 @@ from maglens_driver.mode import NV12, SRGGB10P, Mode, make_mode
 from maglens_driver.usb.fake import DEVICE, FakeModule, FakeTransport
 from maglens_driver.usb.source import ModuleSource
 from maglens_driver.virtual.lens import load_lens
+from maglens_v4l2 import developing
 from maglens_v4l2.convert import make_converter
 from maglens_v4l2.memory_node import MemoryNode, MemoryReader
 from maglens_v4l2.pipeline import Pipeline
@@ -56,8 +60,9 @@ def pss_kib() -> int:
         return next(int(line.split()[1]) for line in file if line.startswith("Pss:"))
 
 
-def alone(mode: Mode, shown: Mode) -> float:
-    """Pictures per second of the pixel kernel by itself, on as many threads as in the pipeline."""
+def alone(mode: Mode, shown: Mode) -> tuple[float, float]:
+    """Pictures per second of the pixel kernel by itself, on as many threads as in the pipeline; and milliseconds of
+    this thread's processor time for each."""
     converter = make_converter(mode, shown, None, lambda statistics: None)
     assert converter is not None
     pool = BufferPool(1, mode.nbytes)
@@ -65,10 +70,17 @@ def alone(mode: Mode, shown: Mode) -> float:
     assert lease is not None
     frame, out = Frame(lease, mode.nbytes, mode, 0, 0, 1), memoryview(bytearray(shown.nbytes))
     converter.run(frame, out)
-    began = time.monotonic()
+    began, spent = time.monotonic(), time.thread_time()
     for _ in range(ALONE):
         converter.run(frame, out)
-    return ALONE / (time.monotonic() - began)
+    return ALONE / (time.monotonic() - began), (time.thread_time() - spent) * 1000 / ALONE
+
+
+def pipeline_s() -> float:
+    """Processor time that the pipeline's thread has taken."""
+    thread = next(thread for thread in threading.enumerate() if thread.name == "maglens-pipeline")
+    assert thread.ident is not None
+    return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
 
 
 def watch(reader: MemoryReader, frames: int, count: bool) -> dict[str, object]:
@@ -109,6 +121,9 @@ def look(reader: MemoryReader) -> float:
 async def run(frames: int, rate: int, size: tuple[int, int], count: bool) -> dict[str, object]:
     """The whole path for so many frames."""
     lens = load_lens("35mm").descriptor
+    known = lens.with_facts(make_mode(SRGGB10P, *size, Fraction(1, 30)))
+    by_itself, least = await asyncio.to_thread(alone, known, make_mode(NV12, *size, Fraction(1, 30)))
+    rate = rate or math.ceil(by_itself)
     raw = make_mode(SRGGB10P, *size, Fraction(1, rate), mbit_s=1, mw=100)
     module = Camera(replace(lens, modes=(raw,)), interval_s=1 / rate)
     source = await ModuleSource.open(DEVICE, FakeTransport(module, memory=None))
@@ -126,12 +141,12 @@ async def run(frames: int, rate: int, size: tuple[int, int], count: bool) -> dic
     reader.start()
     try:
         mode = await source.configure(raw)
-        by_itself = await asyncio.to_thread(alone, mode, node.formats[0])
         feed = pipeline.begin(1, mode)
         await source.start(feed, 1)
         found = await asyncio.to_thread(watch, reader, frames, count)
         stats = pipeline.stats()
-        found["alone_per_s"] = by_itself
+        found |= {"alone_per_s": by_itself, "alone_cpu_ms": least}
+        found["pipeline_cpu_ms"] = pipeline_s() * 1000 / stats.submitted
         found |= {"submitted": stats.submitted, "dropped": dict(stats.dropped), "measured": bool(measured)}
         if lost:
             raise lost[0]
@@ -146,12 +161,14 @@ def main() -> int:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=300)
-    parser.add_argument("--rate", type=int, default=30)
+    parser.add_argument("--rate", type=int, default=30, help="0: as many as the pixel kernel makes by itself")
     parser.add_argument("--size", type=int, nargs=2, default=(640, 480))
+    parser.add_argument("--threads", type=int, default=developing.MAX_THREADS, help="of the pixel kernel, at most")
     parser.add_argument("--count", action="store_true", help="count large allocations")
     chosen = parser.parse_args()
     size = (chosen.size[0], chosen.size[1])
-    print(json.dumps(asyncio.run(run(chosen.frames, chosen.rate, size, chosen.count))))
+    with mock.patch.object(developing, "MAX_THREADS", chosen.threads):
+        print(json.dumps(asyncio.run(run(chosen.frames, chosen.rate, size, chosen.count))))
     return 0
 
 

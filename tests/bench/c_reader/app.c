@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * app: the plainest program that watches a camera. Prints one line of JSON: how often pictures came, and how long after
- * their timestamps (start of exposure) they were dequeued.
+ * app: the plainest program that watches a camera. Prints one line of JSON: how often new pictures came, and how long
+ * after their timestamps (start of exposure) they were dequeued. A picture that begins like the one before is no new
+ * one, but what a node shows meanwhile: it is counted by itself.
  *
  *   app /dev/videoN FRAMES [FOURCC WIDTH HEIGHT]
  */
@@ -21,6 +22,7 @@
 
 #define BUFFERS 4
 #define WARM_UP 8
+#define MARK 640 /* bytes, within which pictures differ: a row of the smallest */
 #define PATIENCE_MS 20000
 
 static uint64_t now_ns(void)
@@ -60,6 +62,9 @@ int main(int argc, char **argv)
 	struct v4l2_requestbuffers request = { .count = BUFFERS, .type = V4L2_BUF_TYPE_VIDEO_CAPTURE, .memory = V4L2_MEMORY_MMAP };
 	int type = V4L2_BUF_TYPE_VIDEO_CAPTURE, fd;
 	uint64_t *late = calloc(frames + 1, sizeof(*late)), first = 0, last = 0, bytes = 0;
+	const void *pictures[BUFFERS];
+	unsigned char mark[MARK] = { 0 };
+	unsigned int seen = 0, again = 0;
 
 	need(argc > 2 && frames > 0 && late, "usage");
 	fd = open(argv[1], O_RDWR | O_CLOEXEC);
@@ -72,34 +77,42 @@ int main(int argc, char **argv)
 		format.fmt.pix.height = (uint32_t)atoi(argv[5]);
 		need(!ioctl(fd, VIDIOC_S_FMT, &format), "format");
 	}
-	need(!ioctl(fd, VIDIOC_REQBUFS, &request), "buffers");
+	need(!ioctl(fd, VIDIOC_REQBUFS, &request) && request.count <= BUFFERS, "buffers");
 	for (unsigned int k = 0; k < request.count; k++) {
 		struct v4l2_buffer b = { .index = k, .type = V4L2_BUF_TYPE_VIDEO_CAPTURE, .memory = V4L2_MEMORY_MMAP };
 
 		need(!ioctl(fd, VIDIOC_QUERYBUF, &b), "buffer");
-		need(mmap(NULL, b.length, PROT_READ, MAP_SHARED, fd, b.m.offset) != MAP_FAILED, "map");
+		pictures[k] = mmap(NULL, b.length, PROT_READ, MAP_SHARED, fd, b.m.offset);
+		need(pictures[k] != MAP_FAILED, "map");
 		need(!ioctl(fd, VIDIOC_QBUF, &b), "queue");
 	}
 	need(!ioctl(fd, VIDIOC_STREAMON, &type), "start");
-	for (unsigned int n = 0; n < frames + WARM_UP; n++) {
+	while (seen < frames + WARM_UP) {
 		struct v4l2_buffer b = { .type = V4L2_BUF_TYPE_VIDEO_CAPTURE, .memory = V4L2_MEMORY_MMAP };
 		struct pollfd ready = { .fd = fd, .events = POLLIN };
-		uint64_t taken;
+		uint64_t now, taken;
 
 		need(poll(&ready, 1, PATIENCE_MS) > 0, "no picture came");
 		need(!ioctl(fd, VIDIOC_DQBUF, &b), "take");
-		last = now_ns();
+		now = now_ns();
 		taken = (uint64_t)b.timestamp.tv_sec * 1000000000u + (uint64_t)b.timestamp.tv_usec * 1000u;
-		if (n < WARM_UP)
-			first = last;
-		else
-			late[n - WARM_UP] = last - taken;
-		bytes += b.bytesused;
+		if (seen && !memcmp(mark, pictures[b.index], MARK)) {
+			again += seen > WARM_UP;
+		} else {
+			memcpy(mark, pictures[b.index], MARK);
+			if (seen < WARM_UP)
+				first = now;
+			else
+				late[seen - WARM_UP] = now - taken;
+			last = now;
+			seen++;
+			bytes += b.bytesused;
+		}
 		need(!ioctl(fd, VIDIOC_QBUF, &b), "queue");
 	}
 	qsort(late, frames, sizeof(*late), later);
-	printf("{\"frames\": %u, \"frames_per_s\": %.3f, \"late_ms\": %.3f, \"late_p99_ms\": %.3f, \"bytes\": %llu, \"cpu_s\": %.3f}\n",
-	       frames, frames / ((double)(last - first) / 1e9), (double)late[frames / 2] / 1e6,
+	printf("{\"frames\": %u, \"again\": %u, \"frames_per_s\": %.3f, \"late_ms\": %.3f, \"late_p99_ms\": %.3f, \"bytes\": %llu, \"cpu_s\": %.3f}\n",
+	       frames, again, frames / ((double)(last - first) / 1e9), (double)late[frames / 2] / 1e6,
 	       (double)late[frames - 1 - frames / 100] / 1e6, (unsigned long long)bytes, cpu_s());
 	return 0;
 }

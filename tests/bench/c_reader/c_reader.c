@@ -11,7 +11,7 @@
  * --mode     index into the descriptor's modes (0)
  * --stream   go on for so many frames and measure the throughput
  * --no-crc   do not check the payload's CRC
- * --present  take a module that is already there
+ * --present  take a module that is already there, under the contract that it has or the default
  * --node     make a camera of maglens.ko, receive into its ring, and submit every frame (its path: standard error)
  * --stdout   write every frame there; the JSON goes to standard error
  */
@@ -48,7 +48,7 @@ struct reader {
 	struct configured mode;
 	struct libusb_transfer *transfers[FRAMES * ROLES];
 	struct leader leaders[FRAMES];
-	int check_crc, queued, failed, stopping;
+	int present, check_crc, queued, failed, stopping;
 	int to_node, to_stdout;
 	struct node node;
 	int receiving[FRAMES], received[FRAMES]; /* slots of the node's ring */
@@ -462,7 +462,7 @@ static int run(struct reader *reader, const char *node, unsigned int index, stru
 	if (reader->link.state && link_stop(&reader->link)) /* a reader before this one may have been killed */
 		return -1;
 	times->identified = now_ns();
-	if (link_contract(&reader->link))
+	if (!reader->present && link_contract(&reader->link))
 		return -1;
 	times->contracted = now_ns();
 	asked = now_ns();
@@ -487,7 +487,7 @@ int main(int argc, char **argv)
 	struct reader *reader = calloc(1, sizeof(*reader));
 	struct times times = {0};
 	struct udev *udev = udev_new();
-	int present = 0, timeout_s = 60, option;
+	int timeout_s = 60, option;
 	unsigned int index = 0;
 	char *node;
 
@@ -503,7 +503,7 @@ int main(int argc, char **argv)
 		else if (option == 'n')
 			reader->check_crc = 0;
 		else if (option == 'p')
-			present = 1;
+			reader->present = 1;
 		else if (option == 'k')
 			reader->to_node = 1;
 		else if (option == 'o')
@@ -513,7 +513,7 @@ int main(int argc, char **argv)
 		else
 			return 2;
 	}
-	node = present ? find_present(udev) : wait_for_module(udev, timeout_s, &times);
+	node = reader->present ? find_present(udev) : wait_for_module(udev, timeout_s, &times);
 	if (!node) {
 		fprintf(stderr, "c_reader: no module came\n");
 		return 1;

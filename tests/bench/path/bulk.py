@@ -55,7 +55,7 @@ class Counter:
 
 async def run(index: int, frames: int) -> float:
     """Frames per second."""
-    source = await find()
+    (source,) = await find()
     mode = await source.configure(source.modes[index])
     sink = Counter(frames, mode.nbytes)
     await source.start(sink, 1)

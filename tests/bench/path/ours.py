@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Ours: a module's frames through USB source, pipeline and kernel node, as in the daemon but for its choices.
 
-    python -m tests.bench.path.ours FOURCC WIDTH HEIGHT RATE
+    python -m tests.bench.path.ours FOURCC WIDTH HEIGHT RATE [MODULES]
 
-Takes the module that is there, prints the node's path once frames come (an app shall see no card), and plays to
-whoever watches until standard input ends; then prints a line of JSON: its counters, and the processor time it took.
+Takes as many modules as asked for (1), each with a node of its own, prints the nodes' paths once frames come (an app
+shall see no card), and plays to whoever watches until standard input ends; then prints a line of JSON: what was
+counted, and the processor time it took.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from maglens_driver.errors import MaglensError
-from maglens_driver.mode import NV12, RAW, fourcc, make_mode
+from maglens_driver.mode import NV12, RAW, Mode, fourcc, make_mode
 from maglens_driver.usb.discovery import DeviceEventKind, Discovery
 from maglens_driver.usb.source import ModuleSource
 from maglens_v4l2.convert import make_converter
@@ -38,15 +38,16 @@ def cpu_s() -> float:
     return used.user + used.system
 
 
-async def find() -> ModuleSource:
-    """The module that is there."""
+async def find(count: int = 1) -> list[ModuleSource]:
+    """The modules that are there, once they are."""
     async with Discovery() as discovery, asyncio.timeout(FIND_S):
-        for device in discovery.present():
-            return await ModuleSource.open(device)
-        async for event in discovery.events():
+        found = [await ModuleSource.open(device) for device in discovery.present()[:count]]
+        events = discovery.events()
+        while len(found) < count:
+            event = await anext(events)
             if event.kind is DeviceEventKind.ADDED and event.device is not None:
-                return await ModuleSource.open(event.device)
-    raise MaglensError("no module is there")
+                found.append(await ModuleSource.open(event.device))
+    return found
 
 
 def alone(source: ModuleSource, mode_text: str, size: tuple[int, int], rate: int) -> float:
@@ -71,49 +72,79 @@ def alone(source: ModuleSource, mode_text: str, size: tuple[int, int], rate: int
     return ALONE_FRAMES / (time.monotonic() - began)
 
 
-async def run(text: str, size: tuple[int, int], rate: int) -> None:
+class Stage:
+    """One module, its pipeline and its node."""
+
+    def __init__(self, source: ModuleSource, number: int, shown: Mode) -> None:
+        self.source = source
+        self.lost: list[Exception] = []
+        name = f"ours-{number}"
+        self.node = KernelNode.create(shown, name, camera_id=name, formats=(shown,))
+        self.pipeline = Pipeline(
+            self.node,
+            loop=asyncio.get_running_loop(),
+            on_lost=lambda generation, why: self.lost.append(why),
+            on_control=lambda generation, control, value: None,
+            measured=lambda statistics: None,
+        )
+
+    async def play(self, want: Mode) -> None:
+        """Frames come when this is done."""
+        mode = await self.source.configure(want)
+        await self.source.start(self.pipeline.begin(1, mode), 1)
+        async with asyncio.timeout(FIRST_S):
+            while not self.pipeline.stats().frames_in:  # noqa: ASYNC110 counters have no event
+                await asyncio.sleep(0.005)
+
+    def counted(self) -> dict[str, object]:
+        """How it went."""
+        stats = self.pipeline.stats()
+        return {
+            "frames_in": stats.frames_in,
+            "submitted": stats.submitted,
+            "repeated": stats.repeated,
+            "filled": stats.filled,
+            "dropped": dict(stats.dropped),
+            "counters": dict(self.source.counters),
+            "lost": [str(why) for why in self.lost],
+        }
+
+    async def close(self) -> None:
+        """End it."""
+        await self.source.close()
+        await self.pipeline.close()
+        self.node.close()
+
+
+async def run(text: str, size: tuple[int, int], rate: int, modules: int) -> None:
     """See the module."""
-    source = await find()
+    sources = await find(modules)
     code = fourcc(text)
     raw = code in RAW
-    want = next(
-        m for m in source.modes if (m.fourcc, m.width, m.height, m.interval) == (code, *size, Fraction(1, rate))
-    )
+    wanted = (code, *size, Fraction(1, rate))
+    want = next(m for m in sources[0].modes if (m.fourcc, m.width, m.height, m.interval) == wanted)
     shown = make_mode(NV12 if raw else code, *size, Fraction(1, rate))
     figures: dict[str, object] = {}
     if raw:
-        figures["alone_per_s"] = alone(source, text, size, rate)
-    node = KernelNode.create(shown, "ours", camera_id="ours", formats=(shown,))
-    lost: list[Exception] = []
-    pipeline = Pipeline(
-        node,
-        loop=asyncio.get_running_loop(),
-        on_lost=lambda generation, why: lost.append(why),
-        on_control=lambda generation, control, value: None,
-        measured=lambda statistics: None,
-    )
-    mode = await source.configure(want)
-    await source.start(pipeline.begin(1, mode), 1)
-    async with asyncio.timeout(FIRST_S):
-        while not pipeline.stats().frames_in:  # noqa: ASYNC110 counters have no event
-            await asyncio.sleep(0.005)
-    print(node.path, flush=True)
+        figures["alone_per_s"] = alone(sources[0], text, size, rate)
+    stages = [Stage(source, number, shown) for number, source in enumerate(sources)]
+    for stage in stages:
+        await stage.play(want)
+    print(" ".join(stage.node.path for stage in stages), flush=True)
     before = cpu_s()
     await asyncio.to_thread(sys.stdin.read)
     figures["cpu_s"] = cpu_s() - before
-    stats = pipeline.stats()
-    figures |= {
-        "submitted": stats.submitted,
-        "repeated": stats.repeated,
-        "dropped": dict(stats.dropped),
-        "counters": dict(source.counters),
-        "lost": [str(why) for why in lost],
-    }
-    await source.close()
-    await pipeline.close()
-    node.close()
+    figures["stages"] = [stage.counted() for stage in stages]
+    for stage in stages:
+        await stage.close()
     print(json.dumps(figures), flush=True)
 
 
+def main() -> None:
+    """See the module."""
+    text, width, height, rate, *more = sys.argv[1:]
+    asyncio.run(run(text, (int(width), int(height)), int(rate), int(more[0]) if more else 1))
+
+
 if __name__ == "__main__":
-    asyncio.run(run(sys.argv[1], (int(sys.argv[2]), int(sys.argv[3])), int(sys.argv[4])))
+    main()

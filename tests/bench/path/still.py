@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Still: a module on a USB gadget that sends the same picture again and again, as fast as it is taken.
+"""Still: a module on a USB gadget that sends one picture again and again, as fast as it is taken; only how it begins
+differs from one to the next, so that an app can tell a new one.
 
-``python -m tests.bench.path.still`` attaches it and prints "attached"; it stays until its standard input ends, and
-then prints how much processor time it took, in seconds.
+``python -m tests.bench.path.still [NUMBER]`` attaches module NUMBER and prints "attached"; it stays until its
+standard input ends, and then prints how much processor time it took, in seconds.
 """
 
 from __future__ import annotations
@@ -32,17 +33,20 @@ from maglens_driver.mode import NV12, SRGGB10P, YUYV, Mode, make_mode
 from maglens_driver.source import FrameSink, Identity
 from maglens_driver.virtual.lens import load_lens
 
-RATES = (200, 30)
+FASTEST = 200  # pictures are sent as fast as they are taken; at all other rates by the clock
+RATES = (FASTEST, 30)
+STEPS = (120, 100, 90, 80, 70, 60, 50, 40, 24, 16, 10)  # more rates of the largest size
 SIZES = ((3840, 2160), (1920, 1080), (640, 480))
 FORMATS = (NV12, SRGGB10P, YUYV)
 LINK_MBIT = 40_000  # the link shall not be what limits
 SLACK = functionfs.BULK_PACKET * 16  # the streamer may look behind a picture
 AHEAD = 2  # frames on their way or waiting
+MARK, MARKS = 64, 251  # bytes that differ, and how many ways there are
 MODES: tuple[Mode, ...] = tuple(
     make_mode(code, *size, Fraction(1, rate), mbit_s=1, mw=100)
     for size in SIZES
     for code in FORMATS
-    for rate in RATES
+    for rate in (RATES + STEPS if size == SIZES[0] else RATES)
 )
 
 
@@ -56,7 +60,7 @@ def index_of(code: int, size: tuple[int, int], rate: int) -> int:
 
 
 class _Loan:
-    """The one picture, lent to the streamer."""
+    """A picture, lent to the streamer."""
 
     def __init__(self, view: memoryview, room: threading.Semaphore) -> None:
         self.view = view
@@ -71,13 +75,16 @@ class _Loan:
 
 class StillSource:
     """Implements :class:`maglens_driver.source.Source`. Frames come at the mode's rate, or as fast as they are taken
-    where that is the higher of :data:`RATES`."""
+    where that is :data:`FASTEST`."""
 
     def __init__(self, descriptor: Descriptor) -> None:
         self.descriptor = descriptor
         self._mode = descriptor.modes[0]
         most = max(mode.nbytes for mode in descriptor.modes) + SLACK
-        self._picture = memoryview(bytearray(np.random.default_rng(1).integers(0, 256, most, dtype=np.uint8)))
+        random = np.random.default_rng(1)
+        picture = random.integers(0, 256, most, dtype=np.uint8)
+        self._pictures = [memoryview(bytearray(picture)) for _ in range(AHEAD)]
+        self._marks = [random.bytes(MARK) for _ in range(MARKS)]
         self._halt = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -120,7 +127,7 @@ class StillSource:
 
     def _run(self, mode: Mode, sink: FrameSink, generation: int) -> None:
         room = threading.Semaphore(AHEAD)
-        paced = mode.interval > Fraction(1, RATES[0])
+        paced = mode.interval > Fraction(1, FASTEST)
         due, seq = time.monotonic_ns(), 0
         while not self._halt.is_set():
             if not room.acquire(timeout=0.1):
@@ -129,18 +136,21 @@ class StillSource:
                 self._halt.wait(max(0, due - time.monotonic_ns()) / 1e9)
                 due += mode.interval_ns
             now = time.monotonic_ns()
-            sink.deliver(Frame(_Loan(self._picture, room), mode.nbytes, mode, seq, now, generation))
+            picture = self._pictures[seq % AHEAD]  # given back in the order they were lent
+            picture[:MARK] = self._marks[seq % MARKS]
+            sink.deliver(Frame(_Loan(picture, room), mode.nbytes, mode, seq, now, generation))
             seq += 1
 
 
-async def run() -> None:
+async def run(number: int) -> None:
     """Until standard input ends."""
     writer.install()
     module = load_lens("35mm").descriptor
-    descriptor = replace(module, identity=Identity("maglens", "Still", "S1"), modes=MODES, controls=())
+    serial = f"S{number}"
+    descriptor = replace(module, identity=Identity("maglens", "Still", serial), modes=MODES, controls=())
     source = StillSource(descriptor)
-    gadget = ConfigfsGadget(GadgetSpec("maglens-still", "maglens", "Still", "S1"))
-    mount = Path("/run/maglens-still.ffs")
+    gadget = ConfigfsGadget(GadgetSpec(f"maglens-still-{number}", "maglens", "Still", serial))
+    mount = Path(f"/run/maglens-still-{number}.ffs")
     functionfs.unmount(mount)
     gadget.create()
     functionfs.mount(gadget.spec.name, mount)
@@ -162,4 +172,4 @@ async def run() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(run())
+    asyncio.run(run(int(sys.argv[1]) if len(sys.argv) > 1 else 1))
