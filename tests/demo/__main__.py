@@ -24,16 +24,16 @@ AFTER = 12  # frames after an event at which the picture shows it
 SHEET_TITLE = "One ffmpeg, one recording: modules are snapped on, focused, opened up, swapped and pulled off"
 
 
-def _film_script(out: str, python: str) -> str:
-    return f"{BUILD_C_READER} && exec {python} -m tests.demo.guest --out {out} --c-reader {C_READER}"
+def _film_script(out: str, python: str, options: str) -> str:
+    return f"{BUILD_C_READER} && exec {python} -m tests.demo.guest --out {out} --c-reader {C_READER} {options}"
 
 
-def in_vm(raw: Path) -> str:
+def in_vm(raw: Path, options: str) -> str:
     """Run the film in the virtual machine; how that was accelerated."""
     from tests.vm import lab
 
     with lab.machine(lab.Wish()) as machine:
-        script = f"{_film_script('/out', lab.python(machine))} --size {VM_SIZE}"
+        script = _film_script("/out", lab.python(machine), f"{options} --size {VM_SIZE}")
         result = lab.run(machine, ["sh", "-c", script], out=raw, deadline_s=900)
         if not result.ok:
             sys.exit(
@@ -42,14 +42,14 @@ def in_vm(raw: Path) -> str:
         return str(machine.acceleration)
 
 
-def on_host(raw: Path) -> str:
+def on_host(raw: Path, options: str) -> str:
     """Run it right here, where dummy_hcd, systemd and the installed service are."""
     raw.mkdir(parents=True, exist_ok=True)
     if not Path("/sys/class/udc").is_dir():
         sys.exit(
             "demo: this kernel has no USB device controller\n  try: sudo modprobe dummy_hcd is_super_speed=1 num=4"
         )
-    subprocess.run(["sh", "-c", _film_script(str(raw), sys.executable)], check=True)
+    subprocess.run(["sh", "-c", _film_script(str(raw), sys.executable, options)], check=True)
     return "none needed"
 
 
@@ -60,16 +60,17 @@ def _label(event: Event) -> str:
 def choices(film: recording.Recording, story: Story) -> list[sheet.Choice]:
     """For the card, and for each thing that happened, a frame that shows it."""
     found = [sheet.Choice(min(AFTER, len(film.shots) - 1), "Card: no module yet")]
-    moments = [e for e in story.events if e.kind in ("attach", "focus", "iris", "restart", "detach")]
+    moments = [e for e in story.events if e.kind in ("attach", "auto", "focus", "iris", "restart", "detach")]
     ends = [e.time_ns for e in moments[1:]] + [story.events[-1].time_ns]
-    for event, end in zip(moments, ends, strict=True):
+    for event, end, follows in zip(moments, ends, [*moments[1:], None], strict=True):
         shown = [s for s in film.shots if event.time_ns <= s.time_ns < end]
         if event.kind == "attach":
             shown = [s for s in shown if s.mark] or shown
         elif event.kind == "detach" and event is not moments[-1]:
             continue
         if shown:
-            pick = shown[0] if event.kind == "attach" and len(shown) < AFTER else shown[-1]
+            before = follows is not None and follows.kind == "auto"  # nothing is found yet
+            pick = shown[0] if before or (event.kind == "attach" and len(shown) < AFTER) else shown[-1]
             found.append(sheet.Choice(pick.index, _label(event)))
     return found
 
@@ -97,6 +98,7 @@ def main() -> int:
     """Exit status 0 only if everything that the demo promises was kept."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--host", action="store_true", help="without the virtual machine")
+    parser.add_argument("--raw", action="store_true", help="the 35 mm module sends raw frames, set wrong at first")
     parser.add_argument("--judge-only", action="store_true", help="judge the last film again")
     options = parser.parse_args()
     host.need(TOOLS)  # before the film, which takes minutes
@@ -104,7 +106,7 @@ def main() -> int:
     acceleration = ""
     if not options.judge_only:
         shutil.rmtree(OUT, ignore_errors=True)
-        acceleration = on_host(raw) if options.host else in_vm(raw)
+        acceleration = (on_host if options.host else in_vm)(raw, "--raw" if options.raw else "")
     story = Story.load(raw / STORY)
     if acceleration:
         story.acceleration = acceleration

@@ -24,6 +24,7 @@ import pyudev
 from maglens_driver.control import Cid
 from maglens_driver.gadget.client import SimClient, start
 from maglens_driver.names import CONFIG_DROPIN_DIR, SERVICE_UNIT, VIRTUAL_USB_VENDOR
+from tests.demo import automatics
 from tests.demo.story import CYCLES, RECORDING, STORY, Event, Story
 from tests.vm.guest.acts import kill_service
 from tests.vm.guest.devices import succeed
@@ -151,9 +152,15 @@ def story(film: Film, node: dict[str, Any], sims: dict[str, SimClient]) -> None:
         app.wait_frames(1, FIRST_FRAMES_S)
         film.note("card", "an app is recording; there is no module yet")
         hold(app, HOLD)
+        if film.story.raw:
+            automatics.lamps(wide)
         on = wide.attach()
-        film.note("attach", "the 35 mm module is snapped on", on["stay"]["attach_ns"])
+        what = ": raw, dark, blurred" if film.story.raw else ""
+        film.note("attach", f"the 35 mm module is snapped on{what}", on["stay"]["attach_ns"])
         hold_until(app, lambda: streaming(wide, HOLD))
+        if film.story.raw and automatics.watch(app, str(node["path"]), hold):
+            film.note("auto", "exposure, white balance and focus are found")
+            hold(app, STEP)
         for value in FOCUS_STEPS:
             film.note("focus", f"the focus ring is turned to {100 / value:.2f} m", wide.ring("focus", value)["ns"])
             show(app, partial(settled, wide, Cid.FOCUS_ABSOLUTE, value))
@@ -236,14 +243,19 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "build/demo")))
     parser.add_argument("--c-reader", type=Path, required=True)
     parser.add_argument("--size", help="WIDTHxHEIGHT of the node, instead of as it is configured")
+    parser.add_argument("--raw", action="store_true", help="the 35 mm module sends raw frames, set wrong at first")
     options = parser.parse_args()
     say("the virtual modules render their pictures")
+    if options.raw:
+        automatics.dress()
     for lens in LENSES:
         start(lens)
     if options.size:
         resize(options.size)
     succeed("systemctl", "start", SERVICE_UNIT)
     film = Film(options.out)
+    film.story.raw = options.raw
+    cycled = LENSES[options.raw]  # whose pictures pass through as they are, as the C reader's do
     try:
         node = node_status()
         film.story.interval_ns = round(1e9 / node["format"]["fps"])
@@ -258,14 +270,14 @@ def main() -> int:
             for sim in sims.values():
                 if sim.status()["attached"]:
                     sim.detach()
-        mode = cycles(film, node, sims["35mm"])
+        mode = cycles(film, node, sims[cycled])
         film.story.stays = {lens: sim.status()["stays"] for lens, sim in sims.items()}
         film.story.marks = {lens: int(sim.status()["mark"]) for lens, sim in sims.items()}
         film.story.dropped = json.loads(succeed("maglens", "status", "--json"))["node"]["counters"]
         succeed("systemctl", "mask", "--runtime", "--now", SERVICE_UNIT)  # udev would start it for every attach
-        c_reader(film, sims["35mm"], options.c_reader, mode)
+        c_reader(film, sims[cycled], options.c_reader, mode)
         succeed("systemctl", "unmask", "--runtime", SERVICE_UNIT)
-        cold_start(film, sims["35mm"])
+        cold_start(film, sims[cycled])
     finally:
         film.close()
     return 0

@@ -36,6 +36,7 @@ class Story:
     ended_ns: int = 0
     kernel: str = ""
     node: str = ""
+    raw: bool = False  # the first module has no automatics of its own, and what it is set to is wrong
     acceleration: str = ""
     events: list[Event] = field(default_factory=list)
     stays: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
