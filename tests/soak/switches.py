@@ -15,11 +15,13 @@ import os
 import random
 import signal
 import sys
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from maglens_daemon.director import STREAM_TRIES, STREAM_WINDOW_S
 from tests.soak import holdings
 from tests.soak.guest import PSS_MIB
 from tests.vm.guest.recorder import Recording
@@ -39,6 +41,7 @@ class Stay:
         self._arrived: list[str] = []  # the last one plays
         self._chosen = ""
         self.done: Counter[str] = Counter()
+        self._killed = deque([-STREAM_WINDOW_S] * (STREAM_TRIES - 2))  # when; one that ends more often is refused
 
     @property
     def playing(self) -> str:
@@ -78,8 +81,8 @@ class Stay:
         elif self.playing == WEBCAM:
             ways.append(("unplug", lambda: self._leave(WEBCAM, troupe.unplug)))
             ways.append(("unbind", lambda: self._leave(WEBCAM, self._unbind)))
-        if self.playing == BUILT_IN and self.done["kill"] * 12 < sum(self.done.values()):
-            ways.append(("kill", lambda: os.kill(troupe.child_pid(), signal.SIGKILL)))
+        if self.playing == BUILT_IN and time.monotonic() - self._killed[0] > STREAM_WINDOW_S:
+            ways.append(("kill", self._kill))
         others = [who for who in (BUILT_IN, *self._arrived) if who != self.playing]
         if others:
             ways.append(("use", lambda: self._choose(self._dice.choice(others))))
@@ -95,6 +98,11 @@ class Stay:
         self._arrived.remove(who)
         self._troupe.log.wait_for(f"{who}.*: removed")
         self._troupe.log.place = here  # the next one may have begun before that
+
+    def _kill(self) -> None:
+        os.kill(self._troupe.child_pid(), signal.SIGKILL)
+        self._killed.popleft()
+        self._killed.append(time.monotonic())
 
     def _unbind(self) -> None:
         self._troupe.unbind()
