@@ -486,6 +486,20 @@ def test_any_order_of_events_ends_well(events: list[tuple[str, float]], fittings
     assert machine.deadline_s is None, "nothing is left to wait for"
 
 
+def test_a_rail_that_fails_with_nothing_on_it_is_told_and_tried_again() -> None:
+    bench = Bench(BARE)
+    for _ in range(FAILURES[Code.OVER_CURRENT].rule.tries):
+        bench.take(bench.machine.cut(bench.now, Code.OVER_CURRENT))
+        assert not bench.powered
+        if not bench.at(S.QUARANTINED):
+            assert not bench.stay
+            bench.wait(FAILURES[Code.OVER_CURRENT].rule.pause_s)
+    assert bench.at(S.QUARANTINED) and bench.stay
+    assert [do for _, do in bench.done[-3:]] == [Do.OFF, Do.BEGIN, Do.REFUSE]
+    bench.wait(400.0)
+    assert bench.at(S.EMPTY) and bench.powered and not bench.stay
+
+
 def test_configured_rules_replace_those_of_the_table() -> None:
     mine = Rule(1, 10.0, 0.0)
     table = rules({"short": mine})

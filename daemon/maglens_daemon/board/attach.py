@@ -239,7 +239,7 @@ class Attach:
             self._enter(AttachState.RECOVER, now + rule.pause_s)
             return done
         self._quarantine(now + rule.window_s)
-        return [*done, Do.REFUSE]
+        return [*done, *self._begin(), Do.REFUSE]  # a rail that fails with nothing on it is told as well
 
     def refuse(self, now: float) -> list[Do]:
         """The session refuses the module for a reason of its own: off until it is lifted."""
