@@ -12,7 +12,7 @@ from pathlib import Path
 
 from maglens_driver.gadget.client import SimClient, start
 from maglens_driver.names import SERVICE_UNIT
-from tests.demo.guest import hold, hold_until, node_status, resize, streaming
+from tests.demo.guest import allow_for_emulation, hold, hold_until, node_status, resize, streaming
 from tests.soak import holdings
 from tests.vm.guest import idle
 from tests.vm.guest.devices import succeed
@@ -43,6 +43,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.cycles <= SETTLED_AFTER:
         parser.error(f"more than {SETTLED_AFTER} cycles, please")
+    allow_for_emulation()
     start("35mm")
     resize(SIZE)
     succeed("systemctl", "start", SERVICE_UNIT)
