@@ -50,7 +50,7 @@ from maglens_daemon.port import Port, offers
 from maglens_daemon.restraint import Restraint, seat_note
 from maglens_daemon.visitor import Visitor
 from maglens_driver.control import MOTORS
-from maglens_driver.errors import BadModule, Deadline, Gone, MaglensError, WrongState
+from maglens_driver.errors import BadModule, Deadline, Gone, Interrupted, MaglensError, WrongState
 from maglens_driver.link.wire import CapabilityLevel, CapabilityReason
 from maglens_driver.mode import Mode
 from maglens_driver.source import FrameSink, Identity, Source
@@ -209,10 +209,11 @@ class Session:
         self._removed.set()
 
     def fail(self, why: Exception) -> None:
-        """Its stream ended by itself and is not worth another try; ``Gone`` waits for the port to say so."""
+        """Its stream ended by itself and is not worth another try; ``Gone`` waits for the port to say so, but for
+        what was only interrupted (too often)."""
         if self.state is SessionState.ATTACH:
             return  # the echo of a stream that ended before
-        if isinstance(why, Gone):
+        if isinstance(why, Gone) and not isinstance(why, Interrupted):
             self.unplugged = True
         else:
             self._quarantine(why)

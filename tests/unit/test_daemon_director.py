@@ -15,7 +15,7 @@ from maglens_daemon.config import PolicyConfig, Rule, SourceConfig
 from maglens_daemon.director import START_S, STREAM_TRIES
 from maglens_daemon.fake import MODE, FakeVisitor
 from maglens_daemon.session import SessionState
-from maglens_driver.errors import Deadline
+from maglens_driver.errors import Deadline, Interrupted
 from maglens_driver.frame import Frame
 from tests.unit.test_daemon_manager import SMALL, WAIT_S, theatre
 
@@ -124,6 +124,24 @@ def test_one_that_failed_lately_gets_no_head_start() -> None:
             await t.until_playing(two)
             assert sick.source.frame()
             await t.until_playing(one)
+
+    asyncio.run(play())
+
+
+def test_one_that_is_interrupted_too_often_is_refused_by_its_own_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not as one that was unplugged: it is still there."""
+    monkeypatch.setattr(director, "RETRY_S", (0.0,) * len(director.RETRY_S))
+
+    async def play() -> None:
+        async with theatre() as t:
+            sick = FakeVisitor("1")
+            sick.steps.fail("start", *(Interrupted("its process has ended") for _ in range(STREAM_TRIES)))
+            one = t.arrive(sick, "1-1")
+            await t.until(lambda: one.state is SessionState.READY)
+            t.watch()
+            await t.until(lambda: one.state is SessionState.QUARANTINED)
+            assert one.reason == "its process has ended"
+            assert not one.unplugged
 
     asyncio.run(play())
 
