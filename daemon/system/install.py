@@ -35,6 +35,7 @@ sys.exit(main())
 """
 PROGRAMS = {"maglens": "maglens_daemon.cli.main", "maglensd": "maglens_daemon.main"}
 SERVICE = "maglensd.service"
+TRIGGERED = ("usb", "misc", "gpio", "input", "dma_heap")  # what our udev rules give rights to
 OPTIONAL = {"v4l2": "linuxpy: webcams are no source", "gpio": "gpiod: ports have no pins"}  # extras of setup.cfg
 KERNEL = ROOT / "driver" / "kernel"
 KERNEL_SOURCES = (".c", ".h")
@@ -307,7 +308,7 @@ def activate(layout: Layout) -> None:
             ("systemctl", "daemon-reload"),
             ("udevadm", "control", "--reload"),
             ("systemctl", "reload", "dbus.service"),
-            ("udevadm", "trigger", *(f"--subsystem-match={name}" for name in ("usb", "misc", "gpio", "input"))),
+            ("udevadm", "trigger", *(f"--subsystem-match={name}" for name in TRIGGERED)),
             ("systemctl", "restart", SERVICE),
         )
 

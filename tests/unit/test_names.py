@@ -132,3 +132,12 @@ def test_every_rule_is_one_that_udev_understands() -> None:
     for line in rules():
         for part in re.split(r",\s*", line):
             assert re.fullmatch(r'[A-Z]+(\{[A-Za-z_0-9/]+\})?(==|!=|\+=|:=|=)"[^"]*"', part), part
+
+
+def test_what_the_udev_rules_give_rights_to_is_triggered_by_the_installation() -> None:
+    """Else devices that were there before keep their old rights until the next boot."""
+    rules = (ROOT / "udev/70-maglens.rules").read_text()
+    given = set(re.findall(r'^SUBSYSTEM=="(\w+)",.* GROUP=', rules, re.M))
+    triggered = re.search(r"^TRIGGERED = \((.*?)\)", (ROOT / "daemon/system/install.py").read_text(), re.M)
+    assert triggered is not None
+    assert given == set(re.findall(r'"(\w+)"', triggered[1]))

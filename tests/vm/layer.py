@@ -63,7 +63,8 @@ if systemctl is-active -q dbus; then systemctl reload dbus; fi
 
 START = """set -e
 systemctl enable -q maglensd.service
-udevadm trigger --subsystem-match=usb --subsystem-match=misc --subsystem-match=gpio --subsystem-match=input
+udevadm trigger --subsystem-match=usb --subsystem-match=misc --subsystem-match=gpio --subsystem-match=input \
+    --subsystem-match=dma_heap
 systemctl restart maglensd.service
 """
 """And its last steps. That the service does not start is for the scenarios to judge, not for the lab."""
