@@ -29,7 +29,11 @@ demo-faults: prepare ## one picture of power, link, state and an app's frames th
 	@$(PY) -c 'import matplotlib' 2>/dev/null || $(PY) -m pip install -q --disable-pip-version-check 'matplotlib>=3.6'
 	@$(PY) -m tests.demo.faults
 
-test: unit test-vm ## linters, unit tests, then the scenarios in a virtual machine
+test: prepare ## linters, unit tests, then the scenarios in a virtual machine
+	@mkdir -p build; $(PY) -m tests.vm image >build/vm-image.log 2>&1 & image=$$!; \
+	$(MAKE) --no-print-directory unit || { kill $$image; exit 1; }; \
+	wait $$image || cat build/vm-image.log; \
+	$(MAKE) --no-print-directory test-vm
 
 unit: prepare ## linters and unit tests, without kernel or root
 	@$(PY) -m pytest tests/unit -q -n $(UNIT_JOBS) --dist loadfile
