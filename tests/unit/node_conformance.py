@@ -271,10 +271,13 @@ async def nobody_reading_blocks_nothing(rig: Rig) -> None:
     node = rig.node
     generation = node.adopt()
     async with watching(rig):
-        start = time.monotonic()
+        longest = 0.0
         for number in range(50):
-            assert node.submit(filled(node, generation, number, time.monotonic_ns()))
-        assert time.monotonic() - start < WAIT_S
+            picture = filled(node, generation, number, time.monotonic_ns())
+            start = time.monotonic()
+            assert node.submit(picture)
+            longest = max(longest, time.monotonic() - start)
+        assert longest < WAIT_S
 
 
 @check

@@ -49,6 +49,7 @@ def loopback(name: str, *options: str) -> Iterator[Path]:
 @contextmanager
 def vivid() -> Iterator[Path]:
     """The capture node of a vivid camera."""
+    succeed("modprobe", "-r", "vivid")  # a scenario that failed may have held it to the end
     try:
         with UdevWatch("video4linux") as watch:
             succeed("modprobe", "vivid")
