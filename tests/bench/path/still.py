@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from maglens_driver.control import ControlInfo
+from maglens_driver.described import Described
 from maglens_driver.frame import Frame
 from maglens_driver.gadget import functionfs, writer
 from maglens_driver.gadget.configfs import ConfigfsGadget, GadgetSpec
@@ -73,12 +74,12 @@ class _Loan:
             room.release()
 
 
-class StillSource:
+class StillSource(Described):
     """Implements :class:`maglens_driver.source.Source`. Frames come at the mode's rate, or as fast as they are taken
     where that is :data:`FASTEST`."""
 
     def __init__(self, descriptor: Descriptor) -> None:
-        self.descriptor = descriptor
+        self._descriptor = descriptor
         self._mode = descriptor.modes[0]
         most = max(mode.nbytes for mode in descriptor.modes) + SLACK
         random = np.random.default_rng(1)
@@ -89,12 +90,8 @@ class StillSource:
         self._thread: threading.Thread | None = None
 
     @property
-    def identity(self) -> Identity:
-        return self.descriptor.identity
-
-    @property
-    def modes(self) -> Sequence[Mode]:
-        return self.descriptor.modes
+    def descriptor(self) -> Descriptor:
+        return self._descriptor
 
     @property
     def controls(self) -> Sequence[ControlInfo]:
