@@ -4,6 +4,9 @@
 One camera is one source. A webcam is taken by V4L2 even where libcamera sees it too; any other is libcamera's where
 libcamera sees it. Our own node is never one, since only uvcvideo's devices and configured paths are looked at, and
 the V4L2 source refuses it besides.
+
+One that was refused has a second chance after a pause: at once when a camera is plugged in, the configuration is read
+again, or a person chooses it.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ from typing import Final, Protocol
 
 from maglens_daemon.background import Background
 from maglens_daemon.config import Config
-from maglens_daemon.session import Session
+from maglens_daemon.journal import about
+from maglens_daemon.second_chance import SecondChance
+from maglens_daemon.session import Session, SessionState
 from maglens_daemon.visitor import Visitor
 from maglens_daemon.visitors import CameraVisitor, LibcameraVisitor
 from maglens_daemon.webcams import UVC, VideoDevice, names_by_id, sensors, video_devices
@@ -36,6 +41,8 @@ class Host(Protocol):
     """What this needs of the manager."""
 
     config: Config
+    listeners: list[Callable[[], None]]
+    on_use: list[Callable[[Session], None]]
 
     def arrive(self, path: str, speed_mbit_s: int, visitor: Visitor) -> Session | None: ...
 
@@ -48,6 +55,15 @@ class _There:
 
     token: object
     visit: Callable[[], Visitor]
+
+
+@dataclass(slots=True)
+class _Stay:
+    """A camera that the manager was told of. ``session`` None where the configuration says to leave it alone."""
+
+    camera: _There
+    session: Session | None
+    chance: SecondChance
 
 
 class Cameras:
@@ -64,13 +80,16 @@ class Cameras:
         self._devices = devices
         self._ask_libcamera = ask_libcamera
         self._sensor_nodes = sensor_nodes
-        self._there: dict[str, object] = {}  # tokens by port
+        self._stays: dict[str, _Stay] = {}  # by port
         self._seen: Sequence[Seen] = ()  # what libcamera told last
         self._asked_of: Mapping[tuple[int, int], int] | None = None  # the nodes there were then, with their tokens
         self._asking = False
+        self._question = SecondChance(self._ask_anew)
         self._background = Background()
         self._told_missing = False
         self._started = False
+        manager.listeners.append(self._heed_refusals)
+        manager.on_use.append(self._heed_choice)
 
     def look(self) -> None:
         """After every uevent of a video device, and after a reload."""
@@ -87,7 +106,11 @@ class Cameras:
         return {**{d.number: d.token for d in devices if d.driver != UVC}, **self._sensor_nodes()}
 
     async def close(self) -> None:
-        """End a question that is under way."""
+        """End a question that is under way, and give no more chances."""
+        self._manager.listeners.remove(self._heed_refusals)
+        self._manager.on_use.remove(self._heed_choice)
+        for chance in (self._question, *(stay.chance for stay in self._stays.values())):
+            chance.drop()
         tasks = self._background.tasks
         for task in tasks:
             task.cancel()
@@ -100,27 +123,53 @@ class Cameras:
             asked_of = self._libcameras_nodes(self._devices())
             try:
                 self._seen = await self._ask_libcamera()
+                self._question.drop()
             except MissingDependency as missing:
                 if not self._told_missing:
                     log.info("%s; CSI cameras are not used", missing)
                 self._told_missing = True
             except (MaglensError, OSError) as error:
                 log.warning("libcamera's cameras are not known: %s", error)
+                self._question.refused()
             self._asked_of = asked_of
         finally:
             self._asking = False
         self.look()
 
+    def _ask_anew(self) -> None:
+        self._asked_of = None
+        self.look()
+
     def _compare(self, devices: Sequence[VideoDevice]) -> None:
         wanted = self._wanted(devices)
-        for port, token in [*self._there.items()]:
-            if port not in wanted or wanted[port].token != token:
-                del self._there[port]
+        for port, stay in [*self._stays.items()]:
+            if port not in wanted or wanted[port].token != stay.camera.token:
+                stay.chance.drop()
+                del self._stays[port]
                 self._manager.depart(port)
         for port, camera in wanted.items():
-            if port not in self._there:
-                self._there[port] = camera.token
-                self._manager.arrive(port, 0, camera.visit())
+            if port in self._stays:
+                self._stays[port].chance.take()
+            else:
+                session = self._manager.arrive(port, 0, camera.visit())
+                self._stays[port] = _Stay(camera, session, SecondChance(partial(self._begin_anew, port)))
+
+    def _begin_anew(self, port: str) -> None:
+        log.info("port %s: what was refused there is tried again", port, extra=about(port=port))
+        stay = self._stays[port]
+        stay.session = None  # nothing that it still does is a refusal
+        self._manager.depart(port)
+        stay.session = self._manager.arrive(port, 0, stay.camera.visit())
+
+    def _heed_refusals(self) -> None:
+        for stay in self._stays.values():
+            if stay.session is not None and stay.session.state is SessionState.QUARANTINED:
+                stay.chance.refused()
+
+    def _heed_choice(self, session: Session) -> None:
+        for stay in self._stays.values():
+            if stay.session is session:
+                stay.chance.take()
 
     def _wanted(self, devices: Sequence[VideoDevice]) -> dict[str, _There]:
         settings, names = self._manager.config.cameras, names_by_id()
@@ -135,7 +184,7 @@ class Cameras:
                 wanted[path] = _There(token, partial(CameraVisitor, path, names.get(node, "")))
         for device in devices if settings.auto else ():
             if device.driver == UVC and device.number not in taken:
-                wanted[device.port or device.path] = _There(device.token, partial(self._visit, device))
+                wanted[device.port or device.path] = _There(device.token, self._visit(device, names))
         for camera in libcamera:
             made_of = frozenset((number, (self._asked_of or {}).get(number)) for number in camera.devices)
             wanted[LIBCAMERA + camera.id] = _There(made_of, partial(LibcameraVisitor, camera.id))
@@ -148,9 +197,8 @@ class Cameras:
         others = {d.number for d in devices if d.driver == UVC or d.path in configured}
         return settings.libcamera and not others & camera.devices
 
-    def _visit(self, device: VideoDevice) -> CameraVisitor:
+    def _visit(self, device: VideoDevice, names: Mapping[str, str]) -> Callable[[], Visitor]:
         config = self._manager.config
         snapped = device.removable or device.port in config.port or self._started
-        return CameraVisitor(
-            device.path, names_by_id().get(device.path, ""), snapped=config.policy.hotplug and snapped
-        )
+        plugged_in = config.policy.hotplug and snapped
+        return partial(CameraVisitor, device.path, names.get(device.path, ""), snapped=plugged_in)

@@ -52,6 +52,7 @@ class Manager:
         self.choices = dict.fromkeys(config.nodes, policy.AUTO)  # what people chose, by node: identity key or "auto"
         self.listeners: list[Callable[[], None]] = []
         self.on_control: list[Callable[[Session, int, int], None]] = []
+        self.on_use: list[Callable[[Session], None]] = []  # called when a person has chosen it
         self.store = store if store is not None else Store(Path(names.STATE_DIR))
         self.allotment = Allotment(lambda: self.conditions.now, self.reconsider)
         self.directors = [Director(name, self, open_node, self.store) for name in config.nodes]
@@ -242,14 +243,15 @@ class Manager:
         if node not in self.choices:
             there = ", ".join(known for known in self.choices if known) or "none but the first"
             raise NotFound(f"there is no node {node!r}; there is {there}", hint="maglens status")
-        self.choose(node, policy.AUTO if name == policy.AUTO else self.find(name).key)
-        return self.choices[node]
-
-    def find(self, name: str) -> Identity:
-        """The identity that a name means; raises :class:`MaglensError` where none or several fit."""
+        if name == policy.AUTO:
+            self.choose(node, policy.AUTO)
+            return policy.AUTO
         session = self.find_session(name)
         assert session.identity is not None
-        return session.identity
+        self.choose(node, session.identity.key)
+        for tell in self.on_use:
+            tell(session)
+        return self.choices[node]
 
     def find_session(self, name: str) -> Session:
         """The identified session that an identity key, port, port name, serial number or model means."""

@@ -64,6 +64,7 @@ START_S: Final = 3.0
 STOP_S: Final = 3.0
 CLOSE_S: Final = 3.0
 TELL_MAKER: Final = "lift it off and snap it on again; if that does not help, tell its maker"
+TRIED_AGAIN: Final = "it is tried again after a while, and at once by `maglens use` or when a camera is plugged in"
 SLEPT_S: Final = 0.1  # less than that between two clocks is no sleep
 GONE_GRACE_S: Final = 5.0  # between a source's Gone and the port's removal
 
@@ -453,7 +454,8 @@ class Session:
             return  # the first cause stays
         self.reason = str(why) or type(why).__name__
         self.cause = why.cause if isinstance(why, BadModule | AttachFailed) else type(why).__name__.lower()
-        self.hint = (why.hint if isinstance(why, MaglensError) else "") or TELL_MAKER
+        own = why.hint if isinstance(why, MaglensError) else ""
+        self.hint = own or (TELL_MAKER if self.visitor.snapped else TRIED_AGAIN)
         self._enter(SessionState.QUARANTINED)
         if self.visitor.seat is not None:
             self.visitor.seat.refused()

@@ -12,12 +12,17 @@ import pytest
 
 from maglens_daemon.cameras import Cameras
 from maglens_daemon.config import CamerasConfig, Config, PolicyConfig, PortConfig
-from maglens_daemon.session import Session
+from maglens_daemon.fake import FakeVisitor
+from maglens_daemon.port import make_port
+from maglens_daemon.second_chance import FORGIVEN_S, PAUSES_S
+from maglens_daemon.session import TRIED_AGAIN, Session, SessionState
 from maglens_daemon.visitor import Visitor
 from maglens_daemon.visitors import CameraVisitor, LibcameraVisitor
 from maglens_daemon.webcams import VideoDevice, names_by_id, video_devices
-from maglens_driver.errors import Interrupted, MissingDependency
+from maglens_driver.errors import Interrupted, MissingDependency, Refused
 from maglens_driver.libcamera.source import Seen
+from tests.unit import fake_clock
+from tests.unit.test_daemon_session import FakeHost
 
 WEBCAM = VideoDevice("/dev/video0", (81, 0), 100, "uvcvideo", "1-4", False)
 SENSOR = VideoDevice("/dev/video2", (81, 2), 102, "unicam", "", False)
@@ -33,6 +38,8 @@ class House:
         self.there: dict[str, Visitor] = {}
         self.moves: list[str] = []
         self.turn = asyncio.Event()
+        self.listeners: list[Callable[[], None]] = []
+        self.on_use: list[Callable[[Session], None]] = []
 
     def arrive(self, path: str, speed_mbit_s: int, visitor: Visitor) -> Session | None:
         assert path not in self.there
@@ -45,6 +52,41 @@ class House:
         del self.there[path]
         self.moves.append("-" + path)
         self.turn.set()
+
+
+class Inn(House, FakeHost):
+    """A house whose sessions are real, and see only what a list of visitors does."""
+
+    def __init__(self, *visitors: FakeVisitor) -> None:
+        House.__init__(self)
+        FakeHost.__init__(self)
+        self.visitors = [*visitors]
+        self.tasks: list[asyncio.Task[None]] = []
+        self.sessions: list[Session] = []
+
+    def arrive(self, path: str, speed_mbit_s: int, visitor: Visitor) -> Session | None:
+        super().arrive(path, speed_mbit_s, visitor)
+        session = Session(len(self.sessions), make_port(path, 0, self.config), self.visitors.pop(0), self)
+        self.sessions.append(session)
+        self.tasks.append(asyncio.create_task(session.run()))
+        return session
+
+    def depart(self, path: str) -> None:
+        super().depart(path)
+        self.sessions[-1].removed()
+
+    def changed(self, session: Session) -> None:
+        super().changed(session)
+        for listener in self.listeners:
+            listener()
+
+    async def until(self, stays: int, state: SessionState) -> float:
+        """When the latest of so many stays is in that state: loop time."""
+        async with asyncio.timeout(2 * sum(PAUSES_S)):
+            while len(self.sessions) != stays or self.sessions[-1].state is not state:
+                self.turn.clear()
+                await self.turn.wait()
+        return asyncio.get_running_loop().time()
 
 
 class Machine:
@@ -245,6 +287,111 @@ def test_configured_paths_and_switches(tmp_path: Path) -> None:
         assert not house.there
 
     run(machine, act, config)
+
+
+class BuiltIn(FakeVisitor):
+    """One that cannot be opened where it is ``sick``."""
+
+    snapped = False
+    needs_power = False
+
+    def __init__(self, *, sick: bool = False) -> None:
+        super().__init__()
+        if sick:
+            self.steps.fail("open", Refused("busy", "it is out of order"))
+
+
+def lodge(act: Callable[[Inn, Cameras, Machine], Awaitable[None]], *visitors: FakeVisitor) -> Inn:
+    """In fake time, one webcam of a machine without libcamera."""
+    machine = Machine(WEBCAM)
+
+    async def play() -> Inn:
+        inn = Inn(*visitors)
+        inn.config = Config(cameras=CamerasConfig(libcamera=False))
+        cameras = Cameras(inn, machine.list, machine.ask, lambda: {})
+        cameras.look()
+        await act(inn, cameras, machine)
+        await cameras.close()
+        inn.sessions[-1].removed()
+        await asyncio.gather(*inn.tasks)
+        return inn
+
+    return fake_clock.run(play())
+
+
+def test_a_camera_that_was_refused_is_tried_again_and_the_pauses_grow() -> None:
+    async def act(inn: Inn, cameras: Cameras, machine: Machine) -> None:
+        began = await inn.until(1, SessionState.QUARANTINED)
+        assert inn.sessions[0].hint == TRIED_AGAIN
+        waited = []
+        for stay in range(2, len(PAUSES_S) + 3):
+            again = await inn.until(stay, SessionState.QUARANTINED)
+            waited.append(round(again - began))
+            began = again
+        assert waited == [*PAUSES_S, PAUSES_S[-1]]
+        await inn.until(len(PAUSES_S) + 3, SessionState.READY)
+
+    lodge(act, *(BuiltIn(sick=True) for _ in range(len(PAUSES_S) + 2)), BuiltIn())
+
+
+def test_what_may_help_a_camera_that_was_refused_is_tried_at_once() -> None:
+    """A choice, another camera, and the configuration, whose reading leads to a look as well."""
+
+    async def act(inn: Inn, cameras: Cameras, machine: Machine) -> None:
+        refused_at = await inn.until(1, SessionState.QUARANTINED)
+        inn.on_use[0](inn.sessions[0])
+        assert await inn.until(2, SessionState.QUARANTINED) == refused_at
+        cameras.look()
+        assert await inn.until(3, SessionState.READY) == refused_at
+        inn.on_use[0](inn.sessions[-1])
+        cameras.look()
+        await asyncio.sleep(2 * sum(PAUSES_S))
+        assert len(inn.sessions) == 3, "one that plays is left alone"
+
+    lodge(act, BuiltIn(sick=True), BuiltIn(sick=True), BuiltIn())
+
+
+def test_a_long_good_stay_is_not_held_against_a_camera() -> None:
+    async def act(inn: Inn, cameras: Cameras, machine: Machine) -> None:
+        await inn.until(3, SessionState.READY)
+        await asyncio.sleep(FORGIVEN_S + 1)
+        failed = asyncio.get_running_loop().time()
+        inn.sessions[-1].fail(Interrupted("it broke"))
+        assert await inn.until(4, SessionState.READY) == failed + PAUSES_S[0]
+
+    lodge(act, BuiltIn(sick=True), BuiltIn(sick=True), BuiltIn(), BuiltIn())
+
+
+def test_one_that_was_unplugged_has_no_second_chance() -> None:
+    async def act(inn: Inn, cameras: Cameras, machine: Machine) -> None:
+        await inn.until(1, SessionState.QUARANTINED)
+        machine.devices.clear()
+        cameras.look()
+        await inn.until(1, SessionState.GONE)
+        await asyncio.sleep(2 * sum(PAUSES_S))
+        assert len(inn.sessions) == 1
+
+    lodge(act, BuiltIn(sick=True))
+
+
+def test_libcamera_that_could_not_be_asked_is_asked_again() -> None:
+    machine = Machine(seen=(CSI,))
+    machine.trouble = Interrupted("it crashed")
+
+    async def play() -> None:
+        house = House()
+        cameras = Cameras(house, machine.list, machine.ask, lambda: {})
+        cameras.look()
+        await asyncio.sleep(PAUSES_S[0])
+        assert machine.asked == 1
+        machine.trouble = None
+        await asyncio.sleep(PAUSES_S[0])
+        assert machine.asked == 2 and set(house.there) == {"libcamera:" + CSI.id}
+        await asyncio.sleep(2 * sum(PAUSES_S))
+        assert machine.asked == 2
+        await cameras.close()
+
+    fake_clock.run(play())
 
 
 def test_sysfs(tmp_path: Path) -> None:
