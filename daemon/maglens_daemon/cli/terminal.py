@@ -14,7 +14,8 @@ from typing import Final, TextIO
 import numpy as np
 import numpy.typing as npt
 
-from maglens_driver.mode import NV12, Mode
+from maglens_driver.errors import Refused
+from maglens_driver.mode import NV12, YUYV, Mode
 from maglens_v4l2.reader import Reader
 
 PICTURES_PER_S: Final = 10
@@ -103,12 +104,17 @@ def screen(out: TextIO | None = None) -> Iterator[Screen]:
 
 
 async def play(node: str, words: Callable[[], str], seconds: float) -> None:
-    """Show the node until cancelled, or for so many seconds (0: no end). Raises ``Gone`` when the node has gone."""
+    """Show the node until cancelled, or for so many seconds (0: no end). Raises ``Gone`` when the node has gone, and
+    ``Refused`` where its format is a compressed one."""
     reader = await asyncio.to_thread(Reader, node)
     try:
+        mode = reader.format()
+        if mode.fourcc not in (NV12, YUYV):
+            raise Refused("format", f"{node} has {mode.describe()}", hint="maglens preview, with a display")
+        await asyncio.to_thread(reader.start)
         with screen() as shown:
             async for picture in _pictures(reader, seconds):
-                shown.show(picture, reader.mode, words())
+                shown.show(picture, mode, words())
     finally:
         reader.close()
 

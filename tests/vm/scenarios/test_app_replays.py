@@ -25,10 +25,11 @@ from maglens_driver.names import SERVICE_UNIT
 from maglens_v4l2 import canonical, v4l2
 from maglens_v4l2.controls import Controls
 from maglens_v4l2.kernel_node import KernelNode
+from maglens_v4l2.reader import CAPTURE
 from maglens_v4l2.replays import BURST_S
 from maglens_v4l2.store import Store
 from tests.unit.node_conformance import filled
-from tests.unit.v4l2_app import CAPTURE, V4l2App
+from tests.unit.v4l2_app import V4l2App
 from tests.vm.guest import app_calls
 from tests.vm.guest.app_process import AppProcess
 from tests.vm.guest.devices import SYSTEMD, succeed

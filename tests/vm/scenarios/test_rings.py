@@ -14,14 +14,10 @@ import pytest
 
 from maglens_driver.control import Cid
 from maglens_driver.gadget.client import SimClient
-from maglens_v4l2.controls import Controls
-from maglens_v4l2.kernel_node import KernelNode
-from maglens_v4l2.pipeline import Pipeline
-from maglens_v4l2.store import Store
 from tests.vm.guest import app_calls
+from tests.vm.guest.camera import camera
 from tests.vm.guest.devices import succeed
 from tests.vm.guest.limits import EVENT_S, emulated
-from tests.vm.scenarios.test_kernel_node import NAME
 from tests.vm.scenarios.test_module_source import SMALL, alone, sim, virtual
 from tests.vm.scenarios.test_no_copies import app, opened, shown
 
@@ -63,33 +59,19 @@ def test_rings_reach_a_subscribed_reader(sim: SimClient, listener: list[int], ou
         return late
 
     async def body() -> None:
-        node = KernelNode.create(SMALL, NAME, camera_id="test", formats=[SMALL])
-        controls = Controls(node, Store(tmp_path))
-        pipeline = Pipeline(
-            node,
-            loop=asyncio.get_running_loop(),
-            on_lost=print,
-            on_control=lambda generation, control, value: controls.changed(control, value),
-            on_event=controls.handle,
-        )
-        try:
-            with app(node.path):
+        async with camera(SMALL, tmp_path) as made:
+            with app(made.node.path):
                 async with opened(sim) as source:
-                    await source.configure(SMALL)
-                    await source.start(pipeline.begin(1, SMALL), 1)
-                    await shown(pipeline, 1)
-                    await controls.attach("test", source.controls, await source.get(), source.set)
-                    fd = os.open(node.path, os.O_RDWR | os.O_NONBLOCK)
+                    await made.play(source)
+                    await shown(made.pipeline, 1)
+                    await made.offer(source)
+                    fd = os.open(made.node.path, os.O_RDWR | os.O_NONBLOCK)
                     listener.append(fd)
                     for ring, control in RINGS.items():
                         app_calls.subscribe(fd, app_calls.EVENT_CTRL, control)
                         late = await turns(fd, ring, control)
                         figures[ring] = {"median_ms": statistics.median(late), "worst_ms": max(late)}
                     await source.stop()
-        finally:
-            await pipeline.close()
-            await controls.close()
-            node.close()
 
     asyncio.run(body())
     (out / "figures.json").write_text(json.dumps(figures, indent=1))

@@ -18,14 +18,11 @@ from maglens_daemon.webcams import UVC, video_devices
 from maglens_driver.control import Cid
 from maglens_driver.libcamera.source import LibcameraSource, camera_ids
 from maglens_driver.mode import NV12
-from maglens_v4l2.controls import Controls
-from maglens_v4l2.kernel_node import KernelNode
-from maglens_v4l2.pipeline import Pipeline
-from maglens_v4l2.store import Store
 from tests.tools.usbip.plugged import Plugged
 from tests.unit.v4l2_app import V4l2App
 from tests.vm.conftest import WatchUdev
 from tests.vm.guest import app_calls
+from tests.vm.guest.camera import camera
 from tests.vm.guest.devices import daemon_kept_away, succeed
 from tests.vm.guest.limits import EVENT_S
 from tests.vm.guest.troupe import BUILT_IN, MODULE, WEBCAM, Troupe
@@ -114,14 +111,14 @@ def test_module_and_webcam_at_the_node(perform: StartTroupe) -> None:
         troupe.plug()
         troupe.plays(WEBCAM)
         wait_active(app.fd, Cid.BRIGHTNESS)
-        camera = next(device.path for device in video_devices() if device.driver == UVC)
+        webcam = next(device.path for device in video_devices() if device.driver == UVC)
         ranges = app_calls.control(app.fd, Cid.BRIGHTNESS)
         assert (ranges.minimum, ranges.maximum) == (-64, 64), "the camera's own"
         assert _module(troupe, WEBCAM)["unavailable_controls"] == []
         before = light(app)
         set_control(node, "brightness", 50)
         assert becomes(app, lambda now: now > before + BRIGHTER)
-        assert succeed("v4l2-ctl", "-d", camera, "--get-ctrl", "brightness").split() == ["brightness:", "50"]
+        assert succeed("v4l2-ctl", "-d", webcam, "--get-ctrl", "brightness").split() == ["brightness:", "50"]
 
 
 @pytest.mark.long
@@ -161,42 +158,30 @@ def test_libcamera_at_the_node(wait_for_udev: WatchUdev, tmp_path: Path) -> None
         layer = tmp_path / "layer"
         layer.mkdir()
         with firmware_node(layer):
-            asyncio.run(_through_libcamera(Store(tmp_path)))
+            asyncio.run(_through_libcamera(tmp_path))
 
 
-async def _through_libcamera(store: Store) -> None:
+async def _through_libcamera(folder: Path) -> None:
     environment = {"SYSTEMD_DEVICE_VERIFY_SYSFS": "0"}
     (found,) = [each for each in await camera_ids(limits=SLOW, environment=environment) if "1209:0002" in each]
     source = await LibcameraSource.open(found, limits=SLOW, environment=environment)
     mode = next(m for m in source.modes if (m.fourcc, m.width) == (NV12, 640))
-    node = KernelNode.create(mode, "maglens test", camera_id="test", formats=[mode])
-    controls = Controls(node, store)
-    pipeline = Pipeline(
-        node,
-        loop=asyncio.get_running_loop(),
-        on_lost=print,
-        on_control=lambda generation, control, value: controls.changed(control, value),
-        on_event=controls.handle,
-    )
-    app = V4l2App(node.path)
-    try:
-        app.start()
-        await source.configure(mode)
-        await source.start(pipeline.begin(1, mode), 1)
-        assert active(app.fd) == set()
-        await controls.attach("test", source.controls, await source.get(), source.set)
-        offered = {control.id for control in source.controls}
-        assert Cid.BRIGHTNESS in offered and active(app.fd) == offered
-        brightness = next(control for control in source.controls if control.id == Cid.BRIGHTNESS)
-        while await asyncio.to_thread(light, app) < 1:  # the card before it
-            continue
-        before = await asyncio.to_thread(light, app)
-        await asyncio.to_thread(set_control, node.path, "brightness", brightness.maximum // 2)
-        assert await asyncio.to_thread(becomes, app, lambda now: now > before + BRIGHTER)
-        assert (await source.get())[Cid.BRIGHTNESS] == brightness.maximum // 2
-    finally:
-        app.close()
-        await source.close()
-        await pipeline.close()
-        await controls.close()
-        node.close()
+    async with camera(mode, folder) as made:
+        node = made.node.path
+        with closing(V4l2App(node)) as app:
+            try:
+                app.start()
+                await made.play(source)
+                assert active(app.fd) == set()
+                await made.offer(source)
+                offered = {control.id for control in source.controls}
+                assert Cid.BRIGHTNESS in offered and active(app.fd) == offered
+                brightness = next(control for control in source.controls if control.id == Cid.BRIGHTNESS)
+                while await asyncio.to_thread(light, app) < 1:  # the card before it
+                    continue
+                before = await asyncio.to_thread(light, app)
+                await asyncio.to_thread(set_control, node, "brightness", brightness.maximum // 2)
+                assert await asyncio.to_thread(becomes, app, lambda now: now > before + BRIGHTER)
+                assert (await source.get())[Cid.BRIGHTNESS] == brightness.maximum // 2
+            finally:
+                await source.close()
