@@ -4,6 +4,7 @@
 import hashlib
 import re
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,12 +96,18 @@ def _version(path: Path) -> str:
 
 def _fingerprint(path: Path) -> str:
     """Git's idea of the tree's content where it is a repository, else sizes and times of all files."""
-    if (path / ".git").exists():
-        commands = (["git", "rev-parse", "HEAD"], ["git", "diff", "HEAD"])
-        texts = [
-            subprocess.run(c, cwd=path, env=environment(), capture_output=True, check=True).stdout for c in commands
-        ]
-    else:
-        stats = sorted((str(f.relative_to(path)), f.stat()) for f in path.rglob("*") if f.is_file())
-        texts = [f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode() for name, stat in stats]
-    return hashlib.sha256(b"".join(texts)).hexdigest()
+    if not (path / ".git").exists():
+        return hashlib.sha256(_stats(path, (f for f in path.rglob("*") if f.is_file()))).hexdigest()
+
+    def git(*args: str) -> bytes:
+        return subprocess.run(["git", *args], cwd=path, env=environment(), capture_output=True, check=True).stdout
+
+    new = (
+        path / name for name in git("ls-files", "-z", "--others", "--exclude-standard").decode().split("\0") if name
+    )
+    return hashlib.sha256(git("rev-parse", "HEAD") + git("diff", "HEAD") + _stats(path, new)).hexdigest()
+
+
+def _stats(path: Path, files: Iterable[Path]) -> bytes:
+    stats = sorted((str(file.relative_to(path)), file.lstat()) for file in files)
+    return "".join(f"{name} {stat.st_size} {stat.st_mtime_ns}\n" for name, stat in stats).encode()

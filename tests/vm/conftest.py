@@ -10,10 +10,12 @@ import pytest
 
 from maglens_driver.gadget import client as sims
 from maglens_driver.gadget.client import SimClient
+from maglens_driver.link import limits
 from tests.vm.guest import devices
 from tests.vm.guest.devices import daemon_kept_away
 from tests.vm.guest.journal import Journal
 from tests.vm.guest.kernel_log import KernelLog, trouble
+from tests.vm.guest.limits import TIME_FACTOR, emulated
 from tests.vm.guest.recorder import Recording
 from tests.vm.guest.udev_watch import UdevWatch
 
@@ -41,6 +43,13 @@ def kernel_log() -> Iterator[KernelLog]:
         bad = trouble(log.read())
     if bad:
         pytest.fail("the kernel log has: " + "; ".join(bad))
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules may take their time on an emulated processor, which is what MAGLENS_TIME_FACTOR is for."""
+    if emulated():
+        monkeypatch.setattr(limits, "REPLY_S", TIME_FACTOR * limits.REPLY_S)
 
 
 @pytest.fixture

@@ -6,6 +6,9 @@ import subprocess
 EVENT_S = 60.0
 """For an event that follows at once on an idle machine; several emulated ones on two cores are ten times slower."""
 
+TIME_FACTOR = 4
+"""So much longer may a module take to answer on an emulated processor that has other work to do."""
+
 
 def emulated() -> bool:
     """Whether the processor is emulated (TCG), where Python takes ten times as long; neither KVM nor UML is."""

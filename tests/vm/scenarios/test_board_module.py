@@ -28,12 +28,11 @@ from tests.demo.recording import pictures
 from tests.vm.conftest import JournalOf, Record
 from tests.vm.guest.devices import succeed
 from tests.vm.guest.hand import port_of
-from tests.vm.guest.limits import emulated
+from tests.vm.guest.limits import TIME_FACTOR, emulated
 from tests.vm.guest.troupe import virtual_camera
 from tests.vm.scenarios.test_daemon import ATTACH_S, DROPIN, UNIT, status, systemctl
 from tests.vm.scenarios.test_switching import HEIGHT, WIDTH
 
-TIME_FACTOR = 4
 READY_S = 60.0
 SUBSET = ["usb.*", "info.*", "descriptor.*", "power.*", "controls.*", "configure.*", "stream.*"]
 LENS = "m-mount-50mm"
@@ -75,7 +74,7 @@ def conform(port: str, monkeypatch: pytest.MonkeyPatch, patterns: list[str]) -> 
 
 
 @pytest.mark.usefixtures("daemon_away")
-@pytest.mark.parametrize("name", ["minimal", "template"])
+@pytest.mark.parametrize("name", ["minimal", pytest.param("template", marks=pytest.mark.long)])
 def test_the_examples_conform(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(f"maglens_driver.gadget.{name}") as port:
         conform(port, monkeypatch, [] if name == "minimal" else SUBSET)

@@ -23,12 +23,11 @@ from maglens_driver.names import ENV_TIME_FACTOR
 from tests.unit.conform_faults import CAUGHT
 from tests.vm.guest.devices import succeed
 from tests.vm.guest.hand import SimHand, port_of
-from tests.vm.guest.limits import emulated
+from tests.vm.guest.limits import TIME_FACTOR, emulated
 from tests.vm.scenarios.test_gadget import LENSES, simulator
 
 pytestmark = pytest.mark.usefixtures("without_daemon")
 
-TIME_FACTOR = 4
 STEADY_S = 10.0
 WHILE_ON = [f for f in Fault if f not in ATTACH_FAULTS | {Fault.BROWN_OUT, Fault.HALF_SEATED, Fault.HEAT}]
 

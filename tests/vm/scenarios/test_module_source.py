@@ -537,6 +537,7 @@ def test_attaching_again_and_again_leaves_nothing_behind(sim: SimClient) -> None
     asyncio.run(body())
 
 
+@pytest.mark.usefixtures("patient")
 class TestConformance(SourceConformance):
     """ModuleSource is a Source, on a real kernel too."""
 
