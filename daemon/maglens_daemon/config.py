@@ -227,7 +227,9 @@ class LinkConfig:
     bad_percent: int = _key(
         _number(1, 100), 2, "percent of damaged frames within five seconds above which a smaller mode is used"
     )
-    gap_percent: int = _key(_number(1, 100), 50, "the same for frames that the module could not send")
+    left_out_percent: int = _key(
+        _number(1, 100), 50, "percent of frames left out for five seconds above which a module gets less to do"
+    )
     quiet_s: int = _key(_number(1, 3600), 30, "seconds without trouble before a larger mode is tried again")
 
     @property
@@ -235,7 +237,7 @@ class LinkConfig:
         """For :class:`link_health.LinkHealth`."""
         return LinkRules(
             damaged_share=self.bad_percent / 100,
-            gap_share=self.gap_percent / 100,
+            left_out_share=self.left_out_percent / 100,
             quiet_s=float(self.quiet_s),
             longest_quiet_s=float(self.quiet_s * LONGEST_QUIET),
         )

@@ -6,16 +6,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from maglens_daemon.effort import Effort
 from maglens_driver.mode import MJPG, RAW, Mode
 from maglens_v4l2.convert import CONVERTIBLE
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What there is: link rate in Mbit/s (derated), power in mW; None where a kind of source has no such limit."""
+    """What there is: link rate in Mbit/s (derated), power in mW; None where a kind of source has no such limit.
+    ``effort`` is what the module has kept up with: no limit, since it sends what it can of anything else, too."""
 
     mbit_s: int | None = None
     mw: int | None = None
+    effort: Effort | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,4 +83,6 @@ def choose_mode(modes: Sequence[Mode], node: Mode, means: Means) -> Choice:
     def rank(mode: Mode) -> tuple[float, ...]:
         return _rank(mode, node, kinds[mode.width, mode.height] is (mode.fourcc in RAW))
 
-    return Choice(min(fitting, key=rank))
+    effort = means.effort
+    kept_up = [mode for mode in fitting if effort is None or effort.covers(mode)]
+    return Choice(min(kept_up or fitting, key=rank))

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from maglens_daemon.effort import Effort
 from maglens_daemon.mode_choice import Means
 from maglens_daemon.port import HIGH_SPEED_MBIT_S, Port
 from maglens_driver.link.wire import CapabilityLevel, CapabilityReason
@@ -16,12 +17,14 @@ RESEAT = "lift it off, wipe the contacts, snap it on again"
 
 @dataclass(slots=True)
 class Restraint:
-    """One stay's. ``mw`` and ``mbit_s`` are ceilings for its modes, None for none; the notes say why."""
+    """One stay's. ``mw``, ``mbit_s`` and ``effort`` are ceilings for its modes, None for none; the notes say why."""
 
     mw: int | None = None
     power_note: str = ""
     mbit_s: int | None = None
     link_note: str = ""
+    effort: Effort | None = None
+    pace_note: str = ""
     said: dict[CapabilityReason, CapabilityLevel] = field(default_factory=dict)  # by the module itself
 
     def hear(self, reason: CapabilityReason, level: CapabilityLevel) -> None:
@@ -39,7 +42,7 @@ class Restraint:
         elif self.said:
             powers.append(min((mode.mw for mode in modes), default=0))
         rates = [rate for rate in (link_mbit_s, self.mbit_s) if rate is not None]
-        return Means(min(rates, default=None), min(powers, default=None))
+        return Means(min(rates, default=None), min(powers, default=None), self.effort)
 
     def module_note(self) -> str:
         """What the module says of itself."""
@@ -49,9 +52,8 @@ class Restraint:
 
     def notes(self, port: Port, modes: Sequence[Mode]) -> list[str]:
         """Everything that is to be told, for people."""
-        return [
-            note for note in (seat_note(port, modes), self.link_note, self.power_note, self.module_note()) if note
-        ]
+        notes = seat_note(port, modes), self.link_note, self.pace_note, self.power_note, self.module_note()
+        return [note for note in notes if note]
 
 
 def seat_note(port: Port, modes: Sequence[Mode]) -> str:

@@ -48,8 +48,6 @@ IRIS_WIDE = 595  # hundredths of a stop above f/11: f/1.4
 DROPIN = Path(CONFIG_DROPIN_DIR) / "90-demo.toml"
 TIME_FACTOR = 4  # of an emulated machine that has other work to do
 UNIT_DROPIN = Path("/run/systemd/system")
-# The module's processor, not its link, leaves frames out on an emulated machine.
-ALL_GAPS_ALLOWED = "[link]\ngap_percent = 100\n"
 NODE_TRIES = 20  # each waits until udev has nothing left to do
 LENSES = ("35mm", "73mm")
 
@@ -111,7 +109,7 @@ def resize(size: str) -> None:
     """Stop the service; its node will be of ``size``, WIDTHxHEIGHT."""
     width, height = size.split("x")
     DROPIN.parent.mkdir(parents=True, exist_ok=True)
-    DROPIN.write_text(f"[node]\nwidth = {width}\nheight = {height}\n{ALL_GAPS_ALLOWED}")
+    DROPIN.write_text(f"[node]\nwidth = {width}\nheight = {height}\n")
     succeed("systemctl", "stop", SERVICE_UNIT)  # gives up the node, whose format would be kept over a restart
 
 

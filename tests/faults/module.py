@@ -66,7 +66,7 @@ class BenchPort(FakePort):
 
 
 class BenchSource(FakeSource):
-    """Frames by the clock; ``damaged`` of ten are."""
+    """Frames by the clock; of ten, so many are damaged or left out as its module says."""
 
     def __init__(self, visitor: BenchVisitor, module: BenchModule) -> None:
         super().__init__(visitor.steps, module.serial, MODES)
@@ -109,6 +109,11 @@ class BenchSource(FakeSource):
         self._taken += 1
         if self._taken % 10 < self.module.damaged and self._mode.mbit_s > self.module.clean_mbit_s:
             self.counters["payload_crc"] += 1
+        elif (
+            self._taken * self.module.left_out % 10 < self.module.left_out
+            and self._mode.width > self.module.kept_width
+        ):
+            self.counters["left_out"] += 1
         elif self.frame():
             self.counters["frames"] += 1
 
@@ -178,6 +183,8 @@ class BenchModule:
         self.excess_mw = 0  # drawn on top of everything
         self.damaged = 0  # of ten frames, in modes of more than ``clean_mbit_s``
         self.clean_mbit_s = 0
+        self.left_out = 0  # of ten frames, in modes wider than ``kept_width`` pixels
+        self.kept_width = 0
         self.resting = False
         self.visitor: BenchVisitor | None = None  # while it is on USB
         self.port: BenchPort | None = None
@@ -190,6 +197,7 @@ class BenchModule:
         self.speed_mbit_s = 5000
         self.shorted = self.broken = self.stalled = self.stubborn = self.silent = False
         self.browns_out = self.greedy_mw = self.excess_mw = self.damaged = self.clean_mbit_s = 0
+        self.left_out = self.kept_width = 0
         self.late_s = 0.0
 
     # A hand.

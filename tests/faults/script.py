@@ -13,6 +13,7 @@ from maglens_daemon.board.hardware import Pin
 from maglens_driver.errors import Deadline
 from maglens_driver.link.wire import CapabilityLevel
 from tests.faults.bench import CONFIG, SICK, Bench
+from tests.faults.module import BIG, MIDDLE
 
 Play = Callable[[Bench], Coroutine[Any, Any, None]]
 
@@ -234,6 +235,21 @@ async def bad_link(bench: Bench) -> None:
     await asyncio.sleep(45)
 
 
+async def slow(bench: Bench) -> None:
+    """Its processor has no time for six frames of ten in its largest mode, then has."""
+    seated(bench)
+    bench.sick.left_out, bench.sick.kept_width = 6, MIDDLE.width
+    await asyncio.sleep(10)
+    session = bench.session(SICK)
+    if session is not None and bench.state() == "streaming":
+        bench.seen(bench.notes(), "the module cannot keep up")
+        bench.seen(str(session.mode), str(MIDDLE))
+    bench.sick.left_out = 0
+    await asyncio.sleep(15)
+    if session is not None and bench.state() == "streaming":
+        bench.seen(str(session.mode), str(BIG))
+
+
 async def stall(bench: Bench) -> None:
     """Frames stop; the source says so after a while."""
     seated(bench)
@@ -326,6 +342,7 @@ SCRIPTS: Final = (
     Script("late", late, End.WELL),
     Script("silent", silent, End.REFUSED, counter="no_answer", message="does not answer"),
     Script("bad-link", bad_link, End.WELL),
+    Script("slow", slow, End.WELL),
     Script("stall", stall, End.WELL),
     Script("broken-descriptor", broken, End.REFUSED, message="fails the CRC"),
     Script("board-error", board_error, End.WELL),

@@ -98,7 +98,8 @@ class ModuleSource(Described):
 
     @property
     def counters(self) -> Mapping[str, int]:
-        """``frames``, ``missed`` (never sent by the module), and dropped frames and damaged events by cause."""
+        """``frames``, ``left_out`` (by the module, which had no time for them), ``lost`` (as a broken stream was
+        mended), and dropped frames and damaged events by cause."""
         return MappingProxyType(dict(self._engine.counters) if self._engine is not None else {})
 
     # --- Source -----------------------------------------------------------------------------------------------
@@ -143,7 +144,7 @@ class ModuleSource(Described):
         self._epoch = self._epoch % 0xFFFFFFFF + 1
         first_frame = time.monotonic() + limits.FIRST_FRAME_S + float(mode.interval)
         fresh = self._epoch == 1 and self._info is not None and self._info.state == wire.ModuleState.IDLE
-        job = Job(sink, generation, mode, expected, cut, self._epoch, first_frame, fresh)
+        job = Job(sink, generation, mode, expected, cut, self._epoch, first_frame, fresh, self._engine.counters)
         self._state = State.STREAMING
         queued = self._engine.start(job)
         try:

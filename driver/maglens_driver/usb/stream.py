@@ -387,10 +387,7 @@ class StreamEngine:
         self._drain(lambda: self._restart(job))
 
     def _restart(self, job: Job) -> None:
-        job.restarted = True
-        job.deadline = time.monotonic() + limits.FIRST_FRAME_S + job.stall_s
-        job.seq_base += job.last_id + 1
-        job.last_id = -1
+        job.restart()
         self._mend(job, lambda requests: requests.restart(job.epoch))
 
     def _mend(self, job: Job, work: Callable[[Requests], None]) -> None:
@@ -399,7 +396,8 @@ class StreamEngine:
         self._enter(Phase.MENDING)
         self._ring.reset()
         self._hunt(True)
-        job.epoch = self._epoch = job.epoch + 1
+        self._epoch += 1
+        job.begin_anew(self._epoch)
         mending = self._control.submit(work)
         mending.add_done_callback(lambda done: self._post(lambda: self._mended(job, done)))
 
@@ -462,7 +460,7 @@ class StreamEngine:
 
     def _take_hunted(self, job: Job, ring: Ring, step: Step, nbytes: int) -> None:
         try:
-            self.counters["missed"] += job.hunt(step, nbytes, self._device.bulk.max_packet)
+            job.hunt(step, nbytes, self._device.bulk.max_packet)
         except BadModule as error:
             self.counters["stale"] += 1
             self._hunted += 1
@@ -477,7 +475,7 @@ class StreamEngine:
     def _take(self, job: Job, step: Step, nbytes: int) -> None:
         slot = step.slot
         try:
-            self.counters["missed"] += job.receive(step, nbytes)
+            job.receive(step, nbytes)
         except BadModule as error:
             if error.cause in checks.OUT_OF_STEP:
                 log.info("port %s: %s", self._device.port, error)

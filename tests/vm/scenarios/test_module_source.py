@@ -180,7 +180,7 @@ STREAM_FAULTS = {
 }
 
 
-HARMLESS = ("frames", "missed", "stale", "clock_samples")
+HARMLESS = ("frames", "left_out", "lost", "stale", "clock_samples")
 
 
 async def dropped(sink: RecordingSink, cause: str) -> None:
