@@ -41,12 +41,15 @@ class Needs:
 
 @dataclass(slots=True)
 class _Stay:
-    """What is kept of one. ``offered_mw``: last; ``squeezed``: its contract is the least of what it asked for."""
+    """What is kept of one. ``offered_mw``: last; ``squeezed``: its contract is the least of what it asked for;
+    ``movers``: how many writes are telling its motors to move."""
 
     needs: Needs
     offered_mw: int = 0
     squeezed: bool = False
     burst_mw: int = 0
+    movers: int = 0
+    burst_end: asyncio.TimerHandle | None = None
 
 
 def needs_of(session: Session) -> Needs:
@@ -130,26 +133,37 @@ class Allotment:
         """Have power ready while motors move: before they are told to, and ``limits.BURST_S`` after they were.
         Raises ``Refused("POWER")`` where there is none for them within ``BURST_WAIT_S``."""
         stay, contract = self._stays.get(session), session.contract
-        if stay is None or contract is None or not contract.burst_mw or stay.burst_mw:
-            yield  # nothing more to be had, or it is ready already
+        if stay is None or contract is None or not contract.burst_mw:
+            yield  # nothing more to be had
             return
-        mw = contract.burst_mw
+        if not stay.burst_mw:
+            await self._begin_burst(session, stay, contract.burst_mw)
+        stay.movers += 1
+        try:
+            yield
+        finally:
+            stay.movers -= 1
+            if stay.burst_end is not None:
+                stay.burst_end.cancel()  # this movement ends later than the one before
+            stay.burst_end = asyncio.get_running_loop().call_later(limits.BURST_S, self._end_burst, session, stay)
+
+    async def _begin_burst(self, session: Session, stay: _Stay, mw: int) -> None:
         try:
             async with asyncio.timeout(BURST_WAIT_S):
-                while not self.ledger.begin_burst(_key(session), mw):
+                while not stay.burst_mw and not self.ledger.begin_burst(_key(session), mw):
                     self._rested.clear()
                     await self._rested.wait()
         except TimeoutError:
             raise Refused("POWER", "there is no power for its motors now", hint="maglens status") from None
         stay.burst_mw = mw
-        try:
-            yield
-        finally:
-            asyncio.get_running_loop().call_later(limits.BURST_S, self._end_burst, session, stay, mw)
 
-    def _end_burst(self, session: Session, stay: _Stay, mw: int) -> None:
+    def _end_burst(self, session: Session, stay: _Stay) -> None:
+        stay.burst_end = None
+        if stay.movers:
+            return  # one more is being told to move; its end is the burst's
+        if self._stays.get(session) is stay:
+            self.ledger.end_burst(_key(session), stay.burst_mw)
         stay.burst_mw = 0
-        self.ledger.end_burst(_key(session), mw)
         self._rested.set()
         self.wake()
 

@@ -31,7 +31,7 @@ from maglens_driver.usb.libusb import libusb_backend
 from maglens_v4l2.kernel_node import KernelNode
 from maglens_v4l2.node import Node
 from maglens_v4l2.node_kind import NodeKind
-from maglens_v4l2.nodes import open_node
+from maglens_v4l2.nodes import adopt_node, open_node
 
 log = logging.getLogger(__name__)
 
@@ -54,20 +54,33 @@ class Service:
         """The camera that a daemon before this one left with systemd, else a new one; kept with systemd from now on
         where it can outlive us."""
         name = next((name for name, known in self._manager.config.nodes.items() if known == settings), "")
-        stored_as = f"{CAMERA_FD}-{name}" if name else CAMERA_FD
+        stored_as = _stored_as(name)
         kind, kept = NodeKind(settings.kind), self._kept.pop(stored_as, None)
-        try:
-            node = open_node(kind, settings.mode, kept, name=settings.name, mjpeg=settings.mjpeg)
-        except WrongState as why:
-            if kept is None:
-                raise
-            log.warning("%s; making a new camera", why)
-            os.close(kept)
-            self._notifier.forget(stored_as)
-            node = open_node(kind, settings.mode, name=settings.name, mjpeg=settings.mjpeg)
+        if kept is not None:
+            try:
+                node = adopt_node(kept, kind, settings.mode, name=settings.name, mjpeg=settings.mjpeg)
+            except WrongState as why:
+                log.warning("%s; making a new camera", why)
+                self._notifier.forget(stored_as)
+            else:
+                return self._keep(stored_as, node)
+        return self._keep(stored_as, open_node(kind, settings.mode, name=settings.name, mjpeg=settings.mjpeg))
+
+    def _keep(self, stored_as: str, node: Node) -> Node:
+        """With systemd for the next service, and here for a node that has to be made again: apps keep the camera."""
         if isinstance(node, KernelNode):
             self._notifier.store(stored_as, node.fileno())
+            self._kept[stored_as] = os.dup(node.fileno())
         return node
+
+    def _forget_others(self) -> None:
+        """Cameras that the service before had, and that are configured no more."""
+        wanted = {_stored_as(name) for name in self._manager.config.nodes}
+        for stored_as in self._kept.keys() - wanted:
+            if stored_as.split("-")[0] == CAMERA_FD:
+                log.info("the camera kept as %s is configured no more", stored_as)
+                os.close(self._kept.pop(stored_as))
+                self._notifier.forget(stored_as)
 
     def _appeared(self) -> None:
         self._manager.node_hint()
@@ -122,6 +135,7 @@ class Service:
             begin(self._serve_bus(bus), "bus")
             begin(beat(manager, self._notifier), "heartbeat")
             try:
+                self._forget_others()
                 await manager.settled()
                 self._cameras.look()
                 self._notifier.ready()
@@ -153,6 +167,11 @@ class Service:
                 told = True
             bus.close()
             await asyncio.sleep(BUS_RETRY_S)
+
+
+def _stored_as(node: str) -> str:
+    """What a node's camera is called in systemd's store."""
+    return f"{CAMERA_FD}-{node}" if node else CAMERA_FD
 
 
 async def _first_end(tasks: Sequence[asyncio.Task[Any]]) -> None:

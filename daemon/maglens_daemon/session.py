@@ -514,6 +514,8 @@ class Session:
         """Set the mode; the answer is what will be sent. Raises ``Deadline`` and what the source raises."""
         source = self.playable()
         async with self._operation, _deadline(CONFIGURE_S * self.visitor.patience, "configuration"):
+            if self.state is SessionState.STANDBY:
+                self._enter(SessionState.READY)  # from here on it may draw what its contract says
             self.mode = await source.configure(want)
         return self.mode
 

@@ -40,6 +40,7 @@
  * @count:	how often it happened since it was last read
  * @tgid:	the process that caused it last
  * @value:	control value
+ * @comm:	name of the process that caused it last
  *
  * Embedded in what it reports on, so that posting never allocates and cannot overflow.
  */
@@ -50,6 +51,7 @@ struct maglens_pending {
 	u32 count;
 	u32 tgid;
 	s64 value;
+	char comm[TASK_COMM_LEN];
 };
 
 /**

@@ -17,10 +17,17 @@ void maglens_pending_init(struct maglens_pending *pending, u32 type, u32 id)
 
 void maglens_post(struct maglens_camera *cam, struct maglens_pending *pending, s64 value)
 {
+	char comm[TASK_COMM_LEN];
+
+	/* Threads have names of their own; another one's exec may replace the leader meanwhile. */
+	rcu_read_lock();
+	get_task_comm(comm, current->group_leader);
+	rcu_read_unlock();
 	spin_lock(&cam->event_lock);
 	pending->count++;
 	pending->value = value;
 	pending->tgid = task_tgid_nr(current);
+	memcpy(pending->comm, comm, sizeof(pending->comm));
 	if (list_empty(&pending->node))
 		list_add_tail(&pending->node, &cam->events);
 	spin_unlock(&cam->event_lock);
@@ -46,6 +53,8 @@ static struct maglens_pending *maglens_take(struct maglens_camera *cam, struct m
 		ev->value = pending->value;
 		ev->count = pending->count;
 		ev->tgid = pending->tgid;
+		static_assert(sizeof(ev->comm) == sizeof(pending->comm));
+		memcpy(ev->comm, pending->comm, sizeof(ev->comm));
 		pending->count = 0;
 	}
 	spin_unlock(&cam->event_lock);

@@ -19,9 +19,10 @@ static int maglens_queue_setup(struct vb2_queue *q, unsigned int *n_buffers,
 
 	lockdep_assert_held(&cam->lock);
 	reader->sizeimage = cam->formats[cam->format].sizeimage;
+	/* Zeroed under the lock of the camera: no more than apps have a use for. */
 	if (*n_planes)
 		return *n_planes == 1 && sizes[0] >= reader->sizeimage &&
-		       sizes[0] <= MAGLENS_MAX_SIZEIMAGE ? 0 : -EINVAL;
+		       sizes[0] <= 2 * cam->max_sizeimage ? 0 : -EINVAL;
 	*n_buffers = max_t(unsigned int, *n_buffers, MAGLENS_MIN_BUFFERS);
 	*n_planes = 1;
 	sizes[0] = reader->sizeimage;

@@ -11,10 +11,10 @@ class Tap:
 
     results: list[tuple[bool, str]] = field(default_factory=list)
 
-    def check(self, ok: bool, what: str) -> bool:
+    def check(self, ok: bool, what: str, skipped: bool = False) -> bool:
         """Print and keep one result."""
         self.results.append((ok, what))
-        print(f"{'ok' if ok else 'not ok'} {len(self.results)} - {what}", flush=True)
+        print(f"{'ok' if ok else 'not ok'} {len(self.results)} - {what}{' # SKIP' if skipped else ''}", flush=True)
         return ok
 
     def note(self, text: str) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from maglens_daemon import status
 from maglens_daemon.allotment import BURST_WAIT_S
+from maglens_daemon.board.attach import AttachState
+from maglens_daemon.board.hardware import Draw
 from maglens_daemon.budget import Ledger
 from maglens_daemon.session import Session, SessionState
 from maglens_driver.control import Cid
@@ -51,6 +53,44 @@ def test_power_is_ready_before_motors_move_and_given_back_after() -> None:
         assert allotment.limit_mw(session) == PEAK_MW
         await asyncio.sleep(limits.BURST_S * 0.2)
         assert allotment.limit_mw(session) == allotment.granted_mw == limit
+
+    play(scene)
+
+
+def test_each_movement_has_its_time() -> None:
+    async def scene(it: Bench, session: Session) -> None:
+        allotment = it.manager.allotment
+        limit = allotment.limit_mw(session)
+        await session.write({int(Cid.FOCUS_ABSOLUTE): 100})
+        await asyncio.sleep(limits.BURST_S * 0.9)
+        await session.write({int(Cid.FOCUS_ABSOLUTE): 200})
+        await asyncio.sleep(limits.BURST_S * 0.9)
+        assert allotment.limit_mw(session) == PEAK_MW
+        await asyncio.sleep(limits.BURST_S * 0.2)
+        assert allotment.limit_mw(session) == allotment.granted_mw == limit
+
+    play(scene)
+
+
+def test_one_that_is_woken_may_draw_its_contract_at_once() -> None:
+    """A sensor that starts draws more than standby before the first frame."""
+
+    async def scene(it: Bench, session: Session) -> None:
+        assert session.contract is not None
+        it.watch(False)
+        await it.reach("standby")
+        assert it.manager.allotment.limit_mw(session) == STANDBY_MW
+        visitor = it.sick.visitor
+        assert visitor is not None
+        visitor.steps.hold("start")
+        it.watch(True)
+        await visitor.steps.reached("start")
+        it.ports[SICK].draw = Draw(5000, 240, 1200)
+        await it.pass_time(1.0)
+        assert it.attach_state(SICK) is AttachState.PRESENT
+        assert not it.counters(SICK).get("over_draw")
+        visitor.steps.free("start")
+        await it.reach("streaming")
 
     play(scene)
 

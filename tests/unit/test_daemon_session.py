@@ -167,16 +167,8 @@ def test_a_quiet_stay() -> None:
         await stage.session.configure(MODE)
         await stage.session.start(NullSink(), 2)
         await stage.end()
-        assert stage.host.states == [
-            S.IDENTIFY,
-            S.CONTRACT,
-            S.READY,
-            S.STREAMING,
-            S.READY,
-            S.STANDBY,
-            S.STREAMING,
-            S.GONE,
-        ]
+        played = [S.READY, S.STREAMING]
+        assert stage.host.states == [S.IDENTIFY, S.CONTRACT, *played, S.READY, S.STANDBY, *played, S.GONE]
         assert stage.visitor.source.closed
 
     fake_clock.run(play())

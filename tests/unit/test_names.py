@@ -43,7 +43,11 @@ def test_the_rule_for_modules() -> None:
 def test_the_rules_for_nodes() -> None:
     assert f'KERNEL=="{Path(names.NODE_DEVICE).name}"' in rule(f'static_node={Path(names.NODE_DEVICE).name}"')
     assert f'GROUP="{names.SYSTEM_GROUP}"' in rule(f'KERNEL=="{Path(names.LOOPBACK_CONTROL).name}"')
-    assert f'ATTR{{name}}=="{names.NODE_CARD_NAME}|{names.NODE_CARD_NAME} *"' in rule("v4l/by-id")
+    loopback = f'ATTR{{name}}=="{names.NODE_CARD_NAME}|{names.NODE_CARD_NAME} *"'
+    assert loopback in rule("v4l/by-id", 'DEVPATH=="/devices/virtual/video4linux/*"')
+    assert loopback in rule("ID_V4L_CAPABILITIES", 'DEVPATH=="/devices/virtual/video4linux/*"')
+    assert rule("v4l/by-id", 'ATTRS{camera_id}=="?*"')
+    assert len([line for line in rules() if "video4linux" in line]) == 3, "no other may speak of a webcam"
 
 
 def test_the_rule_for_hall_sensors_leaves_a_laptops_lid_alone() -> None:

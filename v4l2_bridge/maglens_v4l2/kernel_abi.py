@@ -320,7 +320,7 @@ class Event(Structure):
         ("format_serial", c_uint32),
         ("interval", Fract),
         ("input", c_uint32),
-        ("reserved", c_uint64 * 2),
+        ("comm", c_char * 16),
     )
     type: int
     id: int
@@ -335,6 +335,7 @@ class Event(Structure):
     format_serial: int
     interval: Fract
     input: int
+    comm: bytes
 
 
 IOC_CREATE: Final = iowr("m", 0x80, Create)

@@ -18,7 +18,6 @@ import os
 from collections.abc import Sequence
 from ctypes import addressof
 from fractions import Fraction
-from pathlib import Path
 
 from maglens_driver.control import Cid, ControlFlag, ControlInfo, ControlType
 from maglens_driver.errors import Gone, MissingDependency, WrongState
@@ -91,6 +90,7 @@ class KernelNode(NodeBase):
         os.set_blocking(fd, False)
         state, formats, controls = _read_state(fd)
         self._modes = formats
+        self._card = state.card.decode(errors="replace")
         self._controls = {control.id: control.type for control in controls}
         self._n_inputs = state.n_inputs
         self._path = f"/dev/video{state.video_nr}"
@@ -121,6 +121,12 @@ class KernelNode(NodeBase):
     @property
     def formats(self) -> Sequence[Mode]:
         return tuple(mode for modes in self._modes for mode in modes)
+
+    def is_like(self, formats: Sequence[Mode], name: str) -> bool:
+        """Whether :meth:`create` would make the same camera today."""
+        same_formats = self._modes == tuple(tuple(group) for group in _grouped(formats))
+        same_controls = self._controls == {control.id: control.type for control in canonical.CONTROLS}
+        return same_formats and same_controls and self._card == name
 
     def fileno(self) -> int:
         """The camera's descriptor, for a store that keeps it while this process is replaced."""
@@ -247,7 +253,8 @@ class KernelNode(NodeBase):
         elif event.type == abi.EVENT_INPUT:
             self._events.post(InputChosen(event.generation, event.input))
         elif event.type == abi.EVENT_CONTROL:
-            self._events.post(ControlSet(event.generation, event.id, event.value, _program(event.tgid), event.tgid))
+            program = event.comm.decode(errors="replace")
+            self._events.post(ControlSet(event.generation, event.id, event.value, program, event.tgid))
 
     def _mode_at(self, index: int, interval: v4l2.Fract) -> Mode:
         wanted = Fraction(interval.numerator, interval.denominator)
@@ -314,13 +321,18 @@ def _create(
         raise
 
 
-def _formats(modes: Sequence[Mode]) -> ctypes.Array[abi.Format]:
+def _grouped(modes: Sequence[Mode]) -> list[list[Mode]]:
     """Modes of one layout and size become one format with several intervals; order stays."""
     grouped: dict[tuple[int, int, int], list[Mode]] = {}
     for mode in modes:
         grouped.setdefault((mode.fourcc, mode.width, mode.height), []).append(mode)
-    entries = (abi.Format * len(grouped))()
-    for entry, group in zip(entries, grouped.values(), strict=True):
+    return [group[: abi.MAX_INTERVALS] for group in grouped.values()]
+
+
+def _formats(modes: Sequence[Mode]) -> ctypes.Array[abi.Format]:
+    groups = _grouped(modes)
+    entries = (abi.Format * len(groups))()
+    for entry, group in zip(entries, groups, strict=True):
         mode = group[0]
         entry.fourcc, entry.width, entry.height = mode.fourcc, mode.width, mode.height
         entry.bytesperline, entry.sizeimage = mode.stride, mode.nbytes
@@ -328,9 +340,8 @@ def _formats(modes: Sequence[Mode]) -> ctypes.Array[abi.Format]:
         full = mode.fourcc == MJPG  # ITU-T T.871
         entry.quantization = v4l2.QUANTIZATION_FULL_RANGE if full else v4l2.QUANTIZATION_LIM_RANGE
         entry.xfer_func = v4l2.XFER_FUNC_SRGB
-        intervals = group[: abi.MAX_INTERVALS]
-        entry.n_intervals = len(intervals)
-        for place, one in enumerate(intervals):
+        entry.n_intervals = len(group)
+        for place, one in enumerate(group):
             entry.intervals[place] = v4l2.Fract(one.interval.numerator, one.interval.denominator)
     return entries
 
@@ -395,11 +406,3 @@ def _modes(entry: abi.Format) -> tuple[Mode, ...]:
         )
         for place in range(entry.n_intervals)
     )
-
-
-def _program(tgid: int) -> str:
-    """The name of the process that asked; empty when it is gone."""
-    try:
-        return Path(f"/proc/{tgid}/comm").read_text(errors="replace").strip()
-    except OSError:
-        return ""

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
+from typing import Final
 
-from maglens_driver.errors import MissingDependency
+from maglens_driver.errors import MissingDependency, WrongState
 from maglens_driver.mode import Mode
 from maglens_driver.names import NODE_CARD_NAME
 from maglens_v4l2 import canonical
@@ -16,27 +19,48 @@ from maglens_v4l2.node_kind import NodeKind
 
 log = logging.getLogger(__name__)
 
+_NO_ID: Final = re.compile(r"[^A-Za-z0-9._-]")  # what the kernel module takes in no camera_id
 
-def open_node(
-    kind: NodeKind, mode: Mode, kept_fd: int | None = None, *, name: str = NODE_CARD_NAME, mjpeg: bool = False
-) -> Node:
+
+def open_node(kind: NodeKind, mode: Mode, *, name: str = NODE_CARD_NAME, mjpeg: bool = False) -> Node:
     """The node that apps will open, and list under ``name``. ``mode`` is its format where that is fixed, else apps'
-    first choice.
+    first choice. ``mjpeg``: it also offers that, where its formats are not fixed.
 
-    ``kept_fd`` is the descriptor of a kernel node that a process before left behind; it is adopted and belongs to
-    the node from then on. ``mjpeg``: it also offers that, where its formats are not fixed. Raises
-    ``MissingDependency`` with the command that brings what is missing, ``WrongState`` when another program feeds the
-    device.
+    Raises ``MissingDependency`` with the command that brings what is missing, ``WrongState`` when another program
+    feeds the device.
     """
-    if kept_fd is not None and kind is not NodeKind.LOOPBACK:
-        return KernelNode.adopt_fd(kept_fd)
-    formats = canonical.formats(mode, mjpeg)
-    if kind is NodeKind.KERNEL:
-        return KernelNode.create(mode, name, camera_id=name, formats=formats)
     if kind is NodeKind.LOOPBACK:
         return LoopbackNode.create(mode, name)
     try:
-        return KernelNode.create(mode, name, camera_id=name, formats=formats)
+        return KernelNode.create(mode, name, camera_id=_NO_ID.sub("-", name), formats=canonical.formats(mode, mjpeg))
     except MissingDependency as error:
+        if kind is NodeKind.KERNEL:
+            raise
         log.info("%s; looking for v4l2loopback", error)
     return LoopbackNode.create(mode, name)
+
+
+def adopt_node(
+    kept_fd: int, kind: NodeKind, mode: Mode, *, name: str = NODE_CARD_NAME, mjpeg: bool = False
+) -> KernelNode:
+    """The kernel node that a process before left behind, as ``kept_fd``, which is ours from now on.
+
+    Raises ``WrongState``, with ``kept_fd`` closed, where it is of no use, or is not what :func:`open_node` would make
+    today and no app has it open: an app's picture goes on before anything else.
+    """
+    if kind is NodeKind.LOOPBACK:
+        os.close(kept_fd)
+        raise WrongState("a kernel node was kept, but v4l2loopback is configured")
+    try:
+        node = KernelNode.adopt_fd(kept_fd)
+    except WrongState:
+        os.close(kept_fd)
+        raise
+    if node.is_like(canonical.formats(mode, mjpeg), name):
+        return node
+    if node.state().openers:
+        log.warning("%s stays as it was made, while an app has it open; close it and restart the service", node.path)
+        return node
+    path = node.path
+    node.close()
+    raise WrongState(f"{path} is not what is configured now")

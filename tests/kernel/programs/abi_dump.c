@@ -194,7 +194,7 @@ int main(void)
 	FIELD(maglens_event, format_serial);
 	FIELD(maglens_event, interval);
 	FIELD(maglens_event, input);
-	FIELD(maglens_event, reserved);
+	FIELD(maglens_event, comm);
 	END;
 	printf("\n  },\n  \"ioctls\": {");
 	comma = "";

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 void test_adopt(void)
@@ -65,6 +66,7 @@ void test_controls(void)
 	struct v4l2_queryctrl q;
 	struct v4l2_event ve;
 	struct backend b;
+	char name[16];
 	int one, two;
 
 	camera_open(&b, 0);
@@ -74,6 +76,8 @@ void test_controls(void)
 	check(!set_control(one, FOCUS, 100) && backend_event(&b, 1000, &ev) &&
 	      ev.type == MAGLENS_EVENT_CONTROL && ev.id == FOCUS && ev.value == 100 &&
 	      ev.tgid == (uint32_t)getpid(), "control: set by an application, the backend is told who");
+	prctl(PR_GET_NAME, name);
+	check(!strcmp(ev.comm, name), "control: and by what name it goes");
 	check(!set_control(one, FOCUS, 100) && backend_event(&b, 1000, &ev) && ev.value == 100,
 	      "control: the backend is told of an unchanged value, too");
 	for (int i = 0; i < 50; i++)

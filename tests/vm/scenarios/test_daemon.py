@@ -20,11 +20,13 @@ from maglens_daemon.exits import Exit
 from maglens_daemon.status import Status
 from maglens_driver import names
 from tests.vm.conftest import JournalOf, Record, Sim
+from tests.vm.guest.devices import succeed
 
 UNIT = names.SERVICE_UNIT
 ATTACH_S = 60.0  # on an emulated, shared processor; the figures are the demo's business
 START_S = 90.0
 DROPIN = Path(names.CONFIG_DROPIN_DIR) / "99-test.toml"
+BY_ID = "/dev/v4l/by-id/{}-video-index0"
 
 
 def systemctl(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -188,6 +190,34 @@ def test_a_broken_configuration_is_named_and_the_old_one_stays(journal: JournalO
     assert status()["power"]["budget_mw"] == 1234
     DROPIN.unlink()
     systemctl("reload", UNIT)
+
+
+def test_a_changed_node_takes_effect_at_a_restart(journal: JournalOf) -> None:
+    """Where no app has it open; a second one comes and goes with its section."""
+
+    def cards() -> list[str]:
+        succeed("udevadm", "settle")
+        found = (path.read_text().strip() for path in Path("/sys/class/video4linux").glob("video*/name"))
+        return sorted(card for card in found if card.startswith(names.NODE_CARD_NAME))
+
+    assert cards() == ["maglens"]
+    before = os.stat(BY_ID.format("maglens")).st_rdev
+    systemctl("restart", UNIT)
+    assert os.stat(BY_ID.format("maglens")).st_rdev == before
+    DROPIN.write_text("[node]\nwidth = 640\nheight = 480\n[node.front]\nrate = 10\n")
+    systemctl("restart", UNIT)
+    assert cards() == ["maglens", "maglens front"]
+    assert "640" in succeed("v4l2-ctl", "-d", BY_ID.format("maglens"), "--get-fmt-video")
+    assert "10.000" in succeed("v4l2-ctl", "-d", BY_ID.format("maglens_front"), "--get-parm")
+    with open(BY_ID.format("maglens"), "rb"):  # an app's, or what might be one
+        log = journal(UNIT)
+        DROPIN.unlink()
+        systemctl("restart", UNIT)
+        log.wait_for("stays as it was made, while an app has it open")
+        log.wait_for("camera-front is configured no more")
+    assert cards() == ["maglens"]
+    systemctl("restart", UNIT)
+    assert "1280" in succeed("v4l2-ctl", "-d", BY_ID.format("maglens"), "--get-fmt-video")
 
 
 def test_a_second_daemon_says_so_in_one_line() -> None:

@@ -144,6 +144,7 @@ def test_an_app_sets_a_control_and_the_daemon_pushes_what_came_of_it(create: Mak
         assert isinstance(event, ControlSet)
         assert (event.id, event.value) == (Cid.FOCUS_ABSOLUTE, 333)
         assert event.process > 0
+        assert event.program == "v4l2-ctl"
         assert node.state().values[Cid.FOCUS_ABSOLUTE] == 333
         node.push(generation, Cid.FOCUS_ABSOLUTE, ControlChange(value=300))
         assert "300" in await asyncio.to_thread(ctl, node.path, "--get-ctrl", "focus_absolute")

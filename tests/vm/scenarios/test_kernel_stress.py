@@ -35,7 +35,7 @@ def module(without_daemon: None) -> Iterator[None]:
     """The module loaded and nobody's; it can be removed at the end."""
     succeed("modprobe", "maglens")
     yield
-    succeed("udevadm", "settle")
+    succeed("udevadm", "settle", f"--timeout={LIMIT_S}")  # of all the cameras there were
     succeed("modprobe", "-r", "maglens")
     succeed("modprobe", "maglens")
 
