@@ -123,15 +123,20 @@ static void maglens_fill(struct maglens_camera *cam, u64 now)
 {
 	const struct maglens_format *f = &cam->formats[cam->format];
 	const struct maglens_image *image = &cam->last;
+	u64 kept = now - cam->lag_ns;
+	u64 worn = kept + min(cam->lag_ns, cam->interval_ns / 4);
+	u64 timestamp = clamp(cam->last_timestamp + maglens_patience(cam), kept, worn);
 
 	if (!image->data || (cam->placeholder.data && now - cam->arrived >= cam->hold_ns))
 		image = &cam->placeholder;
 	if (!image->data && maglens_is_compressed(f))
 		return;		/* nothing valid can be made up */
-	/* Frames' timestamps lie some way back; a filler's keep that distance and wear it off. */
-	cam->lag_ns -= min(cam->lag_ns, cam->interval_ns / 4);
-	maglens_show(cam, image->data, image->data ? image->bytes : f->sizeimage,
-		     now - cam->lag_ns);
+	/*
+	 * Frames' timestamps lie some way back; a filler's keep that distance and wear it off, as
+	 * far as that makes no gap that there was not.
+	 */
+	cam->lag_ns = now - timestamp;
+	maglens_show(cam, image->data, image->data ? image->bytes : f->sizeimage, timestamp);
 	cam->counters.filled++;
 	cam->filled++;
 }

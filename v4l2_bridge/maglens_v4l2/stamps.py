@@ -26,15 +26,19 @@ class Stamps:
         if not 0 <= lag <= MAX_LAG_NS:
             lag = 0
         if self._last:
-            passed = now - self._shown + round(STEP * interval_ns)
-            latest = self._last + max(passed, round(JUMP * interval_ns))
-            lag = max(lag, now - latest)
+            lag = max(lag, now - self._latest(now, interval_ns))
         return self._advance(now - lag, now, interval_ns)
 
     def filler(self, now: int, interval_ns: int) -> int:
         """The timestamp of a repeated frame or a card that is shown at ``now``."""
-        self._lag = max(0, self._lag - round(STEP * interval_ns))
-        return self._advance(now - self._lag, now, interval_ns)
+        lag = max(0, self._lag - round(STEP * interval_ns))
+        if self._last:
+            lag = max(lag, now - self._latest(now, interval_ns))
+        return self._advance(now - lag, now, interval_ns)
+
+    def _latest(self, now: int, interval_ns: int) -> int:
+        """The timestamp that makes no gap, but for the one there was between the two pictures themselves."""
+        return self._last + max(now - self._shown, round(JUMP * interval_ns))
 
     def _advance(self, wanted: int, now: int, interval_ns: int) -> int:
         self._last = max(wanted, self._last + round(STEP * interval_ns))
