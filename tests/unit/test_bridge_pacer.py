@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import random
 from dataclasses import dataclass, field
 
 import pytest
 
-from maglens_v4l2.pacer import Pacer
+from maglens_v4l2.pacer import GAP_MAX, Pacer
 from maglens_v4l2.stamps import Stamps
 
 T = 33_333_333
@@ -174,6 +175,56 @@ def test_what_the_node_has_filled_is_taken_off_the_grid() -> None:
     assert count == pytest.approx(1 + 10 * SECOND / T, abs=1.1)  # without a stall: 301
     steps = [b - a for a, b in itertools.pairwise(times) if a > 1.3 * SECOND]
     assert max(steps) <= 1.1 * T
+
+
+def stalled(source_ns: int, longest: float, per_s: float, seed: int) -> Outcome:
+    """A minute in which source and pipeline stand still now and then, while the node fills by itself."""
+    dice, pacer, out = random.Random(seed), Pacer(T), Outcome()
+    pacer.restart(0)
+    pacer.follow(source_ns)
+    stalls: list[tuple[int, int]] = []
+    while not stalls or stalls[-1][1] < 60 * SECOND:
+        began = (stalls[-1][1] if stalls else 0) + round(dice.expovariate(per_s) * SECOND)
+        stalls.append((began, began + round(dice.uniform(0.3, longest) * T)))
+
+    def awake(at: int) -> int:
+        return next((end for began, end in stalls if began <= at < end), at)
+
+    coming = [awake(n * source_ns) for n in range(1, 60 * SECOND // source_ns)]
+    now, number, mailbox, filled, node_due = 0, 0, False, 0, 2 * T
+    while number < len(coming):
+        due = pacer.next_ns(mailbox)
+        if coming[number] <= max(due, now):
+            now, number, mailbox = max(now, coming[number]), number + 1, True
+            pacer.arrived(now)
+            continue
+        now = awake(max(now, due))
+        while node_due <= now:
+            out.fillers.append(node_due)
+            node_due, filled = node_due + T, filled + 1
+        if not mailbox and pacer.leave(now):
+            continue
+        if mailbox:
+            out.fresh.append((now, number))
+        else:
+            out.fillers.append(now)
+        pacer.shown(now, mailbox, filled)
+        mailbox, filled, node_due = False, 0, now + round(GAP_MAX * T)
+    return out
+
+
+@pytest.mark.parametrize(("longest", "per_s", "fresh"), [(2, 1, 0.985), (4, 1, 0.955), (3, 2, 0.94), (8, 0.5, 0.95)])
+def test_stalls_give_an_app_neither_gaps_nor_a_tenth_too_many(longest: float, per_s: float, fresh: float) -> None:
+    """``fresh``: the share of the source's frames that is shown all the same."""
+    shown = 0
+    for seed in range(4):
+        out = stalled(T, longest, per_s, seed)
+        assert out.largest_gap() <= GAP_MAX + 0.01
+        times = out.times
+        counts = [bisect.bisect_left(times, at + 2 * SECOND) - place for place, at in enumerate(times[:-70])]
+        assert min(counts) >= 0.9 * 60 and max(counts) <= 1.1 * 60
+        shown += len(out.fresh)
+    assert shown >= fresh * 4 * 60 * SECOND / T
 
 
 def test_a_debt_to_the_node_costs_no_frame_of_a_source() -> None:

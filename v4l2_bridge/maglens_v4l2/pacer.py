@@ -10,8 +10,10 @@ are wider than T, so a frame more or less moves the source within that band inst
 jitter makes neither doubles nor drops. The grid is drawn slowly towards the source, so that two clocks that differ by
 a few thousandths never need a filler at all.
 
-A node may fill by itself when its owner is late. What it showed is taken off the grid; what is more than that is a
-*debt*, paid back by fillers that come a little later, never by leaving out a source's frame.
+A node may fill by itself when its owner is late. A filler that comes too late is left to it, instead of being shown
+besides. What it showed is taken off the grid; what is more than that is a *debt*, paid back by pictures that come a
+little later. A source's frame is left out for it only where frames come in a bunch, as they do after a stall: then
+they are shown almost an interval apart, and the newest wins.
 """
 
 from __future__ import annotations
@@ -20,9 +22,13 @@ from __future__ import annotations
 GRACE = 0.5
 LEAD_MAX = 1.5
 LEAD_MIN = 0.25
-GAP_MAX = 1.75  # an app may see two; the rest is for the scheduler
+GAP_MAX = 1.75  # an app may see two; a node that fills by itself does so then (maglens_patience in driver/kernel)
+LATE = 1 / 16  # after that a filler is left to such a node
+EARLY = 1 / 8  # where it has begun to fill, the next filler of ours comes so much before its
 DEBT_MAX = 8
 PAYBACK = 1 / 16  # later by so much, each filler, while there is a debt
+BUNCH_DEBT = 1 / 2  # a debt from which on a bunch is drawn apart ...
+APART = 15 / 16  # ... to this
 PULL = 1 / 128  # of the lead, at each fresh frame: at most 1.2 % off the node's rate
 
 
@@ -35,6 +41,8 @@ class Pacer:
         self._due = 0
         self._debt = 0
         self._last: int | None = None
+        self._node_due = 0  # when the node would fill by itself; only where there is a last picture
+        self._left = 0  # fillers that were left to it since the last picture of ours
         self._expected: int | None = None
 
     def follow(self, source_interval_ns: int | None) -> None:
@@ -45,7 +53,7 @@ class Pacer:
     def restart(self, now: int) -> None:
         """Someone begins to watch: a picture is due at once."""
         self._due = now
-        self._debt = 0
+        self._debt = self._left = 0
         self._last = None
 
     def arrived(self, now: int) -> None:
@@ -56,21 +64,37 @@ class Pacer:
     def next_ns(self, fresh: bool) -> int:
         """When to show something; ``fresh``: a frame is waiting, else it will be a filler."""
         filler = self._filler_ns()
-        return min(filler, self._due - self._lead_ns()) if fresh else filler
+        if not fresh:
+            return filler
+        due = min(filler, self._due - self._lead_ns())
+        if self._last is not None and self._debt > BUNCH_DEBT * self.interval_ns:
+            due = max(due, self._last + round(APART * self.interval_ns))
+        return due
 
     def idle_ns(self) -> int:
         """When to show something while nobody watches: as seldom as lets an app that begins find a picture that is
         not too old."""
         return self._due if self._last is None else self._last + round(GAP_MAX * self.interval_ns)
 
+    def leave(self, now: int) -> bool:
+        """Whether a filler would come too late, since a node that fills by itself has done so: it counts as its."""
+        if self._last is None or now < self._node_due + round(LATE * self.interval_ns):
+            return False
+        count = 1 + (now - self._node_due) // self.interval_ns
+        self._left += count
+        self._due += count * self.interval_ns
+        self._node_due += count * self.interval_ns
+        return True
+
     def shown(self, now: int, fresh: bool, filled: int = 0) -> None:
-        """A picture went out; before it the node has shown ``filled`` by itself."""
+        """A picture went out; before it the node has shown ``filled`` by itself, those that were left to it among
+        them."""
         interval = self.interval_ns
-        if not fresh:
-            paid = min(self._debt, max(0, now - self._due))
-            self._debt -= paid
-            self._due += paid
-        self._due += interval * (1 + filled)
+        unforeseen, self._left = filled - self._left, 0
+        paid = min(self._debt, max(0, now - self._due))
+        self._debt -= paid
+        self._due += paid
+        self._due += interval * (1 + unforeseen)
         if now - self._due > interval:  # stopped for longer: never make up for it with a burst
             self._due = now
         if filled and (ahead := self._due - now - interval) > 0:
@@ -79,12 +103,15 @@ class Pacer:
         if fresh:
             self._due -= round((self._due - now - interval) * PULL)
         self._last = now
+        self._node_due = now + round(GAP_MAX * interval)
 
     def _filler_ns(self) -> int:
         grace = self._due + round(GRACE * self.interval_ns)
         due = grace if self._expected is not None and self._expected <= grace else self._due
         due += min(self._debt, round(PAYBACK * self.interval_ns))
-        return due if self._last is None else min(due, self._last + round(GAP_MAX * self.interval_ns))
+        if self._last is None:
+            return due
+        return min(due, self._node_due - (round(EARLY * self.interval_ns) if self._left else 0))
 
     def _lead_ns(self) -> int:
         """How far ahead of the grid a fresh frame may go: little when the source is faster, so that the frames left

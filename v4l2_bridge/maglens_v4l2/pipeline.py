@@ -113,6 +113,7 @@ class Pipeline:
         self._on_event, self._on_first, self._on_failed = on_event, on_first, on_failed
         state = node.state()
         self._idle_fill = node.caps.idle_fill
+        self._node_fills = node.caps.outlives_daemon
 
         self._wake = threading.Condition()
         # Under the lock:
@@ -437,6 +438,8 @@ class Pipeline:
         due = self._pacer.next_ns(self._mailbox is not None) if self._watched else self._pacer.idle_ns()
         if now < due:
             return None, (due - now) / 1e9
+        if self._mailbox is None and self._watched and self._node_fills and self._pacer.leave(now):
+            return self._due()
         frame, self._mailbox = self._mailbox, None
         hold = self._watched and now - self._last_frame_ns <= self._hold_ns()
         converter = self._feed.converter if self._feed is not None else None
