@@ -19,11 +19,11 @@ from maglens_driver.mode import NV12, make_mode
 from maglens_driver.virtual import mark
 from tests.demo.recording import pictures
 from tests.tools.usbip.camera import MARK_SOURCE
-from tests.unit.node_conformance import Lateness
 from tests.vm.conftest import Record
 from tests.vm.guest.devices import daemon_kept_away
 from tests.vm.guest.gstreamer import Gstreamer
 from tests.vm.guest.limits import emulated
+from tests.vm.guest.stall import Stall
 from tests.vm.guest.troupe import BUILT_IN, MODULE, WEBCAM, Troupe
 
 WIDTH, HEIGHT, RATE = 640, 480, 15
@@ -75,8 +75,7 @@ def test_two_apps_watch_while_cameras_come_and_go(troupe: Troupe, ffmpeg_recorde
     def hold(seconds: float) -> None:
         first.wait_more(round(seconds * RATE))
 
-    lateness = Lateness()
-    with lateness, Gstreamer(node, raw, make_mode(NV12, WIDTH, HEIGHT, Fraction(1, RATE))) as second:
+    with Stall() as stall, Gstreamer(node, raw, make_mode(NV12, WIDTH, HEIGHT, Fraction(1, RATE))) as second:
         troupe.plays(BUILT_IN)
         hold(3)
         troupe.sim.attach()
@@ -107,11 +106,11 @@ def test_two_apps_watch_while_cameras_come_and_go(troupe: Troupe, ffmpeg_recorde
     interval = 1_000_000_000 / RATE
     gaps = [(b - a) / interval for a, b in itertools.pairwise(stamps)]
     counts = list(windows(stamps))
-    slack = 2 * lateness.worst_ns / interval  # what a busy machine takes from all
+    slack = 2 * stall.worst_ns / interval
     print(
         f"{order}; largest gap {max(gaps):.2f} intervals; {min(counts)} to {max(counts)} frames in 2 s;"
         f" ffmpeg {len(seen)}, GStreamer {second.frames} frames; module and webcam {late[0]:.3f} and {late[1]:.3f} s"
-        f" after their first frame; threads up to {lateness.worst_ns / 1e6:.0f} ms late"
+        f" after their first frame; the machine stood still for up to {stall.worst_ns / 1e6:.0f} ms"
     )
     played = [source for source in order if source != CARD]
     assert [source for source, _ in itertools.groupby(played)] == [BARS, MODULE_MARK, MARK_SOURCE, BARS]
@@ -130,7 +129,6 @@ def test_whoever_hangs_holds_up_nobody(troupe: Troupe, ffmpeg_recorder: Record) 
     recording = ffmpeg_recorder(node, options=options)
     troupe.plays(BUILT_IN)
     troupe.plug()
-    lateness = Lateness()
     spans = []
 
     def webcam_plays() -> int:
@@ -138,7 +136,7 @@ def test_whoever_hangs_holds_up_nobody(troupe: Troupe, ffmpeg_recorder: Record) 
         troupe.plays(WEBCAM)
         return recording.wait_more(2 * RATE)
 
-    with lateness:
+    with Stall() as stall:
         webcam_plays()
         troupe.maglens("use", "lab0")  # its process rests after ten seconds without a part
         troupe.plays(BUILT_IN)
@@ -161,13 +159,13 @@ def test_whoever_hangs_holds_up_nobody(troupe: Troupe, ffmpeg_recorder: Record) 
 
     assert recording.errors() == []
     seen, stamps = shown(recording.path), recording.timestamps_us()
-    slack = 2 * lateness.worst_ns * RATE / 1e9
+    slack = 2 * stall.worst_ns * RATE / 1e9
     for began, ended in spans:
         anew = [i for i in range(began + 1, ended) if seen[i] != seen[i - 1] and seen[i][0] != CARD]
         assert {seen[i][0] for i in anew} == {MARK_SOURCE}
         waited = [(stamps[b] - stamps[a]) * RATE / 1e6 for a, b in itertools.pairwise(anew)]
         print(
             f"{len(anew)} new pictures of {ended - began}, at most {max(waited):.2f} intervals apart;"
-            f" threads up to {lateness.worst_ns / 1e6:.0f} ms late"
+            f" the machine stood still for up to {stall.worst_ns / 1e6:.0f} ms"
         )
         assert max(waited) <= 2 + slack, "more than one frame was left out"
