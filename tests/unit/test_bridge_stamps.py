@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,10 +41,21 @@ def test_a_filler_at_the_last_moment_makes_no_gap_of_its_own() -> None:
 
 def test_a_frame_that_is_less_late_than_the_one_before_is_no_gap() -> None:
     """After a stall the frames in flight come late; those that follow do not."""
-    late = stamps([(0, 0.5), (6, 6.5), (6.1, 5.6), *((at, 0.5) for at in range(7, 15))])
+    fillers: list[tuple[float, float | None]] = [(at + 0.75, None) for at in range(1, 6)]
+    late = stamps([(0, 0.5), *fillers, (6, 6.5), (6.1, 5.6), *((at, 0.5) for at in range(7, 15))])
     gaps = [b - a for a, b in itertools.pairwise(late)]
     assert max(gaps) <= JUMP
     assert late[-1] == 13.5, "it is worn off"
+
+
+@pytest.mark.parametrize("grown_in", [1, 8, 30])
+def test_lags_that_grow_and_shrink_give_no_other_rate_than_the_pictures_have(grown_in: int) -> None:
+    """A loaded machine: from one interval to seven, and back."""
+    lags = [1.0] * 60 + [1 + 6 * min(1, n / grown_in) for n in range(90)] + [1.0] * 90
+    seen = stamps([(float(at), lag) for at, lag in enumerate(lags)])
+    counts = [sum(1 for other in seen if at <= other < at + 30) for at in seen[:-35]]
+    assert min(counts) >= 27 and max(counts) <= 33
+    assert seen[59] == 58 and seen[149] == 149 - 7 and seen[-1] == len(lags) - 1 - 1, "in the end they are right"
 
 
 def test_a_real_gap_is_told() -> None:
