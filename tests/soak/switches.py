@@ -52,6 +52,7 @@ class Stay:
         """One of those that change what plays, and wait until it has."""
         name, act = self._dice.choice(self._ways())
         before = self.playing
+        self._troupe.log.skip()  # one that has failed and begun anew meanwhile has said that it plays, too
         act()
         self.done[name] += 1
         if self.playing != before or name == "kill":
@@ -63,6 +64,7 @@ class Stay:
         for who in (MODULE, WEBCAM):
             if who in self._arrived:
                 before = self.playing
+                self._troupe.log.skip()
                 self._leave(who, self._troupe.sim.detach if who == MODULE else self._troupe.unplug)
                 if self.playing != before:
                     self._troupe.plays(self.playing)
@@ -137,7 +139,11 @@ def main() -> int:
         with Recording(node, nowhere, ["-input_format", "nv12", "-video_size", "640x480"]) as app:
             troupe.plays(BUILT_IN)
             for number in range(1, options.switches + 1):
-                stay.switch()
+                try:
+                    stay.switch()
+                except LookupError:
+                    print("\n".join(troupe.log.lines[-40:]), flush=True)
+                    raise
                 app.wait_more(2, 60)
                 if number % EVERY == 0 or number == options.switches:
                     stay.rest()
