@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dbus_fast import BusType, Message, MessageType, NameFlag, RequestNameReply, Variant
+from dbus_fast import Message, MessageType, NameFlag, RequestNameReply, Variant
 from dbus_fast.aio import MessageBus
 
 from maglens_daemon import authority, bus_schema
@@ -76,51 +76,52 @@ def _failed(message: Message, error: Exception) -> Message:
 
 
 class Bus:
-    """The service on one bus. ``reload`` reads the configuration again and raises ``ConfigError``."""
+    """The service on a bus (:class:`system_bus.Part`). ``reload`` reads the configuration again and raises
+    ``ConfigError``; ``herald`` hears of the manager's changes."""
 
-    def __init__(self, manager: Manager, reload: Callable[[], None], address: str | None = None) -> None:
+    def __init__(self, manager: Manager, reload: Callable[[], None], herald: Herald) -> None:
         self._manager = manager
         self._reload = reload
-        self._address = address
+        self._herald = herald
         self._schema = bus_schema.load()
         self._bus: MessageBus | None = None
         self._objects: dict[str, Object] = {}
         self._told: dict[str, dict[str, Any]] = {}
-        self._herald = Herald(lambda: manager.in_haste, self._tell)
         self._calls: set[asyncio.Task[None]] = set()
 
-    async def connect(self) -> None:
-        """Take the name. Raises :class:`AlreadyRunning`, or ``OSError`` where there is no bus."""
-        bus = MessageBus(bus_address=self._address, bus_type=BusType.SYSTEM)
-        await bus.connect()
+    async def serve(self, bus: MessageBus) -> None:
+        """Be on ``bus`` until cancelled. Raises :class:`AlreadyRunning`."""
+        try:
+            await self.publish(bus)
+            await asyncio.Event().wait()
+        finally:
+            self.withdraw()
+
+    async def lost(self, why: str) -> None:
+        """The camera does not depend on it."""
+
+    async def publish(self, bus: MessageBus) -> None:
+        """Take the name, and tell of changes from now on. Raises :class:`AlreadyRunning`."""
         self._bus = bus
         bus.add_message_handler(self._on_message)
         self._sync()
         try:
             reply = await bus.request_name(names.BUS_NAME, NameFlag.DO_NOT_QUEUE)
         except BaseException:
-            self.close()
+            self.withdraw()
             raise
         if reply not in (RequestNameReply.PRIMARY_OWNER, RequestNameReply.ALREADY_OWNER):
-            self.close()
+            self.withdraw()
             raise AlreadyRunning()
-        self._manager.listeners.append(self._herald.changed)
+        self._herald.tellers.append(self._tell)
         self._manager.on_control.append(self._control_changed)
 
-    def close(self) -> None:
-        """Leave the bus."""
-        self._herald.close()
-        if self._bus is not None:
-            self._bus.disconnect()
-            self._bus = None
-        if self._herald.changed in self._manager.listeners:
-            self._manager.listeners.remove(self._herald.changed)
+    def withdraw(self) -> None:
+        """Tell of nothing any more. The name goes with the connection."""
+        self._bus = None
+        if self._tell in self._herald.tellers:
+            self._herald.tellers.remove(self._tell)
             self._manager.on_control.remove(self._control_changed)
-
-    async def wait_for_disconnect(self) -> None:
-        """Returns when the bus has gone."""
-        if self._bus is not None:
-            await self._bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
 
     # What changes.
 

@@ -15,11 +15,11 @@ PATIENCE_S: Final = 1.0  # a change is told after so long even in haste
 
 
 class Herald:
-    """``in_haste`` says whether somebody waits for a picture; ``tell`` is called in the event loop."""
+    """``in_haste`` says whether somebody waits for a picture; all of ``tellers`` are called in the event loop."""
 
-    def __init__(self, in_haste: Callable[[], bool], tell: Callable[[], None]) -> None:
+    def __init__(self, in_haste: Callable[[], bool], *tellers: Callable[[], None]) -> None:
+        self.tellers = list(tellers)
         self._in_haste = in_haste
-        self._tell = tell
         self._timer: asyncio.TimerHandle | None = None
         self._late_at = 0.0  # loop time
 
@@ -42,4 +42,5 @@ class Herald:
             self._timer = loop.call_later(TELL_AFTER_S, self._due)
         else:
             self._timer = None
-            self._tell()
+            for tell in self.tellers:
+                tell()

@@ -23,6 +23,7 @@ from maglens_daemon.manager import Manager
 from maglens_daemon.notify import Notifier, stored
 from maglens_daemon.sleep_guard import SleepGuard
 from maglens_daemon.status import state_line
+from maglens_daemon.system_bus import SystemBus
 from maglens_daemon.system_watch import watch_devices
 from maglens_daemon.visitors import ModuleVisitor, watch_modules
 from maglens_driver.errors import WrongState
@@ -35,7 +36,6 @@ from maglens_v4l2.nodes import adopt_node, open_node
 
 log = logging.getLogger(__name__)
 
-BUS_RETRY_S: Final = 5.0  # where there is no bus: nobody would tell of one
 CAMERA_FD: Final = "camera"  # its name in systemd's descriptor store
 
 
@@ -116,7 +116,7 @@ class Service:
         manager = self._manager
         herald = Herald(lambda: manager.in_haste, lambda: self._notifier.status(state_line(manager)))
         manager.listeners.append(herald.changed)
-        bus = Bus(manager, self.reload)
+        bus = SystemBus(Bus(manager, self.reload, herald), SleepGuard(manager.park, manager.unpark))
         libusb_backend()
         tasks: list[asyncio.Task[Any]] = []
 
@@ -131,8 +131,7 @@ class Service:
             begin(watch_modules(self._boards, discovery, ModuleVisitor), "modules")
             begin(watch_devices(self._appeared), "devices")
             begin(watch_devices(manager.conditions.hint, conditions.SUBSYSTEMS), "supplies")
-            begin(SleepGuard(manager.park, manager.unpark).run(), "sleep")
-            begin(self._serve_bus(bus), "bus")
+            begin(bus.run(), "bus")
             begin(beat(manager, self._notifier), "heartbeat")
             try:
                 self._forget_others()
@@ -149,24 +148,7 @@ class Service:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-                bus.close()
                 herald.close()
-
-    async def _serve_bus(self, bus: Bus) -> None:
-        """Be on the bus whenever there is one; the camera does not depend on it."""
-        told = False
-        while True:
-            try:
-                await bus.connect()
-                told = False
-                await bus.wait_for_disconnect()
-                log.warning("the system bus has gone")
-            except (OSError, EOFError) as error:
-                if not told:
-                    log.warning("no system bus: %s; `maglens status` cannot reach this service", error)
-                told = True
-            bus.close()
-            await asyncio.sleep(BUS_RETRY_S)
 
 
 def _stored_as(node: str) -> str:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from dbus_fast import BusType, Message, MessageType
+from dbus_fast import Message, MessageType
 from dbus_fast.aio import MessageBus
 
 from maglens_driver.errors import MaglensError
@@ -31,18 +31,15 @@ _MATCHES: Final = (
     f"type='signal',sender='{_DBUS}',interface='{_DBUS}',member='{_OWNER}',arg0='{LOGIND}'",
 )
 _INHIBIT: Final = ("sleep", "maglens", "camera streams are parked", "delay")
-_RETRY_S: Final = 5.0  # where there is no bus: nobody would tell of one
 
 
 class SleepGuard:
-    """``park`` ends the streams, ``unpark`` lets them go on; both are awaited. ``address``: another bus."""
+    """A part of the bus (:class:`system_bus.Part`). ``park`` ends the streams, ``unpark`` lets them go on; both are
+    awaited."""
 
-    def __init__(
-        self, park: Callable[[], Awaitable[None]], unpark: Callable[[], Awaitable[None]], address: str | None = None
-    ) -> None:
+    def __init__(self, park: Callable[[], Awaitable[None]], unpark: Callable[[], Awaitable[None]]) -> None:
         self._park = park
         self._unpark = unpark
-        self._address = address
         self._lock: int | None = None
         self._parked = False
 
@@ -51,22 +48,8 @@ class SleepGuard:
         """Whether a sleep would wait for us."""
         return self._lock is not None
 
-    async def run(self) -> None:
-        """Guard whenever there is a logind; the rest of the service does not depend on it. Runs until cancelled."""
-        told = False
-        while True:
-            try:
-                await self._guard()
-            except (OSError, EOFError, MaglensError) as error:
-                if not told:
-                    log.info("no system bus: %s; streams are not parked before the system sleeps", error)
-                told = True
-                await self._lost(str(error))
-            await asyncio.sleep(_RETRY_S)
-
-    async def _guard(self) -> None:
-        """While there is a bus. Raises what ends it."""
-        bus = await MessageBus(self._address, BusType.SYSTEM, negotiate_unix_fd=True).connect()
+    async def serve(self, bus: MessageBus) -> None:
+        """Guard whenever there is a logind on ``bus``; the rest of the service does not depend on it."""
         told: asyncio.Queue[Message] = asyncio.Queue()
 
         def hear(message: Message) -> None:
@@ -74,23 +57,17 @@ class SleepGuard:
                 told.put_nowait(message)
 
         bus.add_message_handler(hear)
-        gone = asyncio.ensure_future(bus.wait_for_disconnect())  # type: ignore[no-untyped-call]
         try:
             for match in _MATCHES:
-                await _call(bus, _DBUS, "/org/freedesktop/DBus", _DBUS, "AddMatch", "s", match)
+                try:
+                    await _call(bus, _DBUS, "/org/freedesktop/DBus", _DBUS, "AddMatch", "s", match)
+                except MaglensError as error:
+                    raise ConnectionResetError(str(error)) from error
             await self._take(bus)
             while True:
-                next_one = asyncio.ensure_future(told.get())
-                await asyncio.wait((next_one, gone), return_when=asyncio.FIRST_COMPLETED)
-                if not next_one.done():
-                    next_one.cancel()
-                    raise ConnectionResetError("the system bus has gone")
-                await self._hear(bus, next_one.result())
+                await self._hear(bus, await told.get())
         finally:
-            gone.cancel()
-            await asyncio.gather(gone, return_exceptions=True)
             self._drop()
-            bus.disconnect()
 
     async def _hear(self, bus: MessageBus, message: Message) -> None:
         if message.member == _OWNER:
@@ -99,7 +76,7 @@ class SleepGuard:
                 await self._take(bus)
             elif name == LOGIND:
                 self._drop()
-                await self._lost("it has left the bus")
+                await self.lost("it has left the bus")
         elif message.body[0]:
             log.info("the system goes to sleep: streams are parked")
             self._parked = True
@@ -110,7 +87,8 @@ class SleepGuard:
             await self._go_on()
             await self._take(bus)
 
-    async def _lost(self, why: str) -> None:
+    async def lost(self, why: str) -> None:
+        """There is no bus, or no logind on it."""
         if self._parked:  # nobody will say now that the system is awake
             log.warning("logind has gone while the streams were parked: %s; they go on", why)
             await self._go_on()

@@ -4,9 +4,14 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+
+from maglens_daemon.bus import Bus
+from maglens_daemon.herald import Herald
+from maglens_daemon.manager import Manager
+from maglens_daemon.system_bus import connect
 
 CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -39,3 +44,19 @@ def private_bus(directory: Path) -> Iterator[str]:
             yield address
         finally:
             daemon.terminate()
+
+
+@asynccontextmanager
+async def published(manager: Manager, address: str, reload: Callable[[], None] = lambda: None) -> AsyncIterator[Bus]:
+    """A manager on that bus, as the service is."""
+    herald = Herald(lambda: manager.in_haste)
+    manager.listeners.append(herald.changed)
+    bus, connection = Bus(manager, reload, herald), await connect(address)
+    try:
+        await bus.publish(connection)
+        yield bus
+    finally:
+        bus.withdraw()
+        connection.disconnect()
+        manager.listeners.remove(herald.changed)
+        herald.close()

@@ -16,12 +16,11 @@ from dbus_fast import BusType
 from dbus_fast.aio import MessageBus
 
 from maglens_daemon import exits
-from maglens_daemon.bus import Bus
 from maglens_daemon.cli import client, complete, control, main, output, preview, show, window
 from maglens_daemon.config import NodeConfig
 from maglens_daemon.errors import NotFound
 from maglens_daemon.fake import FakeVisitor
-from maglens_daemon.session import SessionState
+from maglens_daemon.session_state import SessionState
 from maglens_daemon.status import (
     ContractStatus,
     DrawStatus,
@@ -37,7 +36,7 @@ from maglens_daemon.status import (
 from maglens_driver.errors import BadModule, MaglensError, MissingDependency
 from maglens_driver.gadget.faults import Fault
 from maglens_driver.virtual.lens import lens_names
-from tests.unit.private_bus import private_bus
+from tests.unit.private_bus import private_bus, published
 from tests.unit.test_daemon_manager import Theatre, theatre
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -243,11 +242,8 @@ def test_commands(address: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def serve(address: str, play: Any) -> None:
     async def go() -> None:
-        async with asyncio.timeout(60), theatre() as t:
-            bus = Bus(t.manager, lambda: None, address)
-            await bus.connect()
+        async with asyncio.timeout(60), theatre() as t, published(t.manager, address):
             await play(t)
-            bus.close()
 
     asyncio.run(go())
 
@@ -316,10 +312,8 @@ def test_watch(address: str, capsys: pytest.CaptureFixture[str]) -> None:
 
     async def go() -> None:
         async with asyncio.timeout(60), theatre() as t:
-            bus = Bus(t.manager, lambda: None, address)
-            await bus.connect()
-            await play(t)
-            bus.close()
+            async with published(t.manager, address):
+                await play(t)
             assert await watchers[0] == exits.Exit.UNAVAILABLE, "it ends with the service"
 
     asyncio.run(go())

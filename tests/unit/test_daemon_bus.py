@@ -23,10 +23,10 @@ from maglens_daemon.errors import AlreadyRunning, ConfigError, Denied, NotFound,
 from maglens_daemon.fake import FOCUS, FakeVisitor
 from maglens_daemon.object_path import module_path
 from maglens_daemon.objects import ManagerObject, ModuleObject, NodeObject
-from maglens_daemon.session import SessionState
+from maglens_daemon.session_state import SessionState
 from maglens_driver import names
 from maglens_driver.errors import Gone, MaglensError, Refused
-from tests.unit.private_bus import private_bus
+from tests.unit.private_bus import private_bus, published
 from tests.unit.test_daemon_manager import Theatre, theatre
 
 KINDS = (ManagerObject, ModuleObject, NodeObject)
@@ -43,12 +43,13 @@ def on_the_bus(
     address: str, play: Callable[[Theatre, Bus, Client], Awaitable[None]], reload: Callable[[], None] = lambda: None
 ) -> None:
     async def run() -> None:
-        async with asyncio.timeout(60), theatre() as t:
-            bus = Bus(t.manager, reload, address)
-            await bus.connect()
-            async with Client(address) as client:
-                await play(t, bus, client)
-            bus.close()
+        async with (
+            asyncio.timeout(60),
+            theatre() as t,
+            published(t.manager, address, reload) as bus,
+            Client(address) as client,
+        ):
+            await play(t, bus, client)
 
     asyncio.run(run())
 
@@ -322,9 +323,9 @@ def test_members_of_the_group() -> None:
 
 def test_a_second_daemon_is_told(address: str) -> None:
     async def play(t: Theatre, bus: Bus, client: Client) -> None:
-        second = Bus(t.manager, lambda: None, address)
         with pytest.raises(AlreadyRunning, match="another maglensd is running"):
-            await second.connect()
+            async with published(t.manager, address):
+                raise AssertionError("two have the name")
         assert (await client.status())["state"] == "no module"
 
     on_the_bus(address, play)

@@ -13,9 +13,10 @@ from dbus_fast import BusType, Message, MessageType
 from dbus_fast.aio import MessageBus
 
 from maglens_daemon.fake import FakeVisitor
-from maglens_daemon.session import SessionState
+from maglens_daemon.session_state import SessionState
 from maglens_daemon.sleep_guard import LOGIND, SleepGuard
 from maglens_daemon.supply import SupplyState
+from maglens_daemon.system_bus import SystemBus
 from tests.unit.private_bus import private_bus
 from tests.unit.test_daemon_manager import theatre
 
@@ -106,8 +107,8 @@ def test_sleep_waits_until_the_streams_are_parked(tmp_path: Path) -> None:
         async def unpark() -> None:
             order.append("unpark")
 
-        guard = Guard(park, unpark, address)
-        task = asyncio.create_task(guard.run())
+        guard = Guard(park, unpark)
+        task = asyncio.create_task(SystemBus(guard, address=address).run())
         await asyncio.wait_for(guard.took.wait(), WAIT_S)
         assert logind.asked == [["sleep", "maglens", "camera streams are parked", "delay"]]
         await logind.say(True)
@@ -148,10 +149,10 @@ def test_streams_go_on_when_the_bus_is_lost_during_sleep(tmp_path: Path) -> None
         async def unpark() -> None:
             unparked.set()
 
-        guard = Guard(park, unpark, address)
+        guard = Guard(park, unpark)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("maglens_daemon.sleep_guard.MessageBus", Bus)
-            task = asyncio.create_task(guard.run())
+            patch.setattr("maglens_daemon.system_bus.MessageBus", Bus)
+            task = asyncio.create_task(SystemBus(guard, address=address).run())
             await asyncio.wait_for(guard.took.wait(), WAIT_S)
             await logind.say(True)
             await logind.released()

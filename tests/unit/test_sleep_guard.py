@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from maglens_daemon.system_bus import SystemBus
 from tests.unit.private_bus import private_bus
 from tests.unit.test_daemon_sleep import WAIT_S, FakeLogind, Guard
 
@@ -32,8 +33,8 @@ class Sleeper:
 @asynccontextmanager
 async def guarding(address: str) -> AsyncIterator[tuple[Guard, Sleeper]]:
     sleeper = Sleeper()
-    guard = Guard(sleeper.park, sleeper.unpark, address)
-    task = asyncio.create_task(guard.run())
+    guard = Guard(sleeper.park, sleeper.unpark)
+    task = asyncio.create_task(SystemBus(guard, address=address).run())
     try:
         yield guard, sleeper
         assert not task.done(), task
@@ -53,7 +54,7 @@ async def asked(guard: Guard) -> bool:
 @pytest.fixture(autouse=True)
 def no_retry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever works here works without a second connection."""
-    monkeypatch.setattr("maglens_daemon.sleep_guard._RETRY_S", 10 * WAIT_S)
+    monkeypatch.setattr("maglens_daemon.system_bus.RETRY_S", 10 * WAIT_S)
 
 
 def test_a_logind_that_comes_later_is_asked_at_once(tmp_path: Path) -> None:

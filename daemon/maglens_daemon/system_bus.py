@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""System bus: the one connection that parts of the service share, made whenever there is a bus."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final, Protocol
+
+from dbus_fast import BusType
+from dbus_fast.aio import MessageBus
+
+log = logging.getLogger(__name__)
+
+RETRY_S: Final = 5.0  # where there is no bus: nobody would tell of one
+
+
+class Part(Protocol):
+    """Who needs the bus."""
+
+    async def serve(self, bus: MessageBus) -> None:
+        """Do its work on a bus that has come, until cancelled. What it raises ends the service, but for ``OSError``:
+        the bus has gone."""
+        ...
+
+    async def lost(self, why: str) -> None:
+        """There is none, or none any more."""
+        ...
+
+
+async def connect(address: str | None = None) -> MessageBus:
+    """The system bus, or that of a test. Raises ``OSError`` or ``EOFError`` where there is none."""
+    return await MessageBus(address, BusType.SYSTEM, negotiate_unix_fd=True).connect()
+
+
+class SystemBus:
+    """``address``: another bus."""
+
+    def __init__(self, *parts: Part, address: str | None = None) -> None:
+        self._parts = parts
+        self._address = address
+
+    async def run(self) -> None:
+        """Until cancelled, or until a part fails."""
+        told = False
+        while True:
+            try:
+                bus = await connect(self._address)
+                told = False
+                await self._serve(bus)
+                why = "it has gone"
+            except (OSError, EOFError) as error:
+                why = str(error)
+            if not told:
+                log.warning("no system bus: %s; `maglens status` cannot reach this service", why)
+            told = True
+            for part in self._parts:
+                await part.lost(why)
+            await asyncio.sleep(RETRY_S)
+
+    async def _serve(self, bus: MessageBus) -> None:
+        """While it is there."""
+        tasks = [asyncio.ensure_future(part.serve(bus)) for part in self._parts]
+        tasks.append(asyncio.ensure_future(bus.wait_for_disconnect()))  # type: ignore[no-untyped-call]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            bus.disconnect()
