@@ -34,8 +34,10 @@ def _text(path: Path) -> str:
 
 
 def _number(path: Path) -> int | None:
-    text = _text(path)
-    return int(text) if text.lstrip("-").isdigit() else None
+    try:
+        return int(_text(path))
+    except ValueError:
+        return None
 
 
 def read(zones: Sequence[str], root: Path = ROOT) -> Readings:

@@ -53,15 +53,18 @@ def converse(
     """Carry out ``steps`` and what follows from them until nothing is under way; returns the contract in force.
 
     ``limit`` sets the port's limit. Raises ``Deadline`` (no answer: the supply is UNSURE then), ``Refused("POWER")``
-    (no contract), ``BadModule`` (``pd_*``) and what the link raises.
+    (no contract), ``BadModule`` (``pd_*``; after ``MAX_PD_MESSAGES`` in any case) and what the link raises.
     """
-    due = deque(steps)
+    due, left = deque(steps), limits.MAX_PD_MESSAGES
     try:
         while True:
             while due:
                 _step(link, supply, due.popleft(), limit)
             if supply.is_settled:
                 return supply.contract
+            if left == 0:
+                raise BadModule("pd_flood", f"{limits.MAX_PD_MESSAGES} power messages, and no end of them")
+            left -= 1
             message = yield from _answer(link, supply, clock)
             if message is None:
                 supply.lapse()

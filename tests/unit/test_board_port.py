@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from maglens_daemon.board.fake import FakePort
 from maglens_daemon.board.hardware import Draw, Pin, PinEvent, PortHardware
 from maglens_daemon.board.inputs import Edge, edge_now
 from maglens_daemon.board.meter import Meter, MeterError
-from maglens_daemon.board.port import BoardPort, UsbPort
+from maglens_daemon.board.port import MAX_WAITING, BoardPort, UsbPort
 from tests.unit.port_conformance import OpenRig, PortConformance, Rig
 
 INA = "/sys/bus/i2c/devices/1-0040"
@@ -254,3 +255,47 @@ def test_what_is_no_meter(tmp_path: Path) -> None:
     (where / "curr1_input").write_text("nonsense\n")
     with pytest.raises(OSError, match="curr1_input"):
         meter.read()
+
+
+def test_edges_that_come_faster_than_they_are_taken_are_told_by_their_newest(tmp_path: Path) -> None:
+    """However long the loop was busy: a bounded number of them, the end as it is, and no fault left out."""
+
+    async def play() -> None:
+        rig = BoardRig(tmp_path)
+        assert isinstance(rig.port, BoardPort)
+        tell, last = rig.port._tell, threading.Event()
+        newest: list[float] = []
+
+        def watch(event: PinEvent | OSError) -> None:
+            tell(event)
+            assert isinstance(event, PinEvent)
+            newest.append(event.at_s)
+            if len(newest) == 2003:
+                last.set()
+
+        rig.port._interlock._tell = watch
+        for number in range(2000):  # while the loop does not get to anything else
+            rig.move(Pin.DETECT, number % 2 == 0)
+        rig.move(Pin.FAULT, True)
+        rig.move(Pin.FAULT, False)
+        rig.move(Pin.DETECT, True)
+        assert last.wait(20)
+        seen: list[PinEvent] = []
+        async with asyncio.timeout(20):
+            async for event in rig.port.events():
+                seen.append(event)
+                if event.at_s == newest[-1]:
+                    break
+        assert len(seen) <= MAX_WAITING + 4
+        assert seen[-1].pin is Pin.DETECT
+        assert seen[-1].active
+        assert (Pin.FAULT, True) in [(event.pin, event.active) for event in seen]
+        assert [event.at_s for event in seen] == sorted(event.at_s for event in seen)
+        rig.move(Pin.DETECT, False)
+        async with asyncio.timeout(20):
+            async for event in rig.port.events():
+                assert not event.active, "there is room again"
+                break
+        await rig.port.close()
+
+    asyncio.run(play())

@@ -60,6 +60,15 @@ def test_a_board_without_battery_or_zones(tree: Tree) -> None:
     assert read(["*"], tree.root) == Readings()
 
 
+@pytest.mark.parametrize("text", ["", "--5", "\u00b2", "1e9", "0x10", "n/a", "5 %"])
+def test_what_is_no_number_says_nothing(tree: Tree, text: str) -> None:
+    tree.battery(50)
+    tree.zone(60)
+    tree.put("power_supply/BAT0/capacity", text)
+    tree.put("thermal/thermal_zone0/temp", text)
+    assert read(["*"], tree.root) == Readings()
+
+
 def test_on_battery_and_fed(tree: Tree) -> None:
     tree.battery(40)
     assert read([], tree.root) == Readings(on_battery=True, percent=40)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import cycle
 
 import pytest
 from hypothesis import given
@@ -123,6 +124,52 @@ def test_silence_ends_at_the_limit() -> None:
         blocking(talk_of(on_capabilities(), supply, FIVE_VOLT, clock=time.clock), time.pause)
     assert limits.REPLY_S <= time.now < limits.REPLY_S + 0.05
     assert supply.state is SupplyState.UNSURE
+
+
+class Talker(Scripted):
+    """A module that always has another message: what ``says`` gives, numbered on or all alike."""
+
+    def __init__(self, says: Callable[[], PdMessage], *, alike: bool = False) -> None:
+        super().__init__(lambda message: ())
+        self.said = 0
+        self._says = says
+        self._alike = alike
+
+    def power_receive(self) -> PdMessage | None:
+        self.said += 1
+        message = self._says()
+        return PdMessage(message.type, 0 if self._alike else self.said % 8, message.objects)
+
+
+def accept() -> PdMessage:
+    return PdMessage(PdType.ACCEPT, 0)
+
+
+def get_source_cap() -> PdMessage:
+    return PdMessage(PdType.GET_SOURCE_CAP, 0)
+
+
+@pytest.mark.parametrize(
+    ("module", "unsure"),
+    [
+        (Talker(get_source_cap), False),
+        (Talker(accept, alike=True), True),
+        (Talker(get_source_cap, alike=True), False),
+        (Talker(cycle((request(1, 9990, 9990), request(1, 9990, 9990), get_source_cap())).__next__), False),
+        (Talker(request), True),
+    ],
+    ids=["asks-for-offers", "stale", "stale-offers", "asks-for-too-much-in-between", "no-accept-of-a-reset"],
+)
+def test_one_that_never_stops_talking_is_left(module: Talker, unsure: bool) -> None:
+    """Else the thread of its requests would talk on, with a core to itself, until it is lifted off."""
+    supply = Supply()
+    if unsure:
+        supply.fail()
+    with pytest.raises((BadModule, Refused)) as caught:
+        blocking(talk_of(module, supply, FIVE_VOLT, clock=lambda: 0.0), lambda seconds: None)
+    assert module.said <= 2 * limits.MAX_PD_MESSAGES
+    assert not isinstance(caught.value, BadModule) or caught.value.cause == "pd_flood"
+    assert supply.contract is None
 
 
 def test_no_power_no_words() -> None:

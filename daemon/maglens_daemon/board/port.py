@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
+from typing import Final
 
 from maglens_daemon.board.hardware import Draw, Fittings, Pin, PinEvent
 from maglens_daemon.board.inputs import Input, Output
 from maglens_daemon.board.interlock import Interlock
 from maglens_daemon.board.meter import Meter
+
+MAX_WAITING: Final = 64  # edges told and not taken yet; a contact that chatters faster tells nothing new
 
 
 class UsbPort:
@@ -56,6 +60,9 @@ class BoardPort:
         self._meter = meter
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[PinEvent | OSError | None] = asyncio.Queue()
+        self._waiting = 0  # edges in there or on their way
+        self._newest: dict[tuple[Pin, bool], PinEvent] = {}  # of those for which there was no room
+        self._lock = threading.Lock()  # guards both
         self._closed = False
         inputs: dict[Input, Pin] = dict.fromkeys(detect, Pin.DETECT)
         if fault is not None:
@@ -67,7 +74,23 @@ class BoardPort:
         self._interlock.start()
 
     def _tell(self, event: PinEvent | OSError) -> None:
+        """In the interlock's thread."""
+        if isinstance(event, PinEvent):
+            with self._lock:
+                if self._waiting >= MAX_WAITING or self._newest:
+                    self._newest[event.pin, event.active] = event
+                    return
+                self._waiting += 1
         self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+    def _taken(self) -> Sequence[PinEvent]:
+        """An edge was taken: what came meanwhile, once there is nothing older."""
+        with self._lock:
+            self._waiting -= 1
+            if self._waiting:
+                return ()
+            newest, self._newest = self._newest, {}
+        return sorted(newest.values(), key=lambda event: event.at_s)
 
     @property
     def fittings(self) -> Fittings:
@@ -94,6 +117,8 @@ class BoardPort:
             if isinstance(event, OSError):
                 raise event
             yield event
+            for later in self._taken():
+                yield later
 
     async def close(self) -> None:
         if self._closed:

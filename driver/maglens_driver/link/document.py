@@ -103,6 +103,7 @@ CEILINGS: Final[Mapping[str, str]] = {
     "MAX_STANDBY_MW": "mW left to a module that there is no power for",
     "MAX_EVENTS_PER_S": "events a second, and at once after a quiet second",
     "MAX_PD_OBJECTS": "data objects of a power message (USB PD 3.1, 6.2.1.1.2)",
+    "MAX_PD_MESSAGES": "power messages of a module in one conversation about its contract",
 }
 
 TIMES: Final[Mapping[str, tuple[str, str]]] = {

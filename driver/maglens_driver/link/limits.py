@@ -35,6 +35,7 @@ MAX_POWER_MW: Final = 100_000
 MAX_STANDBY_MW: Final = 500  # of a squeezed module: its own word must not let it out of the squeeze
 MAX_EVENTS_PER_S: Final = 200
 MAX_PD_OBJECTS: Final = 7  # USB PD 3.1, 6.2.1.1.2
+MAX_PD_MESSAGES: Final = 16  # one that always has another would never come to an end
 MAX_CALIBRATION_POINTS: Final = 256
 
 # Under emulation everything takes many times as long, the module too: the lab stretches the limits by this.
