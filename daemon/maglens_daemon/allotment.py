@@ -18,7 +18,8 @@ from typing import Final
 
 from maglens_daemon import budget
 from maglens_daemon.power_policy import Condition, Level
-from maglens_daemon.session import Session, SessionState
+from maglens_daemon.session import Session
+from maglens_daemon.session_state import SessionState
 from maglens_daemon.supply import DEFAULT_MW
 from maglens_driver.errors import Refused
 from maglens_driver.link import limits

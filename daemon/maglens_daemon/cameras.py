@@ -23,7 +23,8 @@ from maglens_daemon.background import Background
 from maglens_daemon.config import Config
 from maglens_daemon.journal import about
 from maglens_daemon.second_chance import SecondChance
-from maglens_daemon.session import Session, SessionState
+from maglens_daemon.session import Session
+from maglens_daemon.session_state import SessionState
 from maglens_daemon.visitor import Visitor
 from maglens_daemon.visitors import CameraVisitor, LibcameraVisitor
 from maglens_daemon.webcams import UVC, VideoDevice, names_by_id, sensors, video_devices

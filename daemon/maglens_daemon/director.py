@@ -25,7 +25,8 @@ from maglens_daemon.inputs import Inputs
 from maglens_daemon.link_health import LinkRules
 from maglens_daemon.link_watch import LinkWatch
 from maglens_daemon.mode_choice import Choice, Means, choose_mode, obstacle
-from maglens_daemon.session import Session, SessionState
+from maglens_daemon.session import Session
+from maglens_daemon.session_state import SessionState
 from maglens_daemon.stage import OpenNode, Playing, Stage
 from maglens_driver.errors import Gone, Interrupted, MaglensError, Refused, WrongState
 from maglens_driver.mode import Mode

@@ -12,8 +12,8 @@ from typing import Final
 
 from maglens_daemon.contract import Contract
 from maglens_daemon.conversation import pausing
-from maglens_daemon.feed import Begin
 from maglens_daemon.in_process import SinkLink
+from maglens_daemon.power_feed import Begin
 from maglens_daemon.seat import Seat
 from maglens_daemon.session import Session
 from maglens_driver.control import Cid, ControlFlag, ControlInfo, ControlType

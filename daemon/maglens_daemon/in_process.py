@@ -12,7 +12,7 @@ from typing import Final
 
 from maglens_daemon.contract import Contract
 from maglens_daemon.conversation import pausing
-from maglens_daemon.feed import Begin
+from maglens_daemon.power_feed import Begin
 from maglens_daemon.session import Session
 from maglens_driver.errors import Gone, WrongState
 from maglens_driver.gadget.power import Sink

@@ -24,7 +24,8 @@ from maglens_daemon.director import Director, state_of
 from maglens_daemon.errors import NotFound
 from maglens_daemon.link_health import LinkRules
 from maglens_daemon.port import make_port
-from maglens_daemon.session import Session, SessionState
+from maglens_daemon.session import Session
+from maglens_daemon.session_state import SessionState
 from maglens_daemon.stage import OpenNode, Stage
 from maglens_daemon.visitor import Visitor
 from maglens_driver import names

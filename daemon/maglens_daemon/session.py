@@ -1,28 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Session: one visitor's stay on a port, from detect to removal. It owns the source and the contract.
 
-::
-
-    detected -> identify -> contract -> ready <-> streaming
-    detected -> attach -> identify
-    identify -> attach
-    contract -> attach
-    ready -> attach
-    streaming -> attach
-    standby -> attach
-    ready <-> standby
-    standby -> streaming
-    * -> quarantined
-    * -> gone
-
-``*`` is every state but the end states ``quarantined`` and ``gone``; a quarantined visitor may still go::
-
-    quarantined -> gone
-
-``attach`` is for ports that a board watches (``maglens_daemon.board``): detect, short test, power and USB come first,
-and a module that has reset or was cut off goes back there in the same stay. On any other port USB's connect is the
-detect, and modules are in that state only while the system sleeps: sleep ends every transfer and may reset what is on
-USB, so that a module is given back before it, and opened and agreed with anew after it.
+Where it is, and what may follow, says :mod:`session_state`.
 
 Removal is legal in every state, and its own event: a source that reports ``Gone`` before the port does is not played
 any more, and ends here when the port says so. A step that fails is tried again only where trying can help (no answer
@@ -32,7 +11,6 @@ in time); anything else, or the last try, ends in quarantine with its first caus
 from __future__ import annotations
 
 import asyncio
-import enum
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -42,12 +20,13 @@ from typing import Final
 from maglens_daemon.board.failures import AttachFailed
 from maglens_daemon.chatter import Chatter
 from maglens_daemon.contract import Contract
-from maglens_daemon.feed import Feed
 from maglens_daemon.host import Host
 from maglens_daemon.journal import about
 from maglens_daemon.mode_choice import Means
 from maglens_daemon.port import Port, offers
+from maglens_daemon.power_feed import PowerFeed
 from maglens_daemon.restraint import Restraint, seat_note
+from maglens_daemon.session_state import TRANSITIONS, SessionState
 from maglens_daemon.visitor import Visitor
 from maglens_driver.control import MOTORS
 from maglens_driver.errors import BadModule, Deadline, Gone, Interrupted, MaglensError, WrongState
@@ -74,49 +53,6 @@ def slept_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
-class SessionState(enum.Enum):
-    """Where a session is."""
-
-    DETECTED = "detected"  # something is on the port; nothing was said to it yet
-    ATTACH = "attach"  # the board lets it in: short test, power, USB
-    IDENTIFY = "identify"  # opened; its descriptor is being read
-    CONTRACT = "contract"  # agreeing on power
-    READY = "ready"  # could play
-    STREAMING = "streaming"  # plays
-    STANDBY = "standby"  # nobody watches: sensor off, link up
-    QUARANTINED = "quarantined"  # refused, with a reason, until it is lifted off
-    GONE = "gone"  # lifted off
-
-    @property
-    def is_end(self) -> bool:
-        """Whether nothing but removal can follow."""
-        return self in (SessionState.QUARANTINED, SessionState.GONE)
-
-    @property
-    def is_under_way(self) -> bool:
-        """Whether it has come and is not ready yet."""
-        return self in (SessionState.DETECTED, SessionState.ATTACH, SessionState.IDENTIFY, SessionState.CONTRACT)
-
-    @property
-    def is_playable(self) -> bool:
-        """Whether the source can be asked for frames."""
-        return self in (SessionState.READY, SessionState.STREAMING, SessionState.STANDBY)
-
-
-_S = SessionState
-TRANSITIONS: Final[Mapping[SessionState, frozenset[SessionState]]] = {
-    _S.DETECTED: frozenset((_S.ATTACH, _S.IDENTIFY, _S.QUARANTINED, _S.GONE)),
-    _S.ATTACH: frozenset((_S.IDENTIFY, _S.QUARANTINED, _S.GONE)),
-    _S.IDENTIFY: frozenset((_S.ATTACH, _S.CONTRACT, _S.QUARANTINED, _S.GONE)),
-    _S.CONTRACT: frozenset((_S.ATTACH, _S.READY, _S.QUARANTINED, _S.GONE)),
-    _S.READY: frozenset((_S.ATTACH, _S.STREAMING, _S.STANDBY, _S.QUARANTINED, _S.GONE)),
-    _S.STREAMING: frozenset((_S.ATTACH, _S.READY, _S.QUARANTINED, _S.GONE)),
-    _S.STANDBY: frozenset((_S.ATTACH, _S.READY, _S.STREAMING, _S.QUARANTINED, _S.GONE)),
-    _S.QUARANTINED: frozenset((_S.GONE,)),
-    _S.GONE: frozenset(),
-}
-
-
 class Session:
     """One stay. ``id`` is unique; all calls belong to the event loop's thread."""
 
@@ -132,7 +68,7 @@ class Session:
         self.contract: Contract | None = None
         self.restraint = Restraint()
         self.chatter = Chatter(lambda: self.label, self.log_fields)
-        self.feed: Feed | None = None  # from identification on, where it needs power
+        self.feed: PowerFeed | None = None  # from identification on, where it needs power
         self.mode: Mode | None = None
         self.ready_at = 0.0  # loop time
         self.unplugged = False  # the source says so; the port will
@@ -360,7 +296,7 @@ class Session:
         if not self.visitor.needs_power:
             return
         declared = getattr(source, "descriptor", None)
-        self.feed = Feed(
+        self.feed = PowerFeed(
             lambda begin: self.visitor.converse(source, begin),
             declared.power.peak_mw if declared is not None else None,
         )
@@ -401,7 +337,7 @@ class Session:
         """The module says that a power message waits."""
         await self._repower(lambda feed: feed.hear(self._no_answer))
 
-    async def _repower(self, work: Callable[[Feed], Awaitable[Contract | None]]) -> None:
+    async def _repower(self, work: Callable[[PowerFeed], Awaitable[Contract | None]]) -> None:
         feed = self.feed
         if feed is None or not self.is_playable:
             return
@@ -411,7 +347,7 @@ class Session:
             if self._removed.is_set():
                 return  # lifted off meanwhile, and that is told elsewhere
             self.contract = feed.supply.contract if feed.supply.is_settled else None
-            log.warning("%s: power: %s", self.label, why, extra=self.log_fields())
+            self.chatter.say(logging.WARNING, f"power: {why}")
             if isinstance(why, Gone | Deadline | BadModule):
                 self._failure = why
                 self._failed.set()

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from maglens_daemon.contract import Contract
-from maglens_daemon.feed import Begin
+from maglens_daemon.power_feed import Begin
 from maglens_daemon.seat import Seat
 from maglens_driver.source import Source
 

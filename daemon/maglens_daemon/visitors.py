@@ -11,9 +11,9 @@ from typing import Protocol, cast
 
 from maglens_daemon.contract import Contract
 from maglens_daemon.conversation import TRANSFERS, blocking
-from maglens_daemon.feed import Begin
 from maglens_daemon.journal import about
 from maglens_daemon.port import UNCONFIGURED_MA
+from maglens_daemon.power_feed import Begin
 from maglens_daemon.session import Session
 from maglens_daemon.visitor import Visitor
 from maglens_driver.errors import BadModule, Gone

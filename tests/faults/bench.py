@@ -16,7 +16,8 @@ from maglens_daemon.board.attach import AttachState
 from maglens_daemon.board.boards import Boards
 from maglens_daemon.config import Config, LinkConfig, NodeConfig, PolicyConfig, PortConfig, PowerConfig, Rule
 from maglens_daemon.manager import Manager
-from maglens_daemon.session import Session, SessionState
+from maglens_daemon.session import Session
+from maglens_daemon.session_state import SessionState
 from maglens_driver.frame import Frame, Lease
 from maglens_v4l2.memory_node import MemoryNode
 from maglens_v4l2.node import Node

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from maglens_daemon.session import SessionState
+from maglens_daemon.session_state import SessionState
 from tests.faults.bench import BUDGET_MW, SICK, Bench, HealthySink, bench
 from tests.faults.loop import run
 from tests.faults.module import INTERVAL

@@ -15,7 +15,7 @@ from maglens_daemon.board.fake import FakePort
 from maglens_daemon.board.hardware import Draw, Pin
 from maglens_daemon.contract import Contract
 from maglens_daemon.fake import FakeSource, FakeVisitor
-from maglens_daemon.feed import Begin
+from maglens_daemon.power_feed import Begin
 from maglens_daemon.session import Session
 from maglens_driver.errors import BadModule, Gone
 from maglens_driver.gadget.power import Sink

@@ -21,7 +21,8 @@ from maglens_daemon.board import fit
 from maglens_daemon.board.boards import Boards
 from maglens_daemon.board.gpio import GpioOutput
 from maglens_daemon.config import PortConfig
-from maglens_daemon.session import Session, SessionState
+from maglens_daemon.session import Session
+from maglens_daemon.session_state import SessionState
 from maglens_daemon.visitors import ModuleVisitor, watch_modules
 from maglens_driver.gadget.client import SimClient
 from maglens_driver.usb.discovery import Discovery

@@ -22,7 +22,8 @@ from maglens_daemon.board.hardware import Pin
 from maglens_daemon.config import Config, PortConfig, RetryConfig
 from maglens_daemon.errors import ConfigError
 from maglens_daemon.fake import FakeVisitor
-from maglens_daemon.session import Session, SessionState
+from maglens_daemon.session import Session
+from maglens_daemon.session_state import SessionState
 from maglens_driver.errors import MaglensError
 from tests.unit.test_daemon_manager import SMALL, WAIT_S, Theatre, theatre
 

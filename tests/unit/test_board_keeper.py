@@ -20,7 +20,8 @@ from maglens_daemon.board.visitor import BoardVisitor
 from maglens_daemon.config import Config
 from maglens_daemon.fake import FakeVisitor
 from maglens_daemon.port import make_port
-from maglens_daemon.session import GONE_GRACE_S, IDENTIFY_TRIES, Session, SessionState
+from maglens_daemon.session import GONE_GRACE_S, IDENTIFY_TRIES, Session
+from maglens_daemon.session_state import SessionState
 from maglens_daemon.visitor import Visitor
 from maglens_driver.errors import BadModule, Deadline
 from maglens_driver.source import Identity

@@ -14,7 +14,8 @@ from maglens_daemon.allotment import BURST_WAIT_S
 from maglens_daemon.board.attach import AttachState
 from maglens_daemon.board.hardware import Draw
 from maglens_daemon.budget import Ledger
-from maglens_daemon.session import Session, SessionState
+from maglens_daemon.session import Session
+from maglens_daemon.session_state import SessionState
 from maglens_driver.control import Cid
 from maglens_driver.errors import Refused
 from maglens_driver.link import limits

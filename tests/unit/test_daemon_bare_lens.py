@@ -10,7 +10,7 @@ from maglens_daemon import status
 from maglens_daemon.bare_lens import bare_lens, optics_for
 from maglens_daemon.cli.output import status_text
 from maglens_daemon.fake import FakeVisitor
-from maglens_daemon.session import SessionState
+from maglens_daemon.session_state import SessionState
 from maglens_driver.link.descriptor import Descriptor
 from maglens_driver.virtual.lens import load_lens
 from tests.unit.test_daemon_manager import WAIT_S, theatre

@@ -15,7 +15,8 @@ from maglens_daemon.config import CamerasConfig, Config, PolicyConfig, PortConfi
 from maglens_daemon.fake import FakeVisitor
 from maglens_daemon.port import make_port
 from maglens_daemon.second_chance import FORGIVEN_S, PAUSES_S
-from maglens_daemon.session import TRIED_AGAIN, Session, SessionState
+from maglens_daemon.session import TRIED_AGAIN, Session
+from maglens_daemon.session_state import SessionState
 from maglens_daemon.visitor import Visitor
 from maglens_daemon.visitors import CameraVisitor, LibcameraVisitor
 from maglens_daemon.webcams import VideoDevice, names_by_id, video_devices

@@ -14,7 +14,7 @@ from maglens_daemon import director
 from maglens_daemon.config import PolicyConfig, Rule, SourceConfig
 from maglens_daemon.director import START_S, STREAM_TRIES
 from maglens_daemon.fake import MODE, FakeVisitor
-from maglens_daemon.session import SessionState
+from maglens_daemon.session_state import SessionState
 from maglens_driver.errors import Deadline, Interrupted
 from maglens_driver.frame import Frame
 from tests.unit.test_daemon_manager import SMALL, WAIT_S, theatre

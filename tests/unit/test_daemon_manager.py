@@ -19,7 +19,8 @@ from maglens_daemon.errors import NotFound
 from maglens_daemon.fake import FOCUS, MODE, FakeVisitor
 from maglens_daemon.in_process import VirtualVisitor
 from maglens_daemon.manager import Manager
-from maglens_daemon.session import Session, SessionState
+from maglens_daemon.session import Session
+from maglens_daemon.session_state import SessionState
 from maglens_driver.errors import BadModule, Deadline, Gone, MissingDependency
 from maglens_driver.mode import MJPG, Mode
 from maglens_driver.virtual.source import VirtualSource

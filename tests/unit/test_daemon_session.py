@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from maglens_daemon import session as session_module
+from maglens_daemon import session_state
 from maglens_daemon.board.failures import AttachFailed, Code
 from maglens_daemon.config import Config
 from maglens_daemon.fake import MODE, FakeSeat, FakeVisitor
@@ -24,10 +24,9 @@ from maglens_daemon.session import (
     GONE_GRACE_S,
     IDENTIFY_TRIES,
     TELL_MAKER,
-    TRANSITIONS,
     Session,
-    SessionState,
 )
+from maglens_daemon.session_state import TRANSITIONS, SessionState
 from maglens_driver.errors import BadModule, Deadline, Gone, MaglensError, Refused, WrongState
 from maglens_driver.frame import Frame, Lease
 from maglens_driver.link.pd import PdMessage, PdType
@@ -124,7 +123,7 @@ def diagram() -> set[tuple[SessionState, SessionState]]:
     """The transitions that the module's doc comment draws."""
     found: set[tuple[SessionState, SessionState]] = set()
     words = "|".join(s.value for s in S)
-    for line in (session_module.__doc__ or "").splitlines():
+    for line in (session_state.__doc__ or "").splitlines():
         if not re.fullmatch(rf"\s+(\*|{words})( <?-> ({words}))+", line):
             continue
         parts = line.split()

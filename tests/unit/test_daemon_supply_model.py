@@ -18,8 +18,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from maglens_daemon.budget import Ledger
 from maglens_daemon.conversation import Talk, agree, converse
-from maglens_daemon.feed import TRIES
 from maglens_daemon.port import offers
+from maglens_daemon.power_feed import TRIES
 from maglens_daemon.supply import DEFAULT_MW, Supply, SupplyState
 from maglens_driver.errors import BadModule, Deadline, Refused, WrongState
 from maglens_driver.gadget.power import Sink, SinkState

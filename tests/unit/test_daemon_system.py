@@ -27,7 +27,8 @@ from maglens_daemon.heartbeat import Progress, Pulse
 from maglens_daemon.machine import Finding, Machine, Verdict
 from maglens_daemon.notify import Notifier, stored
 from maglens_daemon.port import make_port
-from maglens_daemon.session import Session, SessionState
+from maglens_daemon.session import Session
+from maglens_daemon.session_state import SessionState
 from maglens_driver.errors import BadModule
 from tests.unit import fake_clock
 from tests.unit.test_daemon_session import FakeHost

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from maglens_daemon.contract import Contract
-from maglens_daemon.feed import Begin
+from maglens_daemon.power_feed import Begin
 from maglens_driver.errors import WrongState
 from maglens_driver.source import Source
 

@@ -33,11 +33,6 @@ def _said(s: Specimen) -> tuple[int, Rdo]:
     return head, Rdo.unpack(message.objects[0])
 
 
-def _refused_then_contracted(s: Specimen) -> None:
-    """Whatever was asked before, an ordinary contract can still be made."""
-    s.contract()
-
-
 @POWER.check("none_waits", "POWER_RECEIVE is NONE, without a body, when no message waits")
 def _none(s: Specimen) -> None:
     s.silence_power()
@@ -142,24 +137,20 @@ def _contract(s: Specimen) -> None:
         expect(reply.status != Status.NO_CONTRACT, f"mode {index} is NO_CONTRACT all the same")
 
 
-@POWER.check("reject_keeps", "Reject leaves what held before")
-def _reject(s: Specimen) -> None:
-    s.powered()
-    s.stop()
-    s.offer(_LEAST)
-    expect((reply := s.say(PdType.REJECT)).status == Status.OK, f"Reject is answered {reply.name}")
-    reply = s.configure(s.small(), test_only=True)
-    expect(reply.status == Status.OK, f"a mode of the contract before is answered {reply.name}")
+def _keeps(answer: PdType) -> Callable[[Specimen], None]:
+    def body(s: Specimen) -> None:
+        s.powered()
+        s.stop()
+        s.offer(_LEAST)
+        expect((reply := s.say(answer)).status == Status.OK, f"{answer.name} is answered {reply.name}")
+        reply = s.configure(s.small(), test_only=True)
+        expect(reply.status == Status.OK, f"a mode of the contract before is answered {reply.name}")
+
+    return body
 
 
-@POWER.check("wait_keeps", "Wait leaves what held before")
-def _wait(s: Specimen) -> None:
-    s.powered()
-    s.stop()
-    s.offer(_LEAST)
-    expect((reply := s.say(PdType.WAIT)).status == Status.OK, f"Wait is answered {reply.name}")
-    reply = s.configure(s.small(), test_only=True)
-    expect(reply.status == Status.OK, f"a mode of the contract before is answered {reply.name}")
+for _kind, _word in ((PdType.REJECT, "Reject"), (PdType.WAIT, "Wait")):
+    POWER.add(f"{_word.lower()}_keeps", f"{_word} leaves what held before", _keeps(_kind))
 
 
 @POWER.check("offers_again", "Source_Capabilities while a Request is unanswered brings a new Request")
@@ -173,7 +164,7 @@ def _senseless(kind: PdType) -> Callable[[Specimen], None]:
         s.contract()
         reply = s.say(kind)
         expect(reply.status == Status.WRONG_STATE, f"it is {reply.name}")
-        _refused_then_contracted(s)
+        s.contract()
 
     return body
 
@@ -246,7 +237,7 @@ def _unreadable(raw: bytes) -> Callable[[Specimen], None]:
         s.stop()
         kept = s.configure(s.small(), test_only=True)
         expect(kept.status == Status.OK, f"and a mode of the contract is {kept.name} afterwards")
-        _refused_then_contracted(s)
+        s.contract()
 
     return body
 

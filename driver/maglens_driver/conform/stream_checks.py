@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
 
 from crc32c import crc32c
 
@@ -20,6 +20,8 @@ from maglens_driver.usb import checks
 from maglens_driver.usb.clock import MAX_DRIFT_PPM
 from maglens_driver.usb.plan import SMALL_TRANSFER
 
+T = TypeVar("T")
+
 STREAM: Final = Group("stream")
 _RATE_TOLERANCE: Final = 0.02
 _JPEG_BEGINS, _JPEG_ENDS = b"\xff\xd8", b"\xff\xd9"
@@ -27,27 +29,24 @@ _FIRST: Final = 3
 _OFTEN: Final = 6
 
 
-def _leaders(s: Specimen) -> Iterator[tuple[int, RawFrame, Leader]]:
-    """Leaders that are long enough to be read, with the number of their frame."""
+def _each(s: Specimen, what: str, read: Callable[[RawFrame], T | None]) -> Iterator[tuple[int, RawFrame, T]]:
+    """What can be read of the recording's frames, with their numbers."""
     found = False
     for number, frame in enumerate(s.recording().frames):
-        leader = frame.opened()
-        if leader is not None:
+        structure = read(frame)
+        if structure is not None:
             found = True
-            yield number, frame, leader
+            yield number, frame, structure
     if not found:
-        raise Skipped("no leader came that could be read")
+        raise Skipped(f"no {what} came that could be read")
+
+
+def _leaders(s: Specimen) -> Iterator[tuple[int, RawFrame, Leader]]:
+    return _each(s, "leader", RawFrame.opened)
 
 
 def _trailers(s: Specimen) -> Iterator[tuple[int, RawFrame, Trailer]]:
-    found = False
-    for number, frame in enumerate(s.recording().frames):
-        trailer = frame.closed()
-        if trailer is not None:
-            found = True
-            yield number, frame, trailer
-    if not found:
-        raise Skipped("no trailer came that could be read")
+    return _each(s, "trailer", RawFrame.closed)
 
 
 def _crc_without_itself(raw: bytes) -> int:

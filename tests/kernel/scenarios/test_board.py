@@ -24,7 +24,7 @@ from maglens_daemon.board.gpio import LineError, find
 from maglens_daemon.board.hall import HallSwitch
 from maglens_daemon.board.hardware import Pin, PortHardware
 from maglens_daemon.board.meter import Meter
-from maglens_daemon.session import SessionState
+from maglens_daemon.session_state import SessionState
 from maglens_driver.gadget.client import SimClient
 from maglens_driver.usb.discovery import Discovery
 from tests.kernel.board_scene import PINS, TOLERANCE_S, WAIT_S, Fed, Lateness, Scene, Witness, note, play

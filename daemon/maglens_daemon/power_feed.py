@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Feed: one stay's power at run time: its supply, and one conversation about it at a time."""
+"""Power feed: one stay's power at run time: its supply, and one conversation about it at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Begin = Callable[[PowerLink, Clock], Talk]
 Late = Callable[[Exception], None]
 
 
-class Feed:
+class PowerFeed:
     """All calls in the event loop's thread. ``carry`` carries a conversation on in the thread of the module's
     requests.
 
