@@ -225,11 +225,11 @@ class Lateness:
         self.disturbed: list[float] = []
         self._witness = witness
 
-    def add(self, due_s: float, came_s: float) -> None:
-        """Something was due, and came."""
+    def add(self, due_s: float, came_s: float, *, spoilt: bool = False) -> None:
+        """Something was due, and came; ``spoilt``: what should have brought it about was late itself."""
         late = came_s - due_s
         disturbed = late > TOLERANCE_S and self._witness.was_disturbed(due_s - 0.01, came_s + 0.01)
-        (self.disturbed if disturbed else self.counted).append(late)
+        (self.disturbed if disturbed or spoilt else self.counted).append(late)
 
     def judge(self, name: str, least: int) -> None:
         """Every sample that counts is within the tolerance, and there are enough."""
