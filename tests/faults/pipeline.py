@@ -95,11 +95,11 @@ class BenchPipeline(Pipeline):
     def _now() -> int:
         return round(asyncio.get_running_loop().time() * 1e9)
 
-    def _begin(self) -> Executor:
+    def _begin(self) -> tuple[Executor, Executor]:
         self._turn: asyncio.Handle | None = None
         self._wake = _Bell(self._ring)
         self._ring()
-        return _Here()
+        return _Here(), _Here()
 
     def _ring(self) -> None:
         if self._turn is not None:

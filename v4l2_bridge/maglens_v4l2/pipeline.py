@@ -10,6 +10,9 @@ The event loop decides what is shown, the thread when. Each stream has a :class:
 way, and the first frame of one takes the stage from the one before, whose frames count no more from then on. So a
 source that takes long to start, or never does, keeps nobody off the stage. The thread sleeps while nobody watches,
 unless the node wants cards even then.
+
+What was converted is submitted by a thread of its own: the node copies it to every reader, and the next one may be
+converted meanwhile, but nothing else is done. So at most one picture is on its way, and order stays.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -131,13 +134,14 @@ class Pipeline:
         self._frames_in = self._submitted = self._repeated = self._cards = self._filled = 0
         self._dropped: Counter[str] = Counter()
         self._last_frame_ns = self._first_frame_ns = 0
+        self._going: Future[None] | None = None  # the picture on its way to the node
 
         # The thread's own:
         self._stamps = Stamps()
         self._showing: bytes | None = None  # the card that the node's last picture is; None: a frame, or nothing
 
         self._pacer.restart(self._now())
-        self._brush = self._begin()
+        self._brush, self._porter = self._begin()
         self._painter = Painter(loop, self._brush, self._painted)
         self._show(card, now=True)
         self._listener = loop.create_task(self._listen(), name="maglens-node-events")
@@ -148,14 +152,18 @@ class Pipeline:
     def _now() -> int:
         return time.monotonic_ns()
 
-    def _begin(self) -> Executor:
-        """Begin to show; the answer draws cards."""
+    def _begin(self) -> tuple[Executor, Executor]:
+        """Begin to show; the answer: who draws cards, and who submits what was converted."""
         self._thread = threading.Thread(target=self._run, name="maglens-pipeline", daemon=True)
         self._thread.start()
-        return ThreadPoolExecutor(1, thread_name_prefix="maglens-card")
+        return (
+            ThreadPoolExecutor(1, thread_name_prefix="maglens-card"),
+            ThreadPoolExecutor(1, thread_name_prefix="maglens-submit"),
+        )
 
     def _join(self) -> None:
         self._thread.join()
+        self._porter.shutdown(wait=True)
         self._brush.shutdown(wait=True, cancel_futures=True)
 
     # For the event loop.
@@ -429,13 +437,18 @@ class Pipeline:
 
     def _due(self) -> tuple[bytes | _Job | None, float | None]:
         """Under the lock: what is due now; if nothing, seconds until something may be (None: not by itself)."""
-        if self._placeholder_due:
+        settled = self._settled()
+        if self._placeholder_due and settled:
             self._placeholder_due = False
             return self._card_image, None
         if not self._watched and not self._idle_fill:
             return None, None
+        if self._mailbox is None and not settled:
+            return None, None
         now = self._now()
         due = self._pacer.next_ns(self._mailbox is not None) if self._watched else self._pacer.idle_ns()
+        if not settled:
+            due += self._pacer.interval_ns  # the place of the picture on its way, of which the pacer is not told yet
         if now < due:
             return None, (due - now) / 1e9
         if self._mailbox is None and self._watched and self._node_fills and self._pacer.leave(now):
@@ -468,9 +481,36 @@ class Pipeline:
         if lease is None:
             self._count_drop(cause or "no_buffer")
             return
+        with self._wake:
+            while not self._settled():
+                self._wake.wait()
         now = self._now()
         stamp = self._stamps.frame(frame.exposure_ns, now, job.format.interval_ns)
-        shown = self._node.submit(Frame(lease, nbytes, job.format, frame.seq, stamp, job.node_generation, frame.meta))
+        ready = Frame(lease, nbytes, job.format, frame.seq, stamp, job.node_generation, frame.meta)
+        if job.converter is None:  # nothing is to be gained
+            self._submit(ready, frame.generation, now, cause)
+            return
+        self._going = self._porter.submit(self._submit, ready, frame.generation, now, cause)
+        self._going.add_done_callback(self._arrived)
+
+    def _settled(self) -> bool:
+        """Under the lock: whether nothing is on its way to the node. Raises what went wrong on it."""
+        going = self._going
+        if going is None:
+            return True
+        if not going.done():
+            return False
+        self._going = None
+        going.result()
+        return True
+
+    def _arrived(self, going: Future[None]) -> None:
+        with self._wake:
+            self._wake.notify()
+
+    def _submit(self, frame: Frame, generation: int, now: int, cause: str | None) -> None:
+        """Show a frame of the source's ``generation``. In the thread that submits where it was converted."""
+        shown = self._node.submit(frame)
         with self._wake:
             if cause is not None:
                 self._dropped[cause] += 1
@@ -480,9 +520,9 @@ class Pipeline:
             self._showing = None
             self._submitted += 1
             self._last_frame_ns = now
-            if self._first_frame_ns == 0 and self._feed is not None and frame.generation == self._feed.generation:
+            if self._first_frame_ns == 0 and self._feed is not None and generation == self._feed.generation:
                 self._first_frame_ns = now
-                self._call(self._on_first, frame.generation)
+                self._call(self._on_first, generation)
             self._pacer.shown(now, True, self._filled_since())
 
     def _convert(self, frame: Frame, converter: Converter, nbytes: int) -> tuple[Lease | None, str | None]:

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What was converted is on its way to the node while the next is converted; nothing else happens meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from maglens_driver.errors import Gone
+from maglens_driver.frame import Frame
+from maglens_driver.mode import YUYV, make_mode
+from maglens_v4l2.card import Card
+from maglens_v4l2.convert import PictureConverter
+from tests.unit.test_bridge_pipeline import CARD, FAST, NODE, WAIT_S, Stage, flat, frame, is_card, play
+
+CONVERTED = make_mode(YUYV, 128, 96, FAST)
+A_WHILE_S = 0.2  # twenty pictures of the node
+
+
+class Gate:
+    """The node takes nothing until it is opened."""
+
+    def __init__(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.entered, self.open = threading.Event(), threading.Event()
+        self.threads: list[str] = []  # that submitted
+        self.calls: list[str] = []  # what else the node was asked for meanwhile
+        self.converted = 0
+        self.fails: Exception | None = None
+        submit, convert = stage.node.submit, PictureConverter.run
+
+        def held(one: Frame) -> bool:
+            self.threads.append(threading.current_thread().name.rstrip("_0123456789"))
+            self.entered.set()
+            assert self.open.wait(WAIT_S)
+            if self.fails is not None:
+                raise self.fails
+            return submit(one)
+
+        def counted(converter: PictureConverter, one: Frame, dst: memoryview) -> str | None:
+            self.converted += 1
+            return convert(converter, one, dst)
+
+        monkeypatch.setattr(stage.node, "submit", held)
+        monkeypatch.setattr(PictureConverter, "run", counted)
+        for name in ("repeat", "placeholder"):
+            monkeypatch.setattr(stage.node, name, self._noted(name, getattr(stage.node, name)))
+
+    def _noted(self, name: str, call: Callable[..., object]) -> Callable[..., object]:
+        def noted(*arguments: object) -> object:
+            if self.entered.is_set() and not self.open.is_set():
+                self.calls.append(name)
+            return call(*arguments)
+
+        return noted
+
+
+def test_the_next_is_converted_while_one_is_submitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def act(stage: Stage) -> None:
+        await stage.see(is_card(CARD))
+        gate = Gate(stage, monkeypatch)
+        feed = stage.pipeline.begin(1, CONVERTED)
+        feed.deliver(frame(feed, luma=60))
+        await stage.until(gate.entered.is_set)
+        feed.deliver(frame(feed, luma=70))
+        await stage.until(lambda: gate.converted == 2)
+        feed.deliver(frame(feed, luma=80))
+        assert gate.threads == ["maglens-submit"]
+        assert stage.pipeline.stats().submitted == 0
+        gate.open.set()
+        for luma in (60, 70, 80):
+            await stage.see(flat(NODE, luma))
+        await stage.until(lambda: stage.pipeline.stats().submitted == 3)
+        assert stage.pipeline.stats().dropped == {}
+
+    play(act)
+
+
+def test_no_filler_and_no_placeholder_overtakes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def act(stage: Stage) -> None:
+        await stage.see(is_card(CARD))
+        gate = Gate(stage, monkeypatch)
+        feed = stage.pipeline.begin(1, CONVERTED)
+        feed.deliver(frame(feed, luma=60))
+        await stage.until(gate.entered.is_set)
+        stage.pipeline.show(Card("Other"))
+        assert not gate.open.wait(A_WHILE_S)
+        assert gate.calls == [] and len(gate.threads) == 1
+        repeated = stage.pipeline.stats().repeated
+        gate.open.set()
+        await stage.see(flat(NODE, 60))
+        await stage.until(lambda: stage.pipeline.stats().repeated > repeated)
+
+    play(act)
+
+
+def test_what_passes_through_is_not_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def act(stage: Stage) -> None:
+        await stage.see(is_card(CARD))
+        gate = Gate(stage, monkeypatch)
+        gate.open.set()
+        feed = stage.pipeline.begin(1, NODE)
+        feed.deliver(frame(feed, luma=60))
+        await stage.see(flat(NODE, 60))
+        assert gate.threads[0] == "maglens-pipeline"
+
+    play(act)
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_what_goes_wrong_there_ends_the_pipeline(watched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def act(stage: Stage) -> None:
+        await stage.see(is_card(CARD))
+        gate = Gate(stage, monkeypatch)
+        gate.fails = Gone("the node was taken away")
+        feed = stage.pipeline.begin(1, CONVERTED)
+        feed.deliver(frame(feed, luma=60))
+        await stage.until(gate.entered.is_set)
+        if not watched:
+            stage.reader.stop()
+            await stage.until(lambda: not stage.pipeline.watched)
+        gate.open.set()
+        await stage.until(lambda: bool(stage.failed))
+        assert stage.failed == [gate.fails]
+
+    play(act)
