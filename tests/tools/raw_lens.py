@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Raw lens: the 35 mm module as one whose maker prefers raw in its smallest size, and whose factory settings are
-wrong in every way: far too dark, and focused on nothing."""
+"""Raw lens: another 35 mm module, whose maker prefers raw in its smallest size, and whose factory settings are wrong in
+every way: far too dark, and focused on nothing."""
 
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from maglens_driver.control import Cid
 from maglens_driver.gadget.client import unit
 from maglens_driver.names import ENV_LENS_PATH
 from maglens_driver.virtual import lens
@@ -15,8 +17,16 @@ from maglens_driver.virtual import lens
 NAME: Final = "35mm"
 EXPOSURE: Final = 4  # 100 us: a twentieth of what is right
 FOCUS: Final = 400  # hundredths of a dioptre: a quarter of a metre, before everything there is
+DRIVEN: Final = (Cid.EXPOSURE_ABSOLUTE, Cid.WHITE_BALANCE_TEMPERATURE, Cid.FOCUS_ABSOLUTE)
+LAMPS_K: Final = 3600  # a light for the scene that the module is not set to
+BRIGHTER: Final = 4  # times at least, rightly exposed
+ABOUT_K: Final = 600  # the scene is not quite neutral
+# Hundredths of a dioptre: mountains and village, which fill the middle; contrast there is within a seventh of its best,
+# and less than half of that at the robot (50) and the flowers (200).
+SHARP: Final = range(11)
 _MODES: Final = "[[modes]]"
 _CHANGED: Final = {
+    "mark = 35": "mark = 36",
     "maximum = 320, default = 80": f"maximum = 320, default = {EXPOSURE}",
     "focus = { default = 50 }": f"focus = {{ default = {FOCUS} }}",
     "default = 500000": f"default = {FOCUS * 10_000}",
@@ -36,17 +46,25 @@ def text() -> str:
     return made
 
 
-def write(folder: Path) -> None:
-    """As a file that is found before the usual one where ``ENV_LENS_PATH`` names the folder."""
+def found(values: Mapping[int, int]) -> dict[str, bool]:
+    """Whether exposure, white balance and focus are right for the scene under lamps; ``values`` of controls."""
+    return {
+        "exposure": values[Cid.EXPOSURE_ABSOLUTE] > BRIGHTER * EXPOSURE,
+        "white balance": abs(values[Cid.WHITE_BALANCE_TEMPERATURE] - LAMPS_K) < ABOUT_K,
+        "focus": values[Cid.FOCUS_ABSOLUTE] in SHARP,
+    }
+
+
+def write(folder: Path, name: str = NAME) -> None:
+    """As a file that is found, before the usual one if it is called so, where ``ENV_LENS_PATH`` names the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    folder.joinpath(f"{NAME}.toml").write_text(text())
+    folder.joinpath(f"{name}.toml").write_text(text())
 
 
-def install(folder: Path) -> Path:
-    """For the virtual module's service, from its next start on. The answer is to be deleted to undo this."""
-    write(folder)
-    change = Path(f"/run/systemd/system/{unit(NAME)}.d/raw-lens.conf")
+def install(folder: Path, name: str) -> None:
+    """For the service of the virtual module ``name``, from its next start on."""
+    write(folder, name)
+    change = Path(f"/run/systemd/system/{unit(name)}.d/raw-lens.conf")
     change.parent.mkdir(parents=True, exist_ok=True)
     change.write_text(f"[Service]\nEnvironment={ENV_LENS_PATH}={folder}\n")
     subprocess.run(["systemctl", "daemon-reload"], check=True)
-    return change
