@@ -3,8 +3,8 @@
 
     python -m tests.tools.raw_path --frames 300 --rate 30 --count
 
-One line of JSON: how long from the leader's time to the picture in the app's buffer, how the process's memory went,
-and with --count (under :mod:`tests.tools.allocations`) how often it asked for large pieces.
+One line of JSON: how long from the leader's time to the picture in the app's buffer; where a rate is given, how the
+process's memory went; and with --count (under :mod:`tests.tools.allocations`) how often it asked for large pieces.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from unittest import mock
 
 import numpy as np
 
+from maglens_daemon.main import SWITCH_INTERVAL_S
 from maglens_driver.frame import Frame
 from maglens_driver.mode import NV12, SRGGB10P, Mode, make_mode
 from maglens_driver.usb.fake import DEVICE, FakeModule, FakeTransport
@@ -39,7 +40,7 @@ WARM_UP = 40  # frames before anything is watched
 STEPS = 40  # readings of memory
 WAIT_S = 10.0
 PIPELINE = "maglens-pipeline", "maglens-submit"  # its threads
-ALONE = 20  # pictures that the pixel kernel makes by itself
+ALONE = 40  # pictures that the pixel kernel makes by itself, before and again after
 
 
 @dataclass
@@ -84,8 +85,9 @@ def pipeline_s() -> float:
     return sum(time.clock_gettime(time.pthread_getcpuclockid(ident)) for ident in threads if ident is not None)
 
 
-def watch(reader: MemoryReader, frames: int, count: bool) -> dict[str, object]:
-    """Look at ``frames`` pictures, after a few that do not count. Runs in a thread of its own."""
+def watch(reader: MemoryReader, frames: int, count: bool, memory_too: bool) -> dict[str, object]:
+    """Look at ``frames`` pictures, after a few that do not count, and with ``memory_too`` now and then at the process's
+    memory. Runs in a thread of its own."""
     late, memory = np.zeros(frames), []
     for _ in range(WARM_UP):
         look(reader)
@@ -94,12 +96,12 @@ def watch(reader: MemoryReader, frames: int, count: bool) -> dict[str, object]:
     began = time.monotonic()
     for number in range(frames):
         late[number] = look(reader)
-        if number % max(1, frames // STEPS) == 0 and not count:
+        if memory_too and number % max(1, frames // STEPS) == 0:
             memory.append((number, pss_kib()))
     found: dict[str, object] = {"frames": frames, "shown_per_s": frames / (time.monotonic() - began)}
     if count:
         found["large_allocations"], found["largest"] = allocations.disarm()
-    else:
+    if memory_too:
         at, kib = np.array(memory[len(memory) // 2 :]).T  # buffers are touched for the first time before that
         slope, offset = np.polyfit(at, kib, 1)
         found["pss_kib_per_10000"] = slope * 10_000
@@ -123,7 +125,9 @@ async def run(frames: int, rate: int, size: tuple[int, int], count: bool) -> dic
     """The whole path for so many frames."""
     lens = load_lens("35mm").descriptor
     known = lens.with_facts(make_mode(SRGGB10P, *size, Fraction(1, 30)))
-    by_itself, least = await asyncio.to_thread(alone, known, make_mode(NV12, *size, Fraction(1, 30)))
+    still = make_mode(NV12, *size, Fraction(1, 30))
+    by_itself, least = await asyncio.to_thread(alone, known, still)
+    memory_too = rate > 0 and not count  # to read it takes longer than a picture
     rate = rate or math.ceil(by_itself)
     raw = make_mode(SRGGB10P, *size, Fraction(1, rate), mbit_s=1, mw=100)
     module = Camera(replace(lens, modes=(raw,)), interval_s=1 / rate)
@@ -144,18 +148,18 @@ async def run(frames: int, rate: int, size: tuple[int, int], count: bool) -> dic
         mode = await source.configure(raw)
         feed = pipeline.begin(1, mode)
         await source.start(feed, 1)
-        found = await asyncio.to_thread(watch, reader, frames, count)
+        found = await asyncio.to_thread(watch, reader, frames, count, memory_too)
         stats = pipeline.stats()
-        found |= {"alone_per_s": by_itself, "alone_cpu_ms": least}
         found["pipeline_cpu_ms"] = pipeline_s() * 1000 / stats.submitted
         found |= {"submitted": stats.submitted, "dropped": dict(stats.dropped), "measured": bool(measured)}
         if lost:
             raise lost[0]
-        return found
     finally:
         await source.close()
         await pipeline.close()
         node.close()
+    after, least_after = await asyncio.to_thread(alone, known, still)
+    return found | {"alone_per_s": (by_itself + after) / 2, "alone_cpu_ms": (least + least_after) / 2}
 
 
 def main() -> int:
@@ -167,6 +171,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=developing.MAX_THREADS, help="of the pixel kernel, at most")
     parser.add_argument("--count", action="store_true", help="count large allocations")
     chosen = parser.parse_args()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     size = (chosen.size[0], chosen.size[1])
     with mock.patch.object(developing, "MAX_THREADS", chosen.threads):
         print(json.dumps(asyncio.run(run(chosen.frames, chosen.rate, size, chosen.count))))

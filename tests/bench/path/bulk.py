@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 
+from maglens_daemon.main import SWITCH_INTERVAL_S
 from maglens_driver.frame import Frame, Lease
 from maglens_v4l2.pool import BufferPool
 from tests.bench.path.ours import find
@@ -67,4 +68,5 @@ async def run(index: int, frames: int) -> float:
 
 
 if __name__ == "__main__":
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     print(asyncio.run(run(int(sys.argv[1]), int(sys.argv[2]))))

@@ -19,6 +19,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from maglens_daemon.main import SWITCH_INTERVAL_S
 from maglens_driver.mode import NV12, RAW, Mode, fourcc, make_mode
 from maglens_driver.usb.discovery import DeviceEventKind, Discovery
 from maglens_driver.usb.source import ModuleSource
@@ -142,6 +143,7 @@ async def run(text: str, size: tuple[int, int], rate: int, modules: int) -> None
 
 def main() -> None:
     """See the module."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     text, width, height, rate, *more = sys.argv[1:]
     asyncio.run(run(text, (int(width), int(height)), int(rate), int(more[0]) if more else 1))
 
