@@ -62,11 +62,40 @@ def growth(report: list[Entry], path: Path) -> None:
     pyplot.close(figure)
 
 
+def paths(report: list[Entry], path: Path) -> None:
+    """4K through USB to an app, in frames per second; and what a reader or module more costs, per picture."""
+    cases = _found(report, "usb/4k/nv12/pass/")
+    if not cases:
+        return
+    middle = statistics.median(entry["ours"] for entry in cases.values())  # the same runs beside each peer
+    bars = [("maglens", middle, OURS)]
+    bars += [(entry["peer_name"], entry["peer"], FLOOR if name == "floor" else PEER) for name, entry in cases.items()]
+    bars.sort(key=lambda bar: -bar[1])
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 2.8), layout="constrained", width_ratios=(3, 2))
+    drawn = left.barh([name for name, _, _ in bars], [rate for _, rate, _ in bars], color=[c for _, _, c in bars])
+    left.bar_label(drawn, fmt="%.0f", padding=3)
+    left.set_xlabel("3840x2160 NV12 frames per second, on one processor")
+    for what, colour in (("readers", OURS), ("modules", FLOOR)):
+        grown = _found(report, f"growth/{what}/1080p/")
+        points = [(1, 1.0), *((int(name), entry["ratio"]) for name, entry in grown.items())]
+        right.plot(*zip(*sorted(points), strict=True), marker="o", color=colour, label=what)
+    right.set_ylim(bottom=0)
+    right.set_xticks(range(1, 5))
+    right.set_ylabel("processor time per picture")
+    right.set_xlabel("so many, against one")
+    right.legend(frameon=False)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
 def draw(report: list[Entry], folder: Path) -> None:
     """Every plot whose cases are there."""
     folder.mkdir(parents=True, exist_ok=True)
     pixels(report, folder / "performance-pixels.png")
     growth(report, folder / "performance-growth.png")
+    paths(report, folder / "performance-path.png")
 
 
 if __name__ == "__main__":
