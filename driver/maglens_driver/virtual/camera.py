@@ -19,6 +19,7 @@ from maglens_driver.control import Cid
 from maglens_driver.errors import Refused
 from maglens_driver.frame import Meta
 from maglens_driver.link.descriptor import Descriptor
+from maglens_driver.link.limits import FIRST_FRAME_S
 from maglens_driver.mode import RAW, Mode
 from maglens_driver.virtual.canvas import Abandoned, GiveUp, never
 from maglens_driver.virtual.lens import LensData
@@ -32,7 +33,7 @@ from maglens_driver.virtual.stack import Stack
 Kind = tuple[int, int, int]  # width, height, and the format where it is raw: all that a picture is rendered for
 PREPARE_S: Final = 2.0  # a fast machine renders every size in it
 MAX_COARSE: Final = 1 << 22  # pixels; a larger raw frame is grey at first, for its noise alone takes a second
-COARSE_S: Final = 1.0  # and so is one that takes longer to draw: the first leader has to come within FIRST_FRAME_S
+COARSE_S: Final = FIRST_FRAME_S / 2  # and so is one that takes longer to draw than the first leader may be late
 _PROVISIONAL: Final = -1  # version of a picture that was scaled from another size
 
 
