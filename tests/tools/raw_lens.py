@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Raw lens: another 35 mm module, whose maker prefers raw in its smallest size, and whose factory settings are wrong in
-every way: far too dark, and focused on nothing."""
+"""Raw lens: another 35 mm module, which sends nothing but raw frames of the smallest size, and whose factory settings are
+wrong in every way: far too dark, and focused on nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ ABOUT_K: Final = 600  # the scene is not quite neutral
 # Hundredths of a dioptre: mountains and village, which fill the middle; contrast there is within a seventh of its best,
 # and less than half of that at the robot (50) and the flowers (200).
 SHARP: Final = range(11)
+RATES: Final = (30, 15)  # of the mode, by its file
+PRICE_MW: Final = 900  # of another rate
 _MODES: Final = "[[modes]]"
+_BEHIND: Final = "# Units as"
 _CHANGED: Final = {
     "mark = 35": "mark = 36",
     "maximum = 320, default = 80": f"maximum = 320, default = {EXPOSURE}",
@@ -33,12 +36,18 @@ _CHANGED: Final = {
 }
 
 
-def text() -> str:
-    """The lens's file. ``ValueError`` where the one that it is made of has changed."""
+def text(rate: int = RATES[0]) -> str:
+    """The lens's file, with ``rate`` frames a second. ``ValueError`` where the one that it is made of has
+    changed."""
     head, *modes = Path(lens.__file__).with_name("lenses").joinpath(f"{NAME}.toml").read_text().split(_MODES)
     first = next(mode for mode in modes if "[640, 480]" in mode and "pRAA" in mode)
-    modes.remove(first)
-    made = _MODES.join((head, first, *modes))
+    tail = modes[-1].partition(_BEHIND)[1:]
+    rates, price = (next(line for line in first.splitlines() if line.startswith(key)) for key in ("rates", "mw"))
+    if rates != f"rates = {list(RATES)}":
+        raise ValueError(f"{NAME}.toml has other rates than {RATES}")
+    if rate not in RATES:
+        first = first.replace(rates, f"rates = [{rate}]").replace(price, f"mw = [{PRICE_MW}]")
+    made = "".join((head, _MODES, first, *tail))
     for before, after in _CHANGED.items():
         if made.count(before) != 1:
             raise ValueError(f"{NAME}.toml has no {before!r} any more")
@@ -55,15 +64,15 @@ def found(values: Mapping[int, int]) -> dict[str, bool]:
     }
 
 
-def write(folder: Path, name: str = NAME) -> None:
+def write(folder: Path, name: str = NAME, rate: int = RATES[0]) -> None:
     """As a file that is found, before the usual one if it is called so, where ``ENV_LENS_PATH`` names the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    folder.joinpath(f"{name}.toml").write_text(text())
+    folder.joinpath(f"{name}.toml").write_text(text(rate))
 
 
-def install(folder: Path, name: str) -> None:
+def install(folder: Path, name: str = NAME, rate: int = RATES[0]) -> None:
     """For the service of the virtual module ``name``, from its next start on."""
-    write(folder, name)
+    write(folder, name, rate)
     change = Path(f"/run/systemd/system/{unit(name)}.d/raw-lens.conf")
     change.parent.mkdir(parents=True, exist_ok=True)
     change.write_text(f"[Service]\nEnvironment={ENV_LENS_PATH}={folder}\n")
