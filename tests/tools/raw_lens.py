@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Raw lens: another 35 mm module, which sends nothing but raw frames of the smallest size, and whose factory settings are
-wrong in every way: far too dark, and focused on nothing."""
+"""Raw lens: another 35 mm module, which sends nothing but raw frames of the smallest size, and whose factory settings
+are wrong in every way: far too dark, and focused on nothing."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from maglens_driver.virtual import lens
 NAME: Final = "35mm"
 EXPOSURE: Final = 4  # 100 us: a twentieth of what is right
 FOCUS: Final = 400  # hundredths of a dioptre: a quarter of a metre, before everything there is
-DRIVEN: Final = (Cid.EXPOSURE_ABSOLUTE, Cid.WHITE_BALANCE_TEMPERATURE, Cid.FOCUS_ABSOLUTE)
+DRIVEN: Final[tuple[int, ...]] = (Cid.EXPOSURE_ABSOLUTE, Cid.WHITE_BALANCE_TEMPERATURE, Cid.FOCUS_ABSOLUTE)
 LAMPS_K: Final = 3600  # a light for the scene that the module is not set to
 BRIGHTER: Final = 4  # times at least, rightly exposed
 ABOUT_K: Final = 600  # the scene is not quite neutral
-# Hundredths of a dioptre: mountains and village, which fill the middle; contrast there is within a seventh of its best,
-# and less than half of that at the robot (50) and the flowers (200).
+# Hundredths of a dioptre: mountains and village, which fill the middle; contrast there is within a seventh of its
+# best, and less than half of that at the robot (50) and the flowers (200).
 SHARP: Final = range(11)
 RATES: Final = (30, 15)  # of the mode, by its file
 PRICE_MW: Final = 900  # of another rate

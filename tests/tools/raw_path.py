@@ -86,8 +86,8 @@ def pipeline_s() -> float:
 
 
 def watch(reader: MemoryReader, frames: int, count: bool, memory_too: bool) -> dict[str, object]:
-    """Look at ``frames`` pictures, after a few that do not count, and with ``memory_too`` now and then at the process's
-    memory. Runs in a thread of its own."""
+    """Look at ``frames`` pictures, after a few that do not count, and with ``memory_too`` now and then at the memory
+    of the process. Runs in a thread of its own."""
     late, memory = np.zeros(frames), []
     for _ in range(WARM_UP):
         look(reader)
