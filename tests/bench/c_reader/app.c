@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #define BUFFERS 4
-#define WARM_UP 8
+#define WARM_UP 40 /* the first ones touch memory that was never used, and find the pace */
 #define MARK 640 /* bytes, within which pictures differ: a row of the smallest */
 #define PATIENCE_MS 20000
 

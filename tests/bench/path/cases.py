@@ -19,8 +19,8 @@ from tests.bench.path.guest import MODULES, READERS
 from tests.kernel import uml_guest
 
 REPEATS: Final = 3
-FRAMES, QUICK_FRAMES = 240, 60
-MINUTE: Final = 4800  # frames, for processor time, which is only known by tick
+FRAMES, QUICK_FRAMES = 180, 60
+MINUTE: Final = 1800  # frames, for processor time, which is only known by tick
 DEADLINE_S: Final = 900.0
 Better = Literal["lower", "higher"]
 Figures = dict[str, list[dict[str, Any]]]

@@ -37,8 +37,8 @@ LOOPBACK = "/dev/video42"
 LIMIT_S = 40.0
 SLOWEST = 12.0  # frames a second: what lasts longer has stopped
 TIME_FACTOR = "4"  # module, host and app share a processor, and that one with the machine
-APP_WARM_UP = 8  # pictures that an app takes before it counts
-MORE = 60  # frames a feeder goes on beyond what the app takes
+APP_WARM_UP = 40  # pictures that an app takes before it counts
+MORE = 100  # frames a feeder goes on beyond what the app takes
 Figures = dict[str, Any]
 
 

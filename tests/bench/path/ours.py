@@ -14,6 +14,7 @@ import asyncio
 import json
 import os
 import sys
+import threading
 import time
 from fractions import Fraction
 
@@ -73,6 +74,18 @@ def alone(source: ModuleSource, mode_text: str, size: tuple[int, int], rate: int
     return ALONE_FRAMES / (time.monotonic() - began)
 
 
+class Node(KernelNode):
+    """Tells when it has its card: drawing one of the largest size takes seconds of the only processor."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        self.has_card = threading.Event()
+
+    def placeholder(self, image: bytes) -> None:
+        super().placeholder(image)
+        self.has_card.set()
+
+
 class Stage:
     """One module, its pipeline and its node."""
 
@@ -80,7 +93,7 @@ class Stage:
         self.source = source
         self.lost: list[Exception] = []
         name = f"ours-{number}"
-        self.node = KernelNode.create(shown, name, camera_id=name, formats=(shown,))
+        self.node = Node.create(shown, name, camera_id=name, formats=(shown,))
         self.pipeline = Pipeline(
             self.node,
             loop=asyncio.get_running_loop(),
@@ -91,6 +104,9 @@ class Stage:
 
     async def play(self, want: Mode) -> None:
         """Frames come when this is done."""
+        assert isinstance(self.node, Node)
+        if not await asyncio.to_thread(self.node.has_card.wait, FIRST_S):
+            raise RuntimeError(f"no card was drawn within {FIRST_S} s")
         mode = await self.source.configure(want)
         await self.source.start(self.pipeline.begin(1, mode), 1)
         async with asyncio.timeout(FIRST_S):

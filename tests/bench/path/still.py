@@ -36,7 +36,7 @@ from maglens_driver.virtual.lens import load_lens
 
 FASTEST = 200  # pictures are sent as fast as they are taken; at all other rates by the clock
 RATES = (FASTEST, 30)
-STEPS = (120, 100, 90, 80, 70, 60, 50, 40, 24, 16, 10)  # more rates of the largest size
+STEPS = (100, 80, 60, 50, 44, 40, 36, 32, 28, 24, 20, 16, 13, 10)  # more rates of the largest size
 SIZES = ((3840, 2160), (1920, 1080), (640, 480))
 FORMATS = (NV12, SRGGB10P, YUYV)
 LINK_MBIT = 40_000  # the link shall not be what limits
