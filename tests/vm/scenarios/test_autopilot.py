@@ -44,7 +44,7 @@ class Watcher:
         self.light = self.contrast = 0.0  # of the last picture: mean luma and its detail
         self.marked = False  # it is the module's
 
-    def value(self, control: Cid) -> int:
+    def value(self, control: int) -> int:
         return app_calls.value(self._app.fd, control)
 
     def write(self, control: Cid, value: int) -> None:
