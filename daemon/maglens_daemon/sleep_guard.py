@@ -2,7 +2,8 @@
 """Sleep guard: holds the system's sleep up until the streams are parked (systemd.io/INHIBITOR_LOCKS).
 
 logind hands out a file descriptor: as long as it is open, sleep waits, five seconds at most. It is taken again after
-every sleep, and whenever logind comes: the bus tells who owns its name.
+every sleep, and whenever logind comes: the bus tells who owns its name. Any user may send any signal straight to us,
+past our match rules: one counts only by its sender, which the bus vouches for.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ LOGIND: Final = "org.freedesktop.login1"
 _PATH: Final = "/org/freedesktop/login1"
 _MANAGER: Final = "org.freedesktop.login1.Manager"
 _DBUS: Final = "org.freedesktop.DBus"
+_DBUS_PATH: Final = "/org/freedesktop/DBus"
 _SLEEP: Final = "PrepareForSleep"
 _OWNER: Final = "NameOwnerChanged"
-_MATCHES: Final = (
-    f"type='signal',sender='{LOGIND}',interface='{_MANAGER}',member='{_SLEEP}'",
-    f"type='signal',sender='{_DBUS}',interface='{_DBUS}',member='{_OWNER}',arg0='{LOGIND}'",
-)
+_MATCH_SLEEP: Final = f"type='signal',sender='{LOGIND}',interface='{_MANAGER}',member='{_SLEEP}'"
+_MATCH_OWNER: Final = f"type='signal',sender='{_DBUS}',interface='{_DBUS}',member='{_OWNER}',arg0='{LOGIND}'"
 _INHIBIT: Final = ("sleep", "maglens", "camera streams are parked", "delay")
+_AGAIN_S: Final = 5.0  # after a defect of ours
 
 
 class SleepGuard:
@@ -42,6 +43,7 @@ class SleepGuard:
         self._unpark = unpark
         self._lock: int | None = None
         self._parked = False
+        self._logind: str | None = None  # its connection's name; empty while there is none, None before it is known
 
     @property
     def holds(self) -> bool:
@@ -50,31 +52,78 @@ class SleepGuard:
 
     async def serve(self, bus: MessageBus) -> None:
         """Guard whenever there is a logind on ``bus``; the rest of the service does not depend on it."""
-        told: asyncio.Queue[Message] = asyncio.Queue()
+        while True:
+            try:
+                await self._guard(bus)
+            except OSError:
+                raise
+            except Exception as error:
+                log.exception("the sleep guard failed")
+                await self.lost(str(error))
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _guard(self, bus: MessageBus) -> None:
+        told: asyncio.Queue[Message] = asyncio.Queue()  # by logind and the bus alone, who say little
+        self._logind = None
 
         def hear(message: Message) -> None:
-            if message.message_type is MessageType.SIGNAL and message.member in (_SLEEP, _OWNER):
+            if self._is_of_bus(message):
+                self._logind = message.body[2]
+                told.put_nowait(message)
+            elif self._is_of_logind(message):
                 told.put_nowait(message)
 
         bus.add_message_handler(hear)
         try:
-            for match in _MATCHES:
-                try:
-                    await _call(bus, _DBUS, "/org/freedesktop/DBus", _DBUS, "AddMatch", "s", match)
-                except MaglensError as error:
-                    raise ConnectionResetError(str(error)) from error
+            await self._match(bus, _MATCH_OWNER)
+            await self._look_for_logind(bus)
+            await self._match(bus, _MATCH_SLEEP)
             await self._take(bus)
             while True:
                 await self._hear(bus, await told.get())
         finally:
+            bus.remove_message_handler(hear)
             self._drop()
+
+    async def _match(self, bus: MessageBus, rule: str) -> None:
+        try:
+            await _call(bus, _DBUS, _DBUS_PATH, _DBUS, "AddMatch", "s", rule)
+        except MaglensError as error:
+            raise ConnectionResetError(str(error)) from error
+
+    async def _look_for_logind(self, bus: MessageBus) -> None:
+        """Who is logind now. What the bus tells meanwhile is newer than its answer."""
+        try:
+            owner = (await _call(bus, _DBUS, _DBUS_PATH, _DBUS, "GetNameOwner", "s", LOGIND)).body[0]
+        except MaglensError:
+            owner = ""  # :meth:`_take` tells
+        if self._logind is None:
+            self._logind = owner
+
+    @staticmethod
+    def _is_of_bus(message: Message) -> bool:
+        """Whether the bus says who is logind."""
+        return (
+            message.message_type is MessageType.SIGNAL
+            and (message.sender, message.path, message.interface) == (_DBUS, _DBUS_PATH, _DBUS)
+            and (message.member, message.signature) == (_OWNER, "sss")
+            and message.body[0] == LOGIND
+        )
+
+    def _is_of_logind(self, message: Message) -> bool:
+        """Whether logind says that the system goes to sleep, or is awake."""
+        return (
+            message.message_type is MessageType.SIGNAL
+            and bool(self._logind)
+            and (message.sender, message.path, message.interface) == (self._logind, _PATH, _MANAGER)
+            and (message.member, message.signature) == (_SLEEP, "b")
+        )
 
     async def _hear(self, bus: MessageBus, message: Message) -> None:
         if message.member == _OWNER:
-            name, _, owner = message.body
-            if name == LOGIND and owner:
+            if message.body[2]:
                 await self._take(bus)
-            elif name == LOGIND:
+            else:
                 self._drop()
                 await self.lost("it has left the bus")
         elif message.body[0]:

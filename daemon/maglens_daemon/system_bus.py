@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from typing import Final, Protocol
 
-from dbus_fast import BusType
+from dbus_fast import BusType, Message, MessageType
 from dbus_fast.aio import MessageBus
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,9 @@ class SystemBus:
 
     async def _serve(self, bus: MessageBus) -> None:
         """While it is there."""
+        bus.add_message_handler(
+            _close_descriptors
+        )  # before the parts': those may keep what they answer to themselves
         tasks = [asyncio.ensure_future(part.serve(bus)) for part in self._parts]
         tasks.append(asyncio.ensure_future(bus.wait_for_disconnect()))  # type: ignore[no-untyped-call]
         try:
@@ -71,3 +75,10 @@ class SystemBus:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             bus.disconnect()
+
+
+def _close_descriptors(message: Message) -> None:
+    """Any user may send us descriptors; none but those in the answers to our own calls are for anybody."""
+    if message.message_type in (MessageType.SIGNAL, MessageType.METHOD_CALL):
+        for descriptor in message.unix_fds:
+            os.close(descriptor)

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A logind that comes after the service, goes, or is restarted: the bus tells, and nothing is polled for."""
+"""A logind that comes after the service, goes, or is restarted: the bus tells, and nothing is polled for. Whatever
+strangers say counts for nothing."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from dbus_fast import BusType, Message, MessageType
+from dbus_fast.aio import MessageBus
 
+from maglens_daemon.sleep_guard import LOGIND
 from maglens_daemon.system_bus import SystemBus
 from tests.unit.private_bus import private_bus
 from tests.unit.test_daemon_sleep import WAIT_S, FakeLogind, Guard
@@ -21,9 +26,13 @@ class Sleeper:
     def __init__(self) -> None:
         self.did: list[str] = []
         self.awake = asyncio.Event()
+        self.fails = False
 
     async def park(self) -> None:
         self.did.append("park")
+        if self.fails:
+            self.fails = False
+            raise ZeroDivisionError("a defect of ours")
 
     async def unpark(self) -> None:
         self.did.append("unpark")
@@ -84,6 +93,89 @@ def test_a_restarted_logind_is_asked_again_and_parked_streams_go_on(tmp_path: Pa
             assert await asked(guard)
             assert len(another.asked) == 1
             another.stop()
+
+    with private_bus(tmp_path) as address:
+        asyncio.run(play(address))
+
+
+async def tell_everybody(stranger: MessageBus, **signal: object) -> None:
+    """Send a signal straight to each connection, as the stock policy of the system's bus lets every user do; returns
+    when they have heard it."""
+    listed = await stranger.call(
+        Message(
+            destination="org.freedesktop.DBus",
+            path="/org/freedesktop/DBus",
+            interface="org.freedesktop.DBus",
+            member="ListNames",
+        )
+    )
+    assert listed is not None
+    for name in listed.body[0]:
+        if name.startswith(":") and name != stranger.unique_name:
+            await stranger.send(Message(destination=name, message_type=MessageType.SIGNAL, **signal))  # type: ignore[arg-type]
+            ping = Message(destination=name, path="/", interface="org.freedesktop.DBus.Peer", member="Ping")
+            assert await stranger.call(ping) is not None
+
+
+def test_what_a_stranger_says_of_sleep_counts_for_nothing(tmp_path: Path) -> None:
+    sleep = {"path": "/org/freedesktop/login1", "interface": "org.freedesktop.login1.Manager"}
+    owner = {"path": "/org/freedesktop/DBus", "interface": "org.freedesktop.DBus", "member": "NameOwnerChanged"}
+
+    async def play(address: str) -> None:
+        logind = await FakeLogind.start(address)
+        stranger = await MessageBus(address, BusType.SYSTEM, negotiate_unix_fd=True).connect()
+        async with guarding(address) as (guard, sleeper):
+            assert await asked(guard)
+            await tell_everybody(stranger, **sleep, member="PrepareForSleep", signature="b", body=[True])
+            await tell_everybody(stranger, **sleep, member="PrepareForSleep")
+            await tell_everybody(stranger, path="/x", interface="a.b", member="PrepareForSleep")
+            await tell_everybody(stranger, **owner)
+            assert stranger.unique_name is not None
+            await tell_everybody(stranger, **owner, signature="sss", body=[LOGIND, "", stranger.unique_name])
+            await tell_everybody(stranger, **sleep, member="PrepareForSleep", signature="b", body=[True])
+            await tell_everybody(stranger, **owner, signature="sss", body=[LOGIND, stranger.unique_name, ""])
+            assert guard.holds
+            assert sleeper.did == []
+            await logind.say(True)
+            await logind.released()
+            assert sleeper.did == ["park"], "it listens to logind all the same"
+        stranger.disconnect()
+        logind.stop()
+
+    with private_bus(tmp_path) as address:
+        asyncio.run(play(address))
+
+
+def test_descriptors_that_a_stranger_sends_are_closed(tmp_path: Path) -> None:
+    async def play(address: str) -> None:
+        stranger = await MessageBus(address, BusType.SYSTEM, negotiate_unix_fd=True).connect()
+        async with guarding(address) as (guard, _):
+            assert not await asked(guard)
+            ours, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            await tell_everybody(
+                stranger, path="/", interface="a.b", member="C", signature="h", body=[0], unix_fds=[theirs]
+            )
+            os.close(theirs)
+            assert os.read(ours, 1) == b"", "somebody holds the other end still"
+            os.close(ours)
+        stranger.disconnect()
+
+    with private_bus(tmp_path) as address:
+        asyncio.run(play(address))
+
+
+def test_a_defect_of_ours_does_not_end_the_guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maglens_daemon.sleep_guard._AGAIN_S", 0.0)
+
+    async def play(address: str) -> None:
+        logind = await FakeLogind.start(address)
+        async with guarding(address) as (guard, sleeper):
+            assert await asked(guard)
+            sleeper.fails = True
+            await logind.say(True)
+            assert await asked(guard), "it has begun anew"
+            assert sleeper.did == ["park", "unpark"]
+        logind.stop()
 
     with private_bus(tmp_path) as address:
         asyncio.run(play(address))
