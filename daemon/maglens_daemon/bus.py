@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from dbus_fast import Message, MessageType, NameFlag, RequestNameReply, Variant
 from dbus_fast.aio import MessageBus
+from dbus_fast.errors import DBusError
 
 from maglens_daemon import authority, bus_schema
 from maglens_daemon.errors import AlreadyRunning, ConfigError, Denied, NotFound
@@ -27,6 +28,8 @@ from maglens_driver import names
 from maglens_driver.errors import Deadline, Gone, MaglensError, Refused, WrongState
 
 log = logging.getLogger(__name__)
+
+RETRY_S: Final = 5.0  # where the bus refuses the name: nobody would tell of a change
 
 _PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 _INTROSPECTABLE: Final = "org.freedesktop.DBus.Introspectable"
@@ -91,17 +94,25 @@ class Bus:
 
     async def serve(self, bus: MessageBus) -> None:
         """Be on ``bus`` until cancelled. Raises :class:`AlreadyRunning`."""
-        try:
-            await self.publish(bus)
-            await asyncio.Event().wait()
-        finally:
-            self.withdraw()
+        told = False
+        while True:
+            try:
+                await self.publish(bus)
+                await asyncio.Event().wait()
+            except DBusError as refused:
+                if not told:
+                    log.warning("the system bus refuses the service its name: %s", refused)
+                told = True
+            finally:
+                self.withdraw()
+            await asyncio.sleep(RETRY_S)
 
     async def lost(self, why: str) -> None:
         """The camera does not depend on it."""
 
     async def publish(self, bus: MessageBus) -> None:
-        """Take the name, and tell of changes from now on. Raises :class:`AlreadyRunning`."""
+        """Take the name, and tell of changes from now on. Raises :class:`AlreadyRunning`, and ``DBusError`` where the
+        bus refuses the name."""
         self._bus = bus
         bus.add_message_handler(self._on_message)
         self._sync()
@@ -117,7 +128,9 @@ class Bus:
         self._manager.on_control.append(self._control_changed)
 
     def withdraw(self) -> None:
-        """Tell of nothing any more. The name goes with the connection."""
+        """Tell and answer nothing any more. The name goes with the connection."""
+        if self._bus is not None:
+            self._bus.remove_message_handler(self._on_message)
         self._bus = None
         if self._tell in self._herald.tellers:
             self._herald.tellers.remove(self._tell)

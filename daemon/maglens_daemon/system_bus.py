@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from dbus_fast import BusType, Message, MessageType
 from dbus_fast.aio import MessageBus
+from dbus_fast.errors import DBusFastError
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,8 @@ class Part(Protocol):
 
 
 async def connect(address: str | None = None) -> MessageBus:
-    """The system bus, or that of a test. Raises ``OSError`` or ``EOFError`` where there is none."""
+    """The system bus, or that of a test. Raises ``OSError`` or ``EOFError`` where there is none, ``AuthError`` where
+    it does not let us in."""
     return await MessageBus(address, BusType.SYSTEM, negotiate_unix_fd=True).connect()
 
 
@@ -50,7 +52,7 @@ class SystemBus:
                 told = False
                 await self._serve(bus)
                 why = "it has gone"
-            except (OSError, EOFError) as error:
+            except (OSError, EOFError, DBusFastError) as error:
                 why = str(error)
             if not told:
                 log.warning("no system bus: %s; `maglens status` cannot reach this service", why)

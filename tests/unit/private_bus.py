@@ -31,10 +31,10 @@ CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configurat
 
 
 @contextmanager
-def private_bus(directory: Path) -> Iterator[str]:
+def private_bus(directory: Path, policy: str = CONFIG) -> Iterator[str]:
     """Its address."""
     socket, config = directory / "bus", directory / "bus.conf"
-    config.write_text(CONFIG.format(socket=socket))
+    config.write_text(policy.format(socket=socket))
     command = ["dbus-daemon", f"--config-file={config}", "--nofork", "--print-address=1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as daemon:
         assert daemon.stdout is not None

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from dbus_fast import Message, Variant
+from dbus_fast.aio import MessageBus
 from dbus_fast.signature import SignatureTree
 
 from maglens_daemon import authority, bus_schema, status
@@ -21,12 +22,14 @@ from maglens_daemon.bus import Bus, error_name
 from maglens_daemon.cli.client import Client
 from maglens_daemon.errors import AlreadyRunning, ConfigError, Denied, NotFound, Unavailable
 from maglens_daemon.fake import FOCUS, FakeVisitor
+from maglens_daemon.herald import Herald
 from maglens_daemon.object_path import module_path
 from maglens_daemon.objects import ManagerObject, ModuleObject, NodeObject
 from maglens_daemon.session_state import SessionState
+from maglens_daemon.system_bus import SystemBus
 from maglens_driver import names
 from maglens_driver.errors import Gone, MaglensError, Refused
-from tests.unit.private_bus import private_bus, published
+from tests.unit.private_bus import CONFIG, private_bus, published
 from tests.unit.test_daemon_manager import Theatre, theatre
 
 KINDS = (ManagerObject, ModuleObject, NodeObject)
@@ -329,6 +332,35 @@ def test_a_second_daemon_is_told(address: str) -> None:
         assert (await client.status())["state"] == "no module"
 
     on_the_bus(address, play)
+
+
+def test_a_bus_that_refuses_the_name_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maglens_daemon.bus.RETRY_S", 0.0)
+
+    class Tries(Bus):
+        count = 0
+
+        async def publish(self, bus: MessageBus) -> None:
+            self.count += 1
+            if self.count == 2:
+                twice.set()
+            await super().publish(bus)
+
+    twice = asyncio.Event()
+
+    async def run(address: str) -> None:
+        async with asyncio.timeout(60), theatre() as t:
+            bus = Tries(t.manager, lambda: None, Herald(lambda: False))
+            task = asyncio.create_task(SystemBus(bus, address=address).run())
+            await twice.wait()
+            assert not task.done(), task
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    policy = CONFIG.replace('<allow own="*"/>', '<deny own="*"/>')
+    assert policy != CONFIG
+    with private_bus(tmp_path, policy) as address:
+        asyncio.run(run(address))
 
 
 @pytest.mark.parametrize(

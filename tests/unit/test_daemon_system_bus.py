@@ -78,6 +78,26 @@ def test_parts_share_a_connection_and_are_served_again_when_the_bus_is_back(
     assert caplog.text.count("no system bus") == 1, "that is told once"
 
 
+def test_a_bus_that_refuses_us_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system_bus, "RETRY_S", 0.0)
+
+    async def play() -> None:
+        def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.close()  # in the middle of the authentication
+
+        part = Part()
+        server = await asyncio.start_unix_server(refuse, tmp_path / "bus")
+        async with server:
+            task = asyncio.create_task(SystemBus(part, address=f"unix:path={tmp_path / 'bus'}").run())
+            while len(part.losses) < 2:
+                await part.hear()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        assert not part.buses
+
+    asyncio.run(play())
+
+
 def test_a_part_that_fails_ends_it(tmp_path: Path) -> None:
     async def play(address: str) -> None:
         well, broken = Part(), Part(AlreadyRunning())
