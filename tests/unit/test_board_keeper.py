@@ -14,7 +14,7 @@ from maglens_daemon.board.attach import Attach, AttachState, Times
 from maglens_daemon.board.failures import FAILURES, Code
 from maglens_daemon.board.fake import FakePort
 from maglens_daemon.board.hardware import Draw, Fittings, Pin
-from maglens_daemon.board.keeper import UNCONFIGURED_MW, Keeper
+from maglens_daemon.board.keeper import REOPEN_S, UNCONFIGURED_MW, Keeper
 from maglens_daemon.board.overdraw import FAST_S, PATIENCE_S, SLOW_S, Overdraw
 from maglens_daemon.board.visitor import BoardVisitor
 from maglens_daemon.config import Config
@@ -86,9 +86,20 @@ class Bench:
             self.house,
             port_at=lambda speed: make_port("1-2", speed, Config()),
             visit=BoardVisitor,
+            reopen=self._reopen,
             tolerance=0.05,
         )
         self.module = FakeVisitor()
+        self.ports = [self.port]
+        self.trouble: Exception | None = None  # while the pins are taken anew
+
+    def _reopen(self) -> FakePort:
+        if self.trouble is not None:
+            raise self.trouble
+        self.port = FakePort(self.port.fittings)
+        self.port.move(Pin.DETECT, True)
+        self.ports.append(self.port)
+        return self.port
 
     @property
     def session(self) -> Session:
@@ -401,10 +412,34 @@ def test_a_board_whose_lines_cannot_be_read_from_the_first() -> None:
             bench.house,
             port_at=lambda speed: make_port("1-2", speed, Config()),
             visit=BoardVisitor,
+            reopen=bench._reopen,
             tolerance=0.05,
         )
         assert deaf.attach.state is AttachState.EMPTY and deaf.report().seated is False
         await deaf.close()
+
+    play(scene)
+
+
+def test_a_port_whose_interlock_has_ended_stays_off_until_its_pins_were_taken_anew() -> None:
+    async def scene(bench: Bench) -> None:
+        await bench.snap_on()
+        before = bench.port
+        bench.trouble = OSError(121, "Remote I/O error")
+        before.end(OSError(5, "Input/output error"))  # its lines can be read still
+        await bench.until_attach(AttachState.RECOVER)
+        bench.keeper.depart()
+        await asyncio.sleep(10 * REOPEN_S)
+        assert before.closed and not before.powered
+        assert bench.keeper.report().code is Code.BOARD_ERROR and not bench.keeper.report().powered
+        bench.trouble = None
+        await bench.until_attach(AttachState.ENUMERATE)
+        assert len(bench.ports) == 2 and bench.port.powered
+        bench.usb()
+        await bench.until(lambda: bench.session.state is S.READY)
+        bench.port.move(Pin.FAULT, True)
+        await bench.until_attach(AttachState.RECOVER)
+        assert bench.keeper.report().code is Code.OVER_CURRENT
 
     play(scene)
 

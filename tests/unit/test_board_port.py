@@ -227,6 +227,24 @@ def test_a_device_that_goes_is_an_error_and_not_a_loop() -> None:
     asyncio.run(play())
 
 
+def test_a_defect_in_the_interlock_is_told_as_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its port would stay powered with nobody who cuts."""
+
+    def read() -> Sequence[Edge]:
+        raise ValueError("no edge that anybody knows")
+
+    async def play() -> None:
+        line = PipeInput()
+        monkeypatch.setattr(line, "read", read)
+        port = BoardPort("1-2", fault=line)
+        line.move(True)
+        with pytest.raises(OSError, match="interlock has failed: no edge"):
+            await asyncio.wait_for(anext(aiter(port.events())), 20)
+        await port.close()
+
+    asyncio.run(play())
+
+
 def test_a_meter_is_found_by_its_device(tmp_path: Path) -> None:
     make_meter(tmp_path, 5010, 842, power1_input=4218000, curr1_crit_alarm=0)
     meter = Meter(INA, tmp_path)

@@ -130,6 +130,7 @@ class Boards:
             self,
             port_at=lambda speed: self._port_at(path, speed),
             visit=BoardVisitor,
+            reopen=lambda: self._open_port(path, settings),
             tolerance=settings.meter_tolerance,
         )
         log.info("port %s: kept by the board's pins", keeper.label, extra=about(port=path))

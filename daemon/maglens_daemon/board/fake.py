@@ -14,7 +14,8 @@ EVERYTHING = Fittings(detect=True, switch=True, fault=True, meter=True)
 
 class FakePort:
     """``log`` holds what was done to the switch, as ``(loop time, limit in mW or None)``; ``draw`` is what is
-    measured next; ``broken`` is raised by the switch and the meter as long as it is there, ``deaf`` by the lines."""
+    measured next; ``broken`` is raised by the switch and the meter as long as it is there, ``deaf`` by the lines.
+    :meth:`end` is what the end of a board's interlock looks like."""
 
     def __init__(self, fittings: Fittings = EVERYTHING, *, powered: bool = False) -> None:
         self.log: list[tuple[float, int | None]] = []
@@ -26,7 +27,7 @@ class FakePort:
         self._fittings = fittings
         self._powered = powered or not fittings.switch
         self._levels = dict.fromkeys(Pin, False)
-        self._events: asyncio.Queue[PinEvent | None] = asyncio.Queue()
+        self._events: asyncio.Queue[PinEvent | OSError | None] = asyncio.Queue()
 
     @property
     def fittings(self) -> Fittings:
@@ -58,11 +59,17 @@ class FakePort:
 
     async def events(self) -> AsyncIterator[PinEvent]:
         while (event := await self._events.get()) is not None:
+            if isinstance(event, OSError):
+                raise event
             yield event
 
     async def close(self) -> None:
         self.closed = True
         self._events.put_nowait(None)
+
+    def end(self, why: OSError) -> None:
+        """No edge is told or acted on any more."""
+        self._events.put_nowait(why)
 
     def move(self, pin: Pin, active: bool) -> None:
         """An edge, now. A fault or an alarm that begins takes the power away, as a board's interlock does."""

@@ -64,6 +64,10 @@ class Interlock:
                         self._on_edge(pin, edge.at_s)
         except OSError as error:
             self._tell(error)
+        except Exception as error:
+            # A defect of ours: a port without its interlock may not be powered either.
+            log.exception("%s failed", self._thread.name)
+            self._tell(OSError(f"its interlock has failed: {error}"))
 
     def _on_edge(self, pin: Pin, at_s: float) -> None:
         levels = [self._levels[reading] for reading, kind in self._inputs.values() if kind is pin]

@@ -19,11 +19,12 @@ from maglens_daemon.journal import about
 from maglens_daemon.port import SUPPLY_MV, UNCONFIGURED_MA, Port
 from maglens_daemon.session import GONE_GRACE_S, Session
 from maglens_daemon.visitor import Visitor
-from maglens_driver.errors import Deadline, Gone
+from maglens_driver.errors import Deadline, Gone, MaglensError
 
 log = logging.getLogger(__name__)
 
 UNCONFIGURED_MW: Final = SUPPLY_MV * UNCONFIGURED_MA // 1000
+REOPEN_S: Final = 2.0  # between two tries to take a port's pins anew
 
 
 class House(Protocol):
@@ -46,7 +47,8 @@ class House(Protocol):
 
 class Keeper:
     """``port_at(speed)`` is what the port may promise at a link speed in Mbit/s. ``visit`` makes the session's
-    visitor."""
+    visitor. ``reopen`` takes the pins anew, after they were given back; it may raise ``MaglensError`` or
+    ``OSError``."""
 
     def __init__(
         self,
@@ -57,6 +59,7 @@ class Keeper:
         *,
         port_at: Callable[[int], Port],
         visit: Callable[[Keeper], Visitor],
+        reopen: Callable[[], PortHardware],
         tolerance: float,
     ) -> None:
         self.path = path
@@ -66,6 +69,8 @@ class Keeper:
         self._house = house
         self._port_at = port_at
         self._visit = visit
+        self._reopen = reopen
+        self._is_deaf = False  # the pins tell nothing any more, faults included; nothing may be powered
         self._overdraw = Overdraw(tolerance)
         self._draw: Draw | None = None
         self._module: Visitor | None = None  # on USB
@@ -171,11 +176,45 @@ class Keeper:
     # What the board tells.
 
     async def _listen(self) -> None:
+        while True:
+            try:
+                async for event in self._hardware.events():
+                    self._on_pin(event)
+                return
+            except OSError as error:
+                self._is_deaf = True
+                self._board_error(error)
+            await self._take_anew()
+
+    async def _take_anew(self) -> None:
+        """Nobody cuts at a fault's edge now: the port stays off until its pins were taken once more."""
         try:
-            async for event in self._hardware.events():
-                self._on_pin(event)
+            await self._hardware.power(None)
         except OSError as error:
-            self._board_error(error)
+            log.error("port %s: it cannot be switched off: %s", self.label, error, extra=about(port=self.path))
+        await self._hardware.close()
+        told = False
+        while True:
+            await asyncio.sleep(REOPEN_S)  # a board does not tell when it is back
+            try:
+                self._hardware = self._reopen()
+                await self._hardware.power(None)
+                break
+            except (MaglensError, OSError) as error:
+                if not told:
+                    log.error(
+                        "port %s: its pins cannot be taken anew, it stays off: %s",
+                        self.label,
+                        error.explain() if isinstance(error, MaglensError) else error,
+                        extra=about(port=self.path, cause="board_error"),
+                    )
+                told = True
+                await self._hardware.close()
+        self._is_deaf = False
+        log.info("port %s: its pins were taken anew", self.label, extra=about(port=self.path))
+        if self._hardware.fittings.detect:  # whatever has moved meanwhile
+            self._obey(self.attach.detect(self._level(Pin.DETECT), self._loop.time()))
+        self._set_timer()
 
     def _on_pin(self, event: PinEvent) -> None:
         if event.pin is Pin.DETECT:
@@ -193,13 +232,13 @@ class Keeper:
         """A line that cannot be read counts as what is safe: no module, a fault. Its device has gone, which
         :meth:`_listen` tells."""
         try:
-            return self._hardware.level(pin)
+            return self._hardware.level(pin) if not self._is_deaf else pin is Pin.FAULT
         except OSError:
             return pin is Pin.FAULT
 
     def _powered(self) -> bool:
         try:
-            return self._hardware.powered
+            return self._hardware.powered and not self._is_deaf
         except OSError:
             return False
 
@@ -211,6 +250,8 @@ class Keeper:
         """The switch's changes, in order."""
         while True:
             limit_mw = await self._switching.get()
+            if self._is_deaf:
+                continue  # it is off
             try:
                 await self._hardware.power(limit_mw)
             except OSError as error:
@@ -304,7 +345,7 @@ class Keeper:
         if self._timer is not None:
             self._timer.cancel()
         at = self.attach.deadline_s
-        self._timer = None if at is None else self._loop.call_at(at, self._on_timer)
+        self._timer = None if at is None or self._is_deaf else self._loop.call_at(at, self._on_timer)
 
     def _set_meter(self) -> None:
         wanted = self._hardware.fittings.meter and self.attach.is_supplied
