@@ -194,6 +194,30 @@ def test_a_reload_changes_only_what_has_changed() -> None:
     asyncio.run(play())
 
 
+@pytest.mark.parametrize(
+    ("ports", "path"),
+    [
+        pytest.param({}, "2-2", id="without the section"),
+        pytest.param({"2-2": PortConfig(name="bare")}, "2-2", id="a section without pins"),
+        pytest.param({"1-3": replace(PINNED, usb=("2-2",))}, "1-3", id="another section's"),
+    ],
+)
+def test_a_module_stays_when_its_ports_section_goes(ports: dict[str, PortConfig], path: str) -> None:
+    async def play() -> None:
+        async with stage() as scene:
+            session = await scene.snap_on("2-2")
+            scene.t.manager.apply(replace(CONFIG, port=ports))
+            await scene.boards.apply()
+            await scene.until(lambda: session.state is SessionState.GONE)
+            if len(scene.ports) > 1:
+                scene.move(Pin.DETECT, True)
+            await scene.until(lambda: [s.port.path for s in scene.t.manager.sessions if s.is_playable] == [path])
+            scene.boards.depart("2-2")
+            await scene.until(lambda: not any(s.is_playable for s in scene.t.manager.sessions))
+
+    asyncio.run(play())
+
+
 def test_the_configuration_of_a_board(tmp_path: Path) -> None:
     text = """\
 [port."1-2"]

@@ -95,29 +95,35 @@ class Boards:
         async with self._changing:
             config = self._manager.config
             wanted = {p: (s, config.retry) for p, s in config.port.items() if s.enabled and fit.is_fitted(s)}
+            let_go: dict[str, _OnUsb] = {}
             for path in [*self._keepers]:
                 if self._settings[path] != wanted.get(path):
-                    await self._let_go(path)
-            for path, settings in wanted.items():
-                if path not in self._keepers:
-                    self._keep(path, *settings)
+                    let_go |= await self._let_go(path)
+            kept = {
+                path for path, settings in wanted.items() if path not in self._keepers and self._keep(path, *settings)
+            }
+            for usb, it in let_go.items():
+                if self._on_usb.get(usb) is it and config.port_of(usb) not in kept:
+                    self.arrive(usb, it.speed_mbit_s, it.module)
 
-    async def _let_go(self, path: str) -> None:
+    async def _let_go(self, path: str) -> Mapping[str, _OnUsb]:
+        """The modules that were on it: the configuration may say by now that they are on another port."""
         keeper = self._keepers.pop(path)
-        del self._settings[path]
+        settings, _ = self._settings.pop(path)
+        modules = {usb: it for usb, it in self._on_usb.items() if usb in (path, *settings.usb)}
         self._manager.depart(path)
         await keeper.close()
-        for usb, it in self._modules_at(path).items():
-            self._manager.arrive(usb, it.speed_mbit_s, it.module)
+        return modules
 
-    def _keep(self, path: str, settings: PortConfig, retry: object) -> None:
+    def _keep(self, path: str, settings: PortConfig, retry: object) -> bool:
+        """Whether its pins could be taken: its modules are the keeper's then."""
         try:
             hardware = self._open_port(path, settings)
         except (MaglensError, OSError) as error:
             text = error.explain() if isinstance(error, MaglensError) else str(error)
             fields = about(port=path, cause="board_error")
             log.error("port %s: its pins cannot be used, USB alone has to do: %s", path, text, extra=fields)
-            return
+            return False
         here = self._modules_at(path)
         for usb in here:
             self._manager.depart(usb)
@@ -136,6 +142,7 @@ class Boards:
         log.info("port %s: kept by the board's pins", keeper.label, extra=about(port=path))
         for it in here.values():
             keeper.arrive(it.speed_mbit_s, it.module)
+        return True
 
     def _port_at(self, path: str, speed_mbit_s: int) -> Port:
         return make_port(path, speed_mbit_s, self._manager.config)
