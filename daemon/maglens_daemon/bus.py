@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -40,6 +41,9 @@ _UNKNOWN_PROPERTY: Final = "org.freedesktop.DBus.Error.UnknownProperty"
 _INVALID_ARGS: Final = "org.freedesktop.DBus.Error.InvalidArgs"
 _READ_ONLY: Final = "org.freedesktop.DBus.Error.PropertyReadOnly"
 _ACCESS_DENIED: Final = "org.freedesktop.DBus.Error.AccessDenied"
+_LIMITS_EXCEEDED: Final = "org.freedesktop.DBus.Error.LimitsExceeded"
+CALLS_OF_ONE: Final = 64  # that wait for their answers at a time; by one connection
+CALLS: Final = 8 * CALLS_OF_ONE  # by all together
 _ERRORS: Final[tuple[tuple[type[MaglensError], str], ...]] = (
     (NotFound, "NotFound"),
     (Gone, "Gone"),
@@ -90,7 +94,8 @@ class Bus:
         self._bus: MessageBus | None = None
         self._objects: dict[str, Object] = {}
         self._told: dict[str, dict[str, Any]] = {}
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: dict[asyncio.Task[None], str] = {}  # under way, with their senders
+        self._calls_of: Counter[str] = Counter()
 
     async def serve(self, bus: MessageBus) -> None:
         """Be on ``bus`` until cancelled. Raises :class:`AlreadyRunning`."""
@@ -199,14 +204,24 @@ class Bus:
 
     # What is asked.
 
-    def _on_message(self, message: Message) -> bool:
-        """True where the message is for us; the answer comes from a task."""
+    def _on_message(self, message: Message) -> bool | Message:
+        """Whether the message is for us, the answer coming from a task; an error at once where too many wait."""
         if message.message_type is not MessageType.METHOD_CALL or message.interface == _PEER:
             return False
+        sender = message.sender or ""
+        if self._calls_of[sender] >= CALLS_OF_ONE or len(self._calls) >= CALLS:
+            return Message.new_error(message, _LIMITS_EXCEEDED, "too many calls wait for their answers")
         task = asyncio.get_running_loop().create_task(self._answer(message), name=f"dbus-{message.member}")
-        self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
+        self._calls[task] = sender
+        self._calls_of[sender] += 1
+        task.add_done_callback(self._answered)
         return True
+
+    def _answered(self, task: asyncio.Task[None]) -> None:
+        sender = self._calls.pop(task)
+        self._calls_of[sender] -= 1
+        if not self._calls_of[sender]:
+            del self._calls_of[sender]
 
     async def _answer(self, message: Message) -> None:
         try:

@@ -103,6 +103,7 @@ class FakeSource:
         self.sink = None
 
     async def get(self) -> Mapping[int, int]:
+        await self._steps.step("get")
         return dict(self.values)
 
     async def set(self, values: Mapping[int, int]) -> Mapping[int, int]:

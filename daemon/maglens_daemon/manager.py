@@ -278,7 +278,7 @@ class Manager:
 
     async def get_controls(self, session: Session) -> Mapping[int, int]:
         """Present values, from the module where it has them."""
-        values, controls = await session.playable().get(), self._controls_of(session)
+        values, controls = await session.read(), self._controls_of(session)
         return values if controls is None else {**controls.values, **values}
 
     async def set_controls(self, session: Session, values: Mapping[int, int]) -> Mapping[int, int]:

@@ -81,6 +81,7 @@ class Session:
         self._slept_s = 0.0  # when its device was opened
         self._awake = asyncio.Event()
         self._awake.set()
+        self._reading: asyncio.Task[Mapping[int, int]] | None = None
         self._operation = asyncio.Lock()  # configure, start, stop and standby never overlap
 
     # What others ask.
@@ -438,9 +439,18 @@ class Session:
 
     # What the manager does with a playable session.
 
+    async def read(self) -> Mapping[int, int]:
+        """Present values of its controls. All who ask meanwhile share one answer: anybody may ask, as often as they
+        like, and the module's other requests wait behind it."""
+        source = self.playable()
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(_present(source), name=f"read-{self.port.path}")
+        return await asyncio.shield(self._reading)
+
     async def write(self, values: Mapping[int, int]) -> Mapping[int, int]:
         """Write controls, with power for the motors that some of them move; the values as clamped."""
         source = self.playable()
+        self._reading = None  # what was asked before does not know of it
         if not MOTORS.intersection(values):
             return await source.set(values)
         async with self._host.burst(self):
@@ -500,6 +510,10 @@ class Session:
                 raise Gone(f"{self.label} was unplugged")
             raise WrongState(f"{self.label} is {self.state.value}")
         return self.source
+
+
+async def _present(source: Source) -> Mapping[int, int]:
+    return await source.get()
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from dbus_fast.aio import MessageBus
 from dbus_fast.signature import SignatureTree
 
 from maglens_daemon import authority, bus_schema, status
-from maglens_daemon.bus import Bus, error_name
+from maglens_daemon.bus import CALLS_OF_ONE, Bus, error_name
 from maglens_daemon.cli.client import Client
 from maglens_daemon.errors import AlreadyRunning, ConfigError, Denied, NotFound, Unavailable
 from maglens_daemon.fake import FOCUS, FakeVisitor
@@ -213,6 +213,32 @@ def test_controls(address: str) -> None:
         with pytest.raises(MaglensError, match="no control"):
             await client.module("1-1", "SetControls", "a{ui}", {1: 2})
         assert (await client.module("1-1", "ResetControls", "au", []))[0] == {FOCUS.id: 50}
+
+    on_the_bus(address, play)
+
+
+def test_who_asks_too_much_holds_up_nobody_else(address: str) -> None:
+    """Thousands of calls that wait for a module would keep its stream from being stopped in time."""
+
+    async def play(t: Theatre, bus: Bus, client: Client) -> None:
+        visitor = FakeVisitor()
+        session = t.arrive(visitor)
+        await t.until(lambda: session.state is SessionState.READY)
+        while t.manager._controls_of(session) is None:  # noqa: ASYNC110 apps see its controls; that asks as well
+            await asyncio.sleep(0)
+        before = visitor.steps.passed["get"]
+        visitor.steps.hold("get")
+        asked = [asyncio.create_task(client.module("1-1", "GetControls")) for _ in range(CALLS_OF_ONE)]
+        await asyncio.sleep(0)  # they are sent, and read in this order
+        with pytest.raises(MaglensError, match="too many calls"):
+            await client.status()
+        async with Client(address) as another:
+            await another.status()
+        visitor.steps.free("get")
+        assert [await one for one in asked] == [[{FOCUS.id: FOCUS.default}]] * CALLS_OF_ONE
+        assert visitor.steps.passed["get"] == before + 1, "all of them have one answer"
+        await client.module("1-1", "GetControls")
+        assert visitor.steps.passed["get"] == before + 2
 
     on_the_bus(address, play)
 
