@@ -7,12 +7,14 @@ session by default, see org.maglens1.policy). Without polkit, nobody else.
 
 from __future__ import annotations
 
+import asyncio
 import grp
 import logging
 import pwd
+from dataclasses import dataclass
 from typing import Final
 
-from dbus_fast import Message, MessageType, Variant
+from dbus_fast import Message, MessageFlag, MessageType, Variant
 from dbus_fast.aio import MessageBus
 
 from maglens_daemon.errors import Denied
@@ -21,11 +23,12 @@ from maglens_driver import names
 log = logging.getLogger(__name__)
 
 ACTION: Final = "org.maglens1.control"
+MEMBER_S: Final = 5.0  # what was found out of a user holds so long
 _ALLOW_INTERACTION: Final = 1
 
 
 def is_member(uid: int) -> bool:
-    """Whether this user is root or in the group."""
+    """Whether this user is root or in the group. Blocks: users and groups may come from the network."""
     if uid == 0:
         return True
     try:
@@ -36,15 +39,38 @@ def is_member(uid: int) -> bool:
     return user.pw_gid == group.gr_gid or user.pw_name in group.gr_mem
 
 
-async def check(bus: MessageBus, sender: str) -> None:
-    """Raises :class:`Denied` unless the owner of the bus name ``sender`` may change something."""
-    uid = await _uid(bus, sender)
-    if is_member(uid) or await _polkit(bus, sender):
-        return
-    raise Denied(
-        f"user {uid} may not control the cameras",
-        hint=f"sudo usermod -aG {names.SYSTEM_GROUP} $USER, then log in again",
-    )
+@dataclass(frozen=True, slots=True)
+class _Lookup:
+    answer: asyncio.Task[bool]
+    until_s: float  # loop time
+
+
+class Authority:
+    """One per bus, in the event loop's thread."""
+
+    def __init__(self) -> None:
+        self._lookups: dict[int, _Lookup] = {}  # by uid
+
+    async def check(self, bus: MessageBus, call: Message) -> None:
+        """Raises :class:`Denied` unless the sender of ``call`` may change something. A person is asked for a password
+        only where the caller allows that."""
+        sender = call.sender or ""
+        uid = await _uid(bus, sender)
+        if await self._is_member(uid) or await _polkit(bus, sender, call.flags):
+            return
+        raise Denied(
+            f"user {uid} may not control the cameras",
+            hint=f"sudo usermod -aG {names.SYSTEM_GROUP} $USER, then log in again",
+        )
+
+    async def _is_member(self, uid: int) -> bool:
+        """:func:`is_member` in a thread, one at a time for a user, however often that one calls."""
+        now = asyncio.get_running_loop().time()
+        self._lookups = {u: it for u, it in self._lookups.items() if now < it.until_s or not it.answer.done()}
+        if uid not in self._lookups:
+            answer = asyncio.create_task(asyncio.to_thread(is_member, uid), name=f"member-{uid}")
+            self._lookups[uid] = _Lookup(answer, now + MEMBER_S)
+        return await asyncio.shield(self._lookups[uid].answer)
 
 
 async def _uid(bus: MessageBus, sender: str) -> int:
@@ -63,8 +89,9 @@ async def _uid(bus: MessageBus, sender: str) -> int:
     return int(reply.body[0])
 
 
-async def _polkit(bus: MessageBus, sender: str) -> bool:
+async def _polkit(bus: MessageBus, sender: str, flags: MessageFlag) -> bool:
     """CheckAuthorization of org.freedesktop.PolicyKit1.Authority."""
+    interaction = _ALLOW_INTERACTION if MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION in flags else 0
     reply = await bus.call(
         Message(
             destination="org.freedesktop.PolicyKit1",
@@ -72,7 +99,7 @@ async def _polkit(bus: MessageBus, sender: str) -> bool:
             interface="org.freedesktop.PolicyKit1.Authority",
             member="CheckAuthorization",
             signature="(sa{sv})sa{ss}us",
-            body=[["system-bus-name", {"name": Variant("s", sender)}], ACTION, {}, _ALLOW_INTERACTION, ""],
+            body=[["system-bus-name", {"name": Variant("s", sender)}], ACTION, {}, interaction, ""],
         )
     )
     if reply is None or reply.message_type is not MessageType.METHOD_RETURN:

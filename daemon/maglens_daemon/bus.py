@@ -18,7 +18,8 @@ from dbus_fast import Message, MessageType, NameFlag, RequestNameReply, Variant
 from dbus_fast.aio import MessageBus
 from dbus_fast.errors import DBusError
 
-from maglens_daemon import authority, bus_schema
+from maglens_daemon import bus_schema
+from maglens_daemon.authority import Authority
 from maglens_daemon.errors import AlreadyRunning, ConfigError, Denied, NotFound
 from maglens_daemon.herald import Herald
 from maglens_daemon.manager import Manager
@@ -90,6 +91,7 @@ class Bus:
         self._manager = manager
         self._reload = reload
         self._herald = herald
+        self._authority = Authority()
         self._schema = bus_schema.load()
         self._bus: MessageBus | None = None
         self._objects: dict[str, Object] = {}
@@ -263,7 +265,7 @@ class Bus:
             raise _Fault(_INVALID_ARGS, f"{member} takes ({method.takes}), not ({message.signature})")
         if member in target.changing:
             assert self._bus is not None
-            await authority.check(self._bus, message.sender or "")
+            await self._authority.check(self._bus, message)
         handler: Callable[..., Awaitable[list[Any]]] = target.methods()[member]
         return method.gives, await handler(*message.body)
 

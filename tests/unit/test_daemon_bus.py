@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Awaitable, Callable, Iterator
 from importlib import resources
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dbus_fast import Message, Variant
+from dbus_fast import BusType, Message, MessageFlag, Variant
 from dbus_fast.aio import MessageBus
 from dbus_fast.signature import SignatureTree
 
@@ -341,6 +343,65 @@ def test_who_may(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert await session.source.get() == {FOCUS.id: FOCUS.default}
         await client.status()
         await client.module("1-1", "GetControls")
+
+    on_the_bus(address, play)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_polkit_asks_for_a_password_only_where_the_caller_allows_it(
+    address: str, monkeypatch: pytest.MonkeyPatch, allowed: bool
+) -> None:
+    monkeypatch.setattr(authority, "is_member", lambda uid: False)
+    asked: list[Message] = []
+
+    def polkit(message: Message) -> Message | None:
+        if message.member != "CheckAuthorization":
+            return None
+        asked.append(message)
+        return Message.new_method_return(message, "(bba{ss})", [[True, False, {}]])
+
+    async def play(t: Theatre, bus: Bus, client: Client) -> None:
+        agent = await MessageBus(bus_address=address, bus_type=BusType.SYSTEM).connect()
+        agent.add_message_handler(polkit)
+        await agent.request_name("org.freedesktop.PolicyKit1")
+        call = Message(
+            destination=names.BUS_NAME,
+            path=names.BUS_PATH,
+            interface=names.BUS_INTERFACE,
+            member="Use",
+            signature="s",
+            body=["auto"],
+            flags=MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION if allowed else MessageFlag.NONE,
+        )
+        reply = await client._bus.call(call)
+        assert reply is not None and reply.body == ["auto"]
+        (message,) = asked
+        assert message.body[3] == allowed
+        await client.manager("Use", "s", "auto")
+        assert asked[1].body[3] == 1, "the command line has a person before it"
+        agent.disconnect()
+
+    on_the_bus(address, play)
+
+
+def test_a_slow_user_database_holds_up_nobody_else(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answer = [], threading.Event()
+
+    def slow(uid: int) -> bool:
+        asked.append(uid)
+        return answer.wait(60)
+
+    monkeypatch.setattr(authority, "is_member", slow)
+
+    async def play(t: Theatre, bus: Bus, client: Client) -> None:
+        waiting = [asyncio.create_task(client.manager("Use", "s", "auto")) for _ in range(5)]
+        async with Client(address) as another:
+            await another.status()
+            assert not any(task.done() for task in waiting)
+            answer.set()
+            await asyncio.gather(*waiting)
+            await another.manager("Use", "s", "auto")
+        assert asked == [os.getuid()], "it was asked once, and what it said holds for a while"
 
     on_the_bus(address, play)
 

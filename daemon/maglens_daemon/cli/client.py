@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
-from dbus_fast import BusType, Message, MessageType
+from dbus_fast import BusType, Message, MessageFlag, MessageType
 from dbus_fast.aio import MessageBus
 
 from maglens_daemon.errors import ConfigError, Denied, NotFound, Unavailable
@@ -69,7 +69,13 @@ class Client:
     ) -> list[Any]:
         """Body of the reply; raises the service's error."""
         message = Message(
-            destination=to, path=path, interface=interface, member=member, signature=signature, body=list(body)
+            destination=to,
+            path=path,
+            interface=interface,
+            member=member,
+            signature=signature,
+            body=list(body),
+            flags=MessageFlag.ALLOW_INTERACTIVE_AUTHORIZATION,  # there is a person who can be asked
         )
         try:
             async with asyncio.timeout(REPLY_S):
