@@ -125,6 +125,7 @@ class Stage:
 
     async def keep_node(self) -> None:
         """Have a node always, or wait for what it takes; runs until cancelled."""
+        loop, failed_at = asyncio.get_running_loop(), -NODE_SETTLE_S
         while True:
             self._hint.clear()
             try:
@@ -144,7 +145,10 @@ class Stage:
                 why = await self._serve(node)
             finally:
                 await self._put_away(node)
-            log.error("the video device %s is gone: %s", node.path, why)
+            log.error("the video device %s has failed: %s", node.path, why)
+            if loop.time() - failed_at < NODE_SETTLE_S:
+                await self._hinted_within(NODE_SETTLE_S)  # the same cause again: it is not tried in haste
+            failed_at = loop.time()
 
     async def _hinted_within(self, limit_s: float) -> bool:
         try:

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The service's cameras: which descriptor a node gets. Pipes stand for the kernel's cameras."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+
+from maglens_daemon import service
+from maglens_daemon.config import Config
+from maglens_daemon.notify import Notifier
+from maglens_daemon.service import Service
+from maglens_driver.errors import WrongState
+from maglens_driver.mode import Mode
+from maglens_v4l2.kernel_node import KernelNode
+from maglens_v4l2.node_kind import NodeKind
+
+
+class Camera(KernelNode):
+    """A node on any descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+
+class Kernel:
+    """Makes cameras, and lets them be adopted."""
+
+    def __init__(self) -> None:
+        self.made: list[int] = []  # inodes
+        self.adopted: list[int] = []
+        self.broken = False
+
+    def open_node(self, kind: NodeKind, mode: Mode, **_: object) -> Camera:
+        reading, writing = os.pipe()
+        os.close(writing)
+        self.made.append(os.fstat(reading).st_ino)
+        return Camera(reading)
+
+    def adopt_node(self, kept_fd: int, kind: NodeKind, mode: Mode, **_: object) -> Camera:
+        if self.broken:
+            os.close(kept_fd)
+            raise WrongState("of no use")
+        self.adopted.append(os.fstat(kept_fd).st_ino)
+        return Camera(kept_fd)
+
+
+def play(kernel: Kernel, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """The first node fails so often that there are this many in all."""
+
+    async def run() -> None:
+        settings = Config()
+        served = Service(settings, Notifier({}))
+        for _ in range(times):
+            node = await served._open_node(settings.node)
+            assert isinstance(node, Camera)
+            os.close(node.fileno())
+        for spare in served._kept.values():
+            os.close(spare)
+
+    monkeypatch.setattr(service, "open_node", kernel.open_node)
+    monkeypatch.setattr(service, "adopt_node", kernel.adopt_node)
+    asyncio.run(run())
+
+
+def test_a_node_that_has_failed_leaves_its_camera_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second camera would leave apps at the first one's placeholder for good."""
+    kernel = Kernel()
+    play(kernel, monkeypatch, 3)
+    assert kernel.adopted == kernel.made * 2
+
+
+def test_a_camera_of_no_use_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel()
+    kernel.broken = True
+    play(kernel, monkeypatch, 2)
+    assert len(kernel.made) == 2 and not kernel.adopted
