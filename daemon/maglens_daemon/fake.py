@@ -78,6 +78,7 @@ class FakeSource:
         self.modes = modes
         self.controls: Sequence[ControlInfo] = (FOCUS,)
         self.values = {FOCUS.id: FOCUS.default}
+        self.refuses: frozenset[int] = frozenset()  # controls that cannot be set
         self.sink: FrameSink | None = None
         self.generation = 0
         self.closed = False
@@ -108,9 +109,10 @@ class FakeSource:
 
     async def set(self, values: Mapping[int, int]) -> Mapping[int, int]:
         await self._steps.step("set")
-        if set(values) - {FOCUS.id}:
-            raise Refused("INVALID", "the fake has no other control than focus")
-        clamped = {control: FOCUS.clamp(value) for control, value in values.items()}
+        infos = {info.id: info for info in self.controls if info.id not in self.refuses}
+        if set(values) - infos.keys():
+            raise Refused("INVALID", "the fake has no other control that can be set")
+        clamped = {control: infos[control].clamp(value) for control, value in values.items()}
         self.values.update(clamped)
         return clamped
 

@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final
 
-from maglens_daemon import policy
+from maglens_daemon import backstage, policy
 from maglens_daemon.allotment import Allotment
 from maglens_daemon.board.report import Report
 from maglens_daemon.conditions import Conditions
@@ -29,10 +29,10 @@ from maglens_daemon.session_state import SessionState
 from maglens_daemon.stage import OpenNode, Stage
 from maglens_daemon.visitor import Visitor
 from maglens_driver import names
-from maglens_driver.control import ControlInfo, Origin
-from maglens_driver.errors import Gone
+from maglens_driver.control import ControlFlag, ControlInfo, Origin
+from maglens_driver.errors import Gone, Refused
 from maglens_driver.source import Identity
-from maglens_v4l2.controls import Controls, factory_values
+from maglens_v4l2.controls import Controls
 from maglens_v4l2.orientation import Orientation
 from maglens_v4l2.store import Store
 
@@ -282,32 +282,45 @@ class Manager:
         return values if controls is None else {**controls.values, **values}
 
     async def set_controls(self, session: Session, values: Mapping[int, int]) -> Mapping[int, int]:
-        """Write controls for a person; the values as clamped. Those of what plays go the way apps' own writes go."""
+        """Write controls for a person; the values as clamped, with the automatics that were ended. Those of what
+        plays go the way apps' own writes go. Raises ``Refused`` before anything is written where one of them is not
+        there or can only be read; what was written before a later refusal is told all the same."""
         who = session.playable().identity.key
+        self._check_settable(session, values)
         controls = self._controls_of(session)
-        if controls is not None:
-            clamped: Mapping[int, int] = {
-                control: await controls.write(control, value, Origin.APP) for control, value in values.items()
-            }
-        else:
-            clamped = await session.write(values)
+        clamped: dict[int, int] = {}
+        try:
+            if controls is not None:
+                for control, value in values.items():
+                    clamped[control] = await controls.write(control, value, Origin.APP)
+            else:
+                clamped |= await backstage.write(session, values)
+                for control, value in clamped.items():
+                    self.store.put(who, control, value)
+                await self.store.keep()
+        finally:
             for control, value in clamped.items():
-                self.store.put(who, control, value)
-            await self.store.keep()
-        for control, value in clamped.items():
-            self.control_changed(session, control, value)
+                self.control_changed(session, control, value)
         return clamped
+
+    def _check_settable(self, session: Session, values: Mapping[int, int]) -> None:
+        infos = {info.id: info for info in self.list_controls(session)}
+        for control in values:
+            if control not in infos:
+                raise Refused("control", f"it has no control 0x{control:08x}", hint="maglens control list")
+            if infos[control].flags & ControlFlag.READ_ONLY:
+                raise Refused("control", f"{infos[control].name} can only be read")
 
     async def reset_controls(self, session: Session, only: Collection[int]) -> Mapping[int, int]:
         """Forget what people chose for a module and write its factory values: of these controls, or all. What they
-        are then."""
+        are then; what an automatic drives is left to it."""
         source, controls = session.playable(), self._controls_of(session)
         if controls is not None:
             values = await controls.reset(only)
         else:
             self.store.forget(source.identity.key, only)
             await self.store.keep()
-            values = await source.set(factory_values(source.controls, only))
+            values = await backstage.reset(session, only)
         for control, value in values.items():
             self.control_changed(session, control, value)
         return values

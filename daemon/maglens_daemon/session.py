@@ -450,11 +450,13 @@ class Session:
     async def write(self, values: Mapping[int, int]) -> Mapping[int, int]:
         """Write controls, with power for the motors that some of them move; the values as clamped."""
         source = self.playable()
-        self._reading = None  # what was asked before does not know of it
-        if not MOTORS.intersection(values):
-            return await source.set(values)
-        async with self._host.burst(self):
-            return await source.set(values)
+        try:
+            if not MOTORS.intersection(values):
+                return await source.set(values)
+            async with self._host.burst(self):
+                return await source.set(values)
+        finally:
+            self._reading = None  # an answer that is on its way may not know of it
 
     async def configure(self, want: Mode) -> Mode:
         """Set the mode; the answer is what will be sent. Raises ``Deadline`` and what the source raises."""
