@@ -198,6 +198,10 @@ class FakeVisitor:
         await self.steps.step("open")
         return self.source
 
+    def tell_apart(self, source: Source, place: str) -> bool:
+        """Never."""
+        return False
+
     async def converse(self, source: Source, begin: Begin) -> Contract | None:
         """Step ``agree``, then what both ends agree on."""
         await self.steps.step("agree")

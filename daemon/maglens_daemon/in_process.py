@@ -70,6 +70,10 @@ class VirtualVisitor:
         """It is already there."""
         return self.source
 
+    def tell_apart(self, source: Source, place: str) -> bool:
+        """Never."""
+        return False
+
     async def converse(self, source: Source, begin: Begin) -> Contract | None:
         """The real negotiation with the gadget's own sink."""
         return await pausing(begin(SinkLink(self.sink), asyncio.get_running_loop().time))

@@ -81,7 +81,7 @@ class Session:
         self._slept_s = 0.0  # when its device was opened
         self._awake = asyncio.Event()
         self._awake.set()
-        self._reading: asyncio.Task[Mapping[int, int]] | None = None
+        self._reading: asyncio.Future[Mapping[int, int]] | None = None
         self._operation = asyncio.Lock()  # configure, start, stop and standby never overlap
 
     # What others ask.
@@ -283,6 +283,9 @@ class Session:
                 log.info("%s: %s; trying again", self.label, late, extra=self.log_fields())
         self.source = source
         twin = self._host.twin(self, source.identity)
+        if twin is not None and self.visitor.tell_apart(source, self.port.path.rpartition("/")[2]):
+            log.info("%s: the one at port %s is named alike", self.label, twin.port.label, extra=self.log_fields())
+            twin = self._host.twin(self, source.identity)
         if twin is not None:
             raise BadModule(
                 "identity",
@@ -444,7 +447,7 @@ class Session:
         like, and the module's other requests wait behind it."""
         source = self.playable()
         if self._reading is None or self._reading.done():
-            self._reading = asyncio.create_task(_present(source), name=f"read-{self.port.path}")
+            self._reading = asyncio.ensure_future(source.get())
         return await asyncio.shield(self._reading)
 
     async def write(self, values: Mapping[int, int]) -> Mapping[int, int]:
@@ -512,10 +515,6 @@ class Session:
                 raise Gone(f"{self.label} was unplugged")
             raise WrongState(f"{self.label} is {self.state.value}")
         return self.source
-
-
-async def _present(source: Source) -> Mapping[int, int]:
-    return await source.get()
 
 
 @asynccontextmanager

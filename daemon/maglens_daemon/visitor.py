@@ -60,6 +60,11 @@ class Visitor(Protocol):
         """Identify it."""
         ...
 
+    def tell_apart(self, source: Source, place: str) -> bool:
+        """Another one has its identity: add to it the ``place`` where it sits. False where an identity is the maker's
+        word, and two of one are a fault."""
+        ...
+
     async def converse(self, source: Source, begin: Begin) -> Contract | None:
         """Carry on a conversation about power; only where :attr:`needs_power`."""
         ...

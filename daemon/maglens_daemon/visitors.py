@@ -62,6 +62,10 @@ class ModuleVisitor:
         """INFO and DESCRIPTOR."""
         return await self._open_source(self.device)
 
+    def tell_apart(self, source: Source, place: str) -> bool:
+        """Each module has a serial number of its own."""
+        return False
+
     async def converse(self, source: Source, begin: Begin) -> Contract | None:
         """All of it in one hop to the thread of the control requests: a hop costs as much as a request."""
         control = cast(ModuleSource, source).control
@@ -100,6 +104,10 @@ class Unasked:
     def admit(self) -> None:
         """It was chosen already."""
 
+    def tell_apart(self, source: Source, place: str) -> bool:
+        """Its identity says where it sits already."""
+        return False
+
     async def converse(self, source: Source, begin: Begin) -> Contract | None:
         """Its port feeds it without being asked."""
         return None
@@ -125,6 +133,11 @@ class CameraVisitor(Unasked):
     async def open(self) -> Source:
         """Look at it; nothing is changed."""
         return await V4L2Source.open(self.path)
+
+    def tell_apart(self, source: Source, place: str) -> bool:
+        """Makers give all webcams of one model the same serial number."""
+        cast(V4L2Source, source).tell_apart(place)
+        return True
 
     async def standby(self, source: Source) -> bool:
         """A camera that does not stream rests already."""

@@ -72,6 +72,10 @@ class BoardVisitor:
         """See :class:`maglens_daemon.visitor.Visitor`."""
         return await self.module.open()
 
+    def tell_apart(self, source: Source, place: str) -> bool:
+        """See :class:`maglens_daemon.visitor.Visitor`."""
+        return self.module.tell_apart(source, place)
+
     async def converse(self, source: Source, begin: Begin) -> Contract | None:
         """See :class:`maglens_daemon.visitor.Visitor`."""
         return await self.module.converse(source, begin)

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from maglens_driver.control import ControlInfo
@@ -81,6 +82,10 @@ class V4L2Source:
     @property
     def identity(self) -> Identity:
         return self._identity
+
+    def tell_apart(self, place: str) -> None:
+        """Another camera has this identity: from now on its serial number says where it sits as well."""
+        self._identity = replace(self._identity, serial=f"{self._identity.serial}@{place}")
 
     @property
     def modes(self) -> Sequence[Mode]:
