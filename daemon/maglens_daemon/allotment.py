@@ -2,21 +2,24 @@
 """Allotment: shares the board's power out among the stays, and keeps to it when the board can spare less.
 
 Whatever changes (a stay comes or goes, the battery sags, the configuration is another) only wakes :meth:`run`. It
-works out everyone's share (:func:`budget.allot`), first takes from those who have more, each once its stream has
-stepped down to a mode that the share carries, then gives to those who have less. What is promised at any time is in
-the :class:`budget.Ledger`, which lets nobody have more than there is.
+works out everyone's share (:func:`budget.allot`), takes from those who have more, each once its stream has stepped
+down to a mode that the share carries, and gives to those who have less once there is enough for them. Each talk with
+a module is a task of its own. What is promised at any time is in the :class:`budget.Ledger`, which lets nobody have
+more than there is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from maglens_daemon import budget
+from maglens_daemon.background import Background
 from maglens_daemon.power_policy import Condition, Level
 from maglens_daemon.session import Session
 from maglens_daemon.session_state import SessionState
@@ -75,6 +78,11 @@ class Allotment:
         self._turn = asyncio.Event()
         self._stepped = asyncio.Event()
         self._rested = asyncio.Event()  # a burst has ended
+        self._background = Background()
+        self._talking: set[Session] = set()  # those whose power is being changed, one talk at a time
+        self._lowering: set[Session] = set()  # of those the ones that are to give back ...
+        self._missed: set[Session] = set()  # ... for which there was a turn meanwhile
+        self._late: set[Session] = set()  # ... for which others have given something back meanwhile
 
     @property
     def granted_mw(self) -> int:
@@ -176,21 +184,61 @@ class Allotment:
 
     async def run(self) -> None:
         """Keep everyone to their share; runs until cancelled."""
-        while True:
-            await self._turn.wait()
-            self._turn.clear()
-            await self._settle()
+        try:
+            while True:
+                await self._turn.wait()
+                self._turn.clear()
+                self._plan()
+        finally:
+            for task in self._background.tasks:
+                task.cancel()
+            await asyncio.gather(*self._background.tasks, return_exceptions=True)
 
-    async def _settle(self) -> None:
+    def _plan(self) -> None:
+        """Begin what each stay needs; one that is slow to answer holds up nobody else."""
         self.ledger.total_mw = self._condition().budget_mw
         for session in self._stays:
             if session.feed is not None:
                 supply = session.feed.supply
                 supply.ceiling_mw = self.ledger.ceiling(_key(session), supply.limit_mw)
         shares = self._shares()
-        await asyncio.gather(*(self._lower(s, shares[_key(s)]) for s in self._present()))
+        for session in self._present():
+            share = shares[_key(session)]
+            if session in self._talking:
+                self._missed.add(session)
+            elif self._has_more(session, share):
+                self._lowering.add(session)
+                self._begin(session, partial(self._lower, session, share))
+        self._plan_raises()
+
+    def _plan_raises(self) -> None:
+        """What those who have more are still to give back is waited for, rather than given in two helpings."""
         shares = self._shares()
-        await asyncio.gather(*(self._raise(s, shares[_key(s)]) for s in self._present() if _key(s) in shares))
+        for session in self._present():
+            if session in self._talking:
+                self._late.add(session)
+            else:
+                self._consider(session, shares[_key(session)])
+
+    def _begin(self, session: Session, talk: Callable[[], Awaitable[None]]) -> None:
+        self._talking.add(session)
+        self._background.begin(self._talk(session, talk), f"power-{session.port.path}")
+
+    async def _talk(self, session: Session, talk: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await talk()
+        except Exception:
+            # A defect of ours met by one module: the others' shares do not depend on it.
+            log.exception("%s: %s: unexpected error", session.label, "power", extra=session.log_fields())
+        missed, late, lowering = session in self._missed, session in self._late, session in self._lowering
+        for group in (self._talking, self._lowering, self._missed, self._late):
+            group.discard(session)
+        if missed:
+            self.wake()
+        elif lowering:
+            self._plan_raises()
+        elif late and session in self._present():
+            self._consider(session, self._shares()[_key(session)])
 
     def _present(self) -> list[Session]:
         return [s for s in self._stays if s.is_playable and s.feed is not None]
@@ -207,14 +255,19 @@ class Allotment:
         shares.update(budget.allot(budget.Limits(condition.budget_mw, ports), asks))
         return shares
 
+    def _target(self, session: Session, share: int) -> int:
+        """Standby power where its share is nothing."""
+        return share or min(self._stays[session].needs.standby_mw, limits.MAX_STANDBY_MW)
+
+    def _has_more(self, session: Session, share: int) -> bool:
+        return session.contract is not None and session.contract.mw > max(self._target(session, share), _STEP_MW)
+
     async def _lower(self, session: Session, share: int) -> None:
-        """Down to ``share``, where it has more; to standby power where that is nothing."""
+        """Down to ``share``; to standby power where that is nothing."""
         stay, contract = self._stays.get(session), session.contract
         if stay is None or contract is None:
             return  # it has left since the shares were worked out
-        target = share or min(stay.needs.standby_mw, limits.MAX_STANDBY_MW)
-        if contract.mw <= max(target, _STEP_MW):
-            return
+        target = self._target(session, share)
         session.restraint.mw = target
         self._note(session, share)
         log.warning(
@@ -246,10 +299,10 @@ class Allotment:
         except TimeoutError:
             log.warning("%s: its stream did not step down in time", session.label, extra=session.log_fields())
 
-    async def _raise(self, session: Session, share: int) -> None:
+    def _consider(self, session: Session, share: int) -> None:
         """Up to ``share``, where it has less than it wants."""
-        stay, contract, feed = self._stays.get(session), session.contract, session.feed
-        if stay is None or feed is None or not share:
+        stay, contract, feed = self._stays[session], session.contract, session.feed
+        if feed is None or not share:
             return
         declared = feed.supply.declared_mw or 0
         unmet = contract is None or contract.mismatch or stay.squeezed
@@ -259,13 +312,19 @@ class Allotment:
             return
         if stay.squeezed and contract is not None and share <= contract.mw + _STEP_MW:
             return  # the least is all there is
+        spare = self.ledger.spare_mw
+        if self._lowering and spare is not None and share > self.ledger.of(_key(session)) + spare:
+            return
         got = self._promise(session, share)
         if not got or (contract is not None and got <= contract.mw):
             return
         stay.offered_mw, stay.squeezed = got, False
         supply = feed.supply
         supply.ceiling_mw = self.ledger.ceiling(_key(session), supply.limit_mw)
-        await session.offer_power(got)
+        self._begin(session, partial(self._raise, session, got, share))
+
+    async def _raise(self, session: Session, mw: int, share: int) -> None:
+        await session.offer_power(mw)
         self._free(session, share)
 
     def _free(self, session: Session, share: int) -> None:

@@ -22,7 +22,7 @@ from maglens_driver.link import limits
 from maglens_driver.link.wire import CapabilityLevel
 from tests.faults.bench import HEALTHY, SICK, Bench, bench
 from tests.faults.loop import run
-from tests.faults.module import BIG, PEAK_MW, SMALL, STANDBY_MW
+from tests.faults.module import BIG, MIDDLE, PEAK_MW, SMALL, STANDBY_MW
 
 
 def play(scene: Callable[[Bench, Session], Awaitable[None]]) -> None:
@@ -143,6 +143,34 @@ def test_a_newcomer_that_is_served_first_has_the_other_squeezed() -> None:
         assert session.contract.operating_mw == BIG.mw
         assert session.mode == BIG
         assert "less power" not in it.notes()
+
+    play(scene)
+
+
+def test_a_module_that_is_silent_holds_up_nobody_elses_share() -> None:
+    async def scene(it: Bench, session: Session) -> None:
+        def spare(mw: int) -> None:
+            config = it.manager.config
+            it.manager.config = replace(config, power=replace(config.power, budget_mw=mw))
+            it.uevent()
+
+        config = it.manager.config
+        ports = {**config.port, HEALTHY: replace(config.port[HEALTHY], priority=10)}
+        it.manager.config = replace(config, port=ports)
+        it.healthy.snap_on(it.ports[HEALTHY])
+        await it.pass_time(5.0)
+        other = it.session(HEALTHY)
+        assert other is not None and other.contract is not None and other.contract.mw == BIG.mw
+        it.sick.silent = True
+        spare(PEAK_MW + MIDDLE.mw)
+        await it.pass_time(0.6)
+        assert session.feed is not None and not session.feed.is_settled, "it is asked to give back, and says nothing"
+        spare(2 * MIDDLE.mw)
+        await it.pass_time(0.4)
+        assert not session.feed.is_settled
+        assert other.contract is not None and other.contract.mw < BIG.mw
+        it.sick.silent = False
+        await it.pass_time(10.0)
 
     play(scene)
 
