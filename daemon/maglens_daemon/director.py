@@ -219,6 +219,8 @@ class Director:
         coming = next((c for c in self._coming.values() if c.generation == generation), None)
         if coming is None or coming.mode is None or coming.means is None:
             return  # seen to already, when it was called off
+        if coming.pipeline is not self.stage.pipeline:
+            return  # its node is gone
         session, previous = coming.session, self.stage.playing
         del self._coming[session.id]
         self._records[session.id].busy = False
@@ -431,21 +433,21 @@ class Director:
 
     def _forget(self, generation: int) -> Session | None:
         """A stream has ended by itself; the answer is whose it was."""
+        coming = next((c for c in self._coming.values() if c.generation == generation), None)
+        if coming is not None and not coming.pipeline.withdraw(generation):
+            self.taken(generation)  # it had its first frame a moment ago
         playing = self.stage.playing
         if playing is not None and playing.generation == generation:
             self.stage.leave()
             return playing.session
-        for coming in self._coming.values():
-            if coming.generation == generation:
-                del self._coming[coming.session.id]
-                if not coming.pipeline.withdraw(generation):
-                    self._clear()  # it had its first frame a moment ago
-                return coming.session
-        return None
+        if coming is None:
+            return None
+        del self._coming[coming.session.id]
+        return coming.session
 
     def _call_off(self, coming: _Coming) -> None:
         """It is not to play after all."""
-        if not coming.pipeline.withdraw(coming.generation):
+        if not coming.pipeline.withdraw(coming.generation) and coming.pipeline is self.stage.pipeline:
             self.taken(coming.generation)  # too late
             return
         del self._coming[coming.session.id]

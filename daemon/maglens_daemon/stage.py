@@ -246,11 +246,11 @@ class Stage:
         self.playing, self.heeded = playing, playing.session
 
     def leave(self) -> None:
-        """Nobody plays: the last frame for a moment, then the card."""
-        self.playing = None
+        """Who plays does so no more: the last frame for a moment, then the card, unless the next one is there."""
+        playing, self.playing = self.playing, None
         self._land()
-        if self.pipeline is not None:
-            self.pipeline.end(self._crew.card())
+        if self.pipeline is not None and playing is not None:
+            self.pipeline.end(self._crew.card(), playing.generation)
 
     def heed(self, session: Session | None) -> None:
         """While nobody plays: let apps see and set this one's controls all the same; with None, nobody's."""

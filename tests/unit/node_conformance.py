@@ -428,7 +428,7 @@ async def the_picture_never_breaks_through_attach_swap_and_detach(rig: Rig) -> N
                 await asyncio.sleep(0.5)
                 await asyncio.to_thread(source.stop)
                 feed.lost(generation, Gone("pulled"))
-                pipeline.end(Card("Detached", (str(generation),)))
+                pipeline.end(Card("Detached", (str(generation),)), generation)
             await asyncio.sleep(1.0)
             stop.set()
             await recorder

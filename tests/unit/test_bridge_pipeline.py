@@ -135,11 +135,24 @@ def test_the_last_frame_stands_in_for_half_a_second_then_the_card() -> None:
         feed.deliver(frame(feed))
         await stage.see(flat(NODE, 90))
         began = stage.pipeline.stats().last_frame_ns
-        stage.pipeline.end(Card("Detached"))
+        stage.pipeline.end(Card("Detached"), 1)
         await stage.see(is_card(Card("Detached")))
         held = time.monotonic_ns() - began
         assert HOLD_NS <= held < 2 * HOLD_NS
         assert stage.pipeline.stats().repeated >= 5  # of 50; a busy machine skips some
+
+    play(act)
+
+
+def test_the_end_of_one_that_was_displaced_is_not_the_end_of_the_next() -> None:
+    async def act(stage: Stage) -> None:
+        first, second = stage.pipeline.begin(1, NODE), stage.pipeline.begin(2, NODE)
+        first.deliver(frame(first))
+        second.deliver(frame(second))
+        stage.pipeline.end(Card("Detached"), 1)
+        second.deliver(frame(second, 120, 2))
+        await stage.see(flat(NODE, 120))
+        assert stage.pipeline.stats().generation == 2
 
     play(act)
 

@@ -15,7 +15,7 @@ from maglens_daemon.config import PolicyConfig, Rule, SourceConfig
 from maglens_daemon.director import START_S, STREAM_TRIES
 from maglens_daemon.fake import MODE, FakeVisitor
 from maglens_daemon.session_state import SessionState
-from maglens_driver.errors import Deadline, Interrupted
+from maglens_driver.errors import Deadline, Gone, Interrupted
 from maglens_driver.frame import Frame
 from tests.unit.test_daemon_manager import SMALL, WAIT_S, theatre
 
@@ -64,6 +64,56 @@ def test_no_switch_before_the_first_frame() -> None:
             assert slow.source.frame()
             await t.until_playing(two)
             await t.until(lambda: one.state is SessionState.READY)
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("how", ["lost", "departs"])
+def test_the_next_plays_on_when_the_one_before_goes_as_its_first_frame_comes(how: str) -> None:
+    """Source threads are ahead of the loop: it hears that the first has gone when the second is on the stage."""
+
+    async def play() -> None:
+        async with theatre() as t:
+            app = t.watch()
+            first, second = FakeVisitor("1"), FakeVisitor("2")
+            second.source.plays = False
+            one = t.arrive(first, "1-1")
+            await t.until_playing(one)
+            two = t.arrive(second, "1-2")
+            await t.until(lambda: two.state is SessionState.STREAMING)
+            if how == "lost":
+                first.source.lose(Gone("pulled"))
+            else:
+                t.manager.depart("1-1")
+            assert second.source.frame(200)
+            await t.until_playing(two)
+            pipeline = t.manager.stage.pipeline
+            assert pipeline is not None
+            assert second.source.frame(201)
+            while (got := await asyncio.to_thread(app.copy, WAIT_S)) is not None:
+                if got[1][0] == 201:
+                    break
+            assert got is not None
+            assert t.manager.stage.playing is not None
+            assert pipeline.stats().generation == t.manager.stage.playing.generation
+
+    asyncio.run(play())
+
+
+def test_one_lost_right_behind_its_first_frame_leaves_nobody_on_the_stage() -> None:
+    async def play() -> None:
+        async with theatre() as t:
+            t.watch()
+            brief = FakeVisitor("2")
+            brief.source.plays = False
+            one = t.arrive(FakeVisitor("1"), "1-1")
+            await t.until_playing(one)
+            two = t.arrive(brief, "1-2")
+            await t.until(lambda: two.state is SessionState.STREAMING)
+            assert brief.source.frame(200)
+            brief.source.lose(Gone("pulled"))
+            await t.until(lambda: two.state is SessionState.QUARANTINED)
+            await t.until_playing(one)  # displaced for a moment, and brought again
 
     asyncio.run(play())
 

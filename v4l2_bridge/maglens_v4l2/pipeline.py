@@ -217,9 +217,12 @@ class Pipeline:
             feed.over = True
             return True
 
-    def end(self, card: Card) -> None:
-        """Nobody is on the stage: the last frame for a moment, then ``card``. Feeds on their way stay."""
+    def end(self, card: Card, generation: int) -> None:
+        """``generation`` leaves the stage: the last frame for a moment, then ``card``. Feeds on their way stay, and
+        one that has taken the stage from it meanwhile plays on."""
         with self._wake:
+            if self._feed is None or self._feed.generation != generation:
+                return
             displaced = self._switch(None)
         self._release(displaced)
         self._show(card, now=True)

@@ -251,7 +251,7 @@ def test_ffmpeg_records_through_card_source_and_card(ffmpeg_recorder: Record, cr
                 source = NumberedSource(SMALL, feed, generation)
                 await asyncio.sleep(2)
                 await asyncio.to_thread(source.stop)
-                pipeline.end(Card("After", (str(generation),)))
+                pipeline.end(Card("After", (str(generation),)), generation)
             await asyncio.sleep(1)
         await asyncio.to_thread(recording.stop)
         assert recording.errors() == []
