@@ -28,7 +28,7 @@ from maglens_daemon.power_feed import PowerFeed
 from maglens_daemon.restraint import Restraint, seat_note
 from maglens_daemon.session_state import TRANSITIONS, SessionState
 from maglens_daemon.visitor import Visitor
-from maglens_driver.control import MOTORS
+from maglens_driver.control import MOTORS, held
 from maglens_driver.errors import BadModule, Deadline, Gone, Interrupted, MaglensError, WrongState
 from maglens_driver.link.wire import CapabilityLevel, CapabilityReason
 from maglens_driver.mode import Mode
@@ -448,16 +448,16 @@ class Session:
         source = self.playable()
         if self._reading is None or self._reading.done():
             self._reading = asyncio.ensure_future(source.get())
-        return await asyncio.shield(self._reading)
+        return held(await asyncio.shield(self._reading), source.controls)
 
     async def write(self, values: Mapping[int, int]) -> Mapping[int, int]:
         """Write controls, with power for the motors that some of them move; the values as clamped."""
         source = self.playable()
         try:
             if not MOTORS.intersection(values):
-                return await source.set(values)
+                return held(await source.set(values), source.controls)
             async with self._host.burst(self):
-                return await source.set(values)
+                return held(await source.set(values), source.controls)
         finally:
             self._reading = None  # an answer that is on its way may not know of it
 

@@ -17,7 +17,7 @@ from maglens_daemon.background import Background
 from maglens_daemon.config import NodeConfig
 from maglens_daemon.mode_choice import Means
 from maglens_daemon.session import Session
-from maglens_driver.control import ControlInfo
+from maglens_driver.control import ControlInfo, held
 from maglens_driver.errors import Gone, MaglensError
 from maglens_driver.mode import Mode
 from maglens_v4l2.card import Card
@@ -231,8 +231,10 @@ class Stage:
 
     def _moved(self, session: Session, control: int, value: int) -> None:
         source = session.source
-        if source is None or all(info.id != control for info in source.controls):
+        known = held({control: value}, source.controls) if source is not None else {}
+        if not known:
             return  # nobody was told that there is such a control
+        value = known[control]
         if self.controls is not None:
             for switch, off in (self._flight.pilot.hand(control, value) if self._flight else {}).items():
                 self.controls.changed(switch, off)
@@ -289,7 +291,7 @@ class Stage:
         """None when it has worked, or nobody wants it any more."""
         try:
             source = session.playable()
-            values = await source.get()
+            values = held(await source.get(), source.controls)
             if self.playing is not playing or self.heeded is not session:
                 return None
             pilot = self._pilot(playing, source.controls, values) if playing is not None else None

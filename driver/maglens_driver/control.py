@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -88,6 +89,17 @@ class ControlInfo:
             steps = round((value - self.minimum) / self.step)
             value = min(self.minimum + steps * self.step, self.maximum - (self.maximum - self.minimum) % self.step)
         return value
+
+
+def held(values: Mapping[int, int], infos: Iterable[ControlInfo]) -> dict[int, int]:
+    """What a source says its controls are, each held to the range that the source itself has declared: it may say
+    anything. Controls that it has not declared are left out."""
+    ranges = {info.id: info for info in infos}
+    return {
+        control: min(max(value, ranges[control].minimum), ranges[control].maximum)
+        for control, value in values.items()
+        if control in ranges
+    }
 
 
 class Origin(enum.Enum):

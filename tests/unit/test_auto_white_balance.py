@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from maglens_driver.color import MAX_K, MIN_K
 from maglens_v4l2 import auto_white_balance
 from maglens_v4l2.auto_white_balance import LIMITS_K, TRANSITIONS, AutoWhiteBalance, BalanceState
 from maglens_v4l2.recipe import recipe_for
@@ -42,6 +43,17 @@ def test_within_200_kelvin_on_scenes_that_average_neutral(kelvin: int, seed: int
     follow(rig, it, 25)
     assert abs(it.kelvin - kelvin) < 200, it.kelvin
     assert it.state is S.STEADY
+
+
+@pytest.mark.parametrize("kelvin", [0, -5, 2**31 - 1])
+def test_a_temperature_that_no_light_has_is_held_to_the_nearest(kelvin: int) -> None:
+    facts = Rig("35mm", 0, SMALL).facts
+    it = AutoWhiteBalance(facts, kelvin)
+    assert MIN_K <= round(it.kelvin) <= MAX_K
+    it.stop(5600)
+    assert round(it.kelvin) == 5600
+    it.stop(kelvin)
+    assert MIN_K <= round(it.kelvin) <= MAX_K
 
 
 def test_steady_light_is_not_followed_and_a_new_one_is() -> None:

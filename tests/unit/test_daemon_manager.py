@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -188,6 +188,31 @@ def test_a_module_that_did_not_answer_is_asked_for_its_controls_again(monkeypatc
             async with asyncio.timeout(WAIT_S):
                 while visitor.source.values != {FOCUS.id: 300}:  # noqa: ASYNC110 a value has no event
                     await asyncio.sleep(0)
+
+    asyncio.run(play())
+
+
+def test_what_a_module_says_of_its_controls_is_held_to_their_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        async with theatre() as t:
+            liar = FakeVisitor()
+            liar.source.values = {FOCUS.id: -7, FOCUS.id + 1: 3}
+
+            async def lies(values: Mapping[int, int]) -> Mapping[int, int]:
+                return {FOCUS.id: 9999}
+
+            monkeypatch.setattr(liar.source, "set", lies)
+            session = t.arrive(liar)
+            controls = t.manager.stage.controls
+            assert controls is not None
+            await t.until(lambda: t.manager.stage.heeded is session)
+            async with asyncio.timeout(WAIT_S):
+                while controls.values != {FOCUS.id: FOCUS.minimum}:  # noqa: ASYNC110 a value has no event
+                    await asyncio.sleep(0)
+            assert await t.manager.get_controls(session) == {FOCUS.id: FOCUS.minimum}
+            assert await t.manager.set_controls(session, {FOCUS.id: 80}) == {FOCUS.id: FOCUS.maximum}
+            session.hear_control(FOCUS.id, -2)
+            assert controls.values == {FOCUS.id: FOCUS.minimum}
 
     asyncio.run(play())
 

@@ -18,7 +18,7 @@ from typing import Final
 
 import numpy as np
 
-from maglens_driver.color import neutral
+from maglens_driver.color import MAX_K, MIN_K, neutral
 from maglens_driver.raw import RawFacts
 from maglens_v4l2.measurement import Measurement
 
@@ -59,7 +59,7 @@ class AutoWhiteBalance:
         if warmth.argmax() != STEPS - 1 or warmth.argmin() != 0:
             raise ValueError("its colour matrices do not make warm light redder than cool light")
         self.state = BalanceState.OFF
-        self._mired = 1e6 / kelvin
+        self._mired = _mired(kelvin)
         self._wrong = 0
 
     @property
@@ -75,7 +75,7 @@ class AutoWhiteBalance:
     def stop(self, kelvin: float) -> None:
         """A person has set it."""
         self._enter(BalanceState.OFF)
-        self._mired = 1e6 / kelvin
+        self._mired = _mired(kelvin)
 
     def observe(self, seen: Measurement) -> float | None:
         """A frame came. The answer is the temperature to develop for, where that changes."""
@@ -101,3 +101,8 @@ class AutoWhiteBalance:
             raise AssertionError(f"auto white balance: no way from {self.state.value} to {state.value}")
         self.state = state
         self._wrong = 0
+
+
+def _mired(kelvin: float) -> float:
+    """Of a temperature that is a module's word: it may be any number."""
+    return 1e6 / min(max(kelvin, MIN_K), MAX_K)

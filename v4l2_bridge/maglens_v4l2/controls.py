@@ -202,8 +202,11 @@ class Controls:
                     value = self._asked.pop(control)
                     try:
                         await self._write(control, value, Origin.APP)
-                    except MaglensError as error:
+                    except (MaglensError, OSError) as error:
                         log.info("control 0x%08x was not set to %d: %s", control, value, error)
+                        self._push_value(control)
+                    except Exception:  # one module's bad answer: the next one is written to all the same
+                        log.exception("control 0x%08x was not set to %d", control, value)
                         self._push_value(control)
 
     # Writing.
