@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from maglens_driver.control import Cid, ControlFlag, ControlInfo, ControlType, Origin
-from maglens_driver.errors import Refused
+from maglens_driver.errors import Deadline, Refused
 from maglens_driver.mode import NV12, make_mode
 from maglens_v4l2.canonical import CONTROLS
 from maglens_v4l2.controls import Controls
@@ -245,6 +245,43 @@ def test_chromium_resetting_to_defaults_does_not_undo_the_photographer(tmp_path:
         stage.app_sets(EXPOSURE.id, default, "chromium", 7)
         await stage.settle()
         assert stage.module.values[EXPOSURE.id] == 33
+
+    play(tmp_path, act)
+
+
+def test_a_defect_met_by_one_module_leaves_the_next_its_controls(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(values: Mapping[int, int]) -> Mapping[int, int]:
+        raise ZeroDivisionError
+
+    async def act(stage: Stage) -> None:
+        await stage.controls.attach("evil/raw/1", (EXPOSURE,), {EXPOSURE.id: 80}, broken)
+        stage.app_sets(EXPOSURE.id, 40)
+        await stage.until(lambda: "was not set to 40" in caplog.text)
+        assert stage.shown(EXPOSURE.id) == 80
+        stage.controls.detach()
+        good = Module()
+        await stage.attach("good/one/1", good)
+        stage.app_sets(EXPOSURE.id, 40)
+        await stage.until(lambda: good.values[EXPOSURE.id] == 40)
+
+    play(tmp_path, act, attach=False)
+
+
+def test_what_the_module_lacks_is_greyed_out_even_if_it_does_not_answer_at_first(tmp_path: Path) -> None:
+    async def silent(values: Mapping[int, int]) -> Mapping[int, int]:
+        raise Deadline("no answer")
+
+    async def act(stage: Stage) -> None:
+        reader = stage.node.open()
+        stage.store.put("maker/bare/1", EXPOSURE.id, 20)
+        values = {EXPOSURE.id: 80}
+        with pytest.raises(Deadline):
+            await stage.controls.attach("maker/bare/1", (EXPOSURE,), values, silent)
+        await stage.controls.attach("maker/bare/1", (EXPOSURE,), values, stage.module.set)
+        assert stage.module.values[EXPOSURE.id] == 20
+        assert {i for i, change in reader.changes if change.active is False} == {i.id for i in INFOS} - {EXPOSURE.id}
 
     play(tmp_path, act)
 

@@ -74,17 +74,17 @@ class Controls:
         """A module plays from now on. ``values`` are its present ones, ``set_source`` writes to it as
         :meth:`maglens_driver.source.Source.set` does. What is stored for it is written again."""
         async with self._turn:
-            gone = self._infos
+            gone = self._infos.keys() - {info.id for info in infos}
             self._identity = identity
             self._infos = {info.id: info for info in infos}
             self._values = dict(values)
             self._set_source = set_source
             self._asked.clear()
+            for control in gone:
+                self._push(control, ControlChange(active=False))
             await self._restore()
             if self._set_source is not set_source:
                 return  # it left meanwhile
-            for control in gone.keys() - self._infos.keys():
-                self._push(control, ControlChange(active=False))
             for info in infos:
                 self._push_all(info)
 
