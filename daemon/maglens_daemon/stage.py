@@ -298,6 +298,7 @@ class Stage:
             if playing is None or pilot is None:
                 await controls.attach(source.identity.key, source.controls, values, session.write)
             else:
+                self._land()  # of a try before
                 self._flight = _Flight(playing, pilot)
                 await controls.attach(source.identity.key, pilot.controls, pilot.values, pilot.set)
         except (MaglensError, OSError) as why:
