@@ -337,8 +337,14 @@ class Stage:
         loop.call_soon_threadsafe(self._observe, flight, measure(statistics, flight.pilot.window))
 
     def _observe(self, flight: _Flight, seen: Measurement) -> None:
-        if self._flight is flight:
+        if self._flight is not flight:
+            return
+        try:
             flight.pilot.observe(seen)
+        except Exception:
+            session = flight.playing.session
+            log.exception("%s: its automatics end", session.label, extra=session.log_fields())
+            self._land()
 
     def _land(self) -> None:
         """The automatics' module has left."""

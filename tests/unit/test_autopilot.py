@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -211,6 +212,35 @@ async def test_whoever_ends_it_can_be_cancelled_meanwhile() -> None:
         await closing
     held.set()
     await stay.it.close()
+
+
+@pytest.mark.parametrize(("control", "light", "least"), [(Cid.GAIN, 0.3, 650), (Cid.EXPOSURE_ABSOLUTE, 5000.0, 1)])
+@pytest.mark.parametrize("honest", [True, False])
+async def test_ranges_that_begin_at_zero_do_not_end_it(control: Cid, light: float, least: int, honest: bool) -> None:
+    """No picture is taken in no time or with no gain: the least is what lets light through. Nor does a module end it
+    that says it does so at present."""
+    rig = Rig("35mm", 1, (256, 192))
+    rig.light = light
+    rig.controls[control] = replace(rig.controls[control], minimum=0, step=1)
+
+    async def write(values: Mapping[int, int]) -> Mapping[int, int]:
+        return rig.write(values)
+
+    it = Autopilot(
+        rig.mode,
+        tuple(rig.controls.values()),
+        rig.values if honest else rig.values | {control: 0},
+        write,
+        tune=rig.book.tune,
+        tell=lambda control, value: None,
+    )
+    for _ in range(30):
+        it.observe(rig.frame())
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+    if honest:
+        assert least <= rig.values[control] <= 1.2 * least
+    await it.close()
 
 
 async def test_a_module_that_refuses_is_asked_again() -> None:

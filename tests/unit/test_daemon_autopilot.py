@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, replace
 
+import pytest
+
+from maglens_daemon import stage
 from maglens_daemon.config import FOCUS_ZONE, Config, NodeConfig
 from maglens_daemon.in_process import VirtualVisitor
 from maglens_daemon.manager import Manager
 from maglens_driver.control import Cid, Origin
+from maglens_driver.errors import Deadline
 from maglens_driver.mode import RAW
 from maglens_driver.virtual.lens import load_lens
 from maglens_driver.virtual.optics import SCENE_KELVIN, Optics
@@ -19,7 +23,7 @@ from maglens_driver.virtual.scene import LAYERS
 from maglens_driver.virtual.source import VirtualSource
 from maglens_v4l2.auto_focus import Status
 from maglens_v4l2.controls import Controls
-from maglens_v4l2.measurement import Window
+from maglens_v4l2.measurement import Measurement, Window
 from maglens_v4l2.memory_node import MemoryReader
 from tests.unit.test_daemon_manager import theatre
 
@@ -116,5 +120,53 @@ def test_converges_and_gives_way_to_an_app_and_to_a_hand() -> None:
             t.manager.depart("virtual")
             await t.until(lambda: not t.manager.sessions)
             assert t.manager.stage._flight is None
+
+    asyncio.run(play())
+
+
+def pilots() -> int:
+    """Autopilots at work."""
+    return sum(task.get_name() == "maglens-autopilot" for task in asyncio.all_tasks())
+
+
+def test_there_is_one_autopilot_at_a_time_and_its_defect_is_its_own(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(stage, "ATTACH_AGAIN_S", (0.0, 0.0))
+
+    async def play() -> None:
+        async with theatre(Config(node=NodeConfig(width=640, height=480))) as t:
+            source = raw_module()
+            late = [Deadline("no answer"), Deadline("no answer")]
+            really = source.set
+
+            async def slowly(values: Mapping[int, int]) -> Mapping[int, int]:
+                if late:
+                    raise late.pop()
+                return await really(values)
+
+            monkeypatch.setattr(source, "set", slowly)
+            t.manager.store.put(source.identity.key, Cid.IRIS_ABSOLUTE, 300)
+            it = Watching(t.manager, source, t.watch())
+            await t.until(lambda: t.manager.stage.watched)
+            session = t.manager.arrive("virtual", 5000, VirtualVisitor(source))
+            assert session is not None
+            await t.until_playing(session)
+            await it.until(lambda: source.camera.values()[Cid.IRIS_ABSOLUTE] == 300, "what is stored")
+            assert not late
+            await it.until(lambda: pilots() == 1, "one autopilot")
+            flight = t.manager.stage._flight
+            assert flight is not None
+
+            def broken(seen: Measurement) -> None:
+                raise ZeroDivisionError
+
+            monkeypatch.setattr(flight.pilot, "observe", broken)
+            await it.until(lambda: t.manager.stage._flight is None, "its end")
+            await it.until(lambda: pilots() == 0, "nobody drives")
+            await it.controls.write(Cid.IRIS_ABSOLUTE, 200, Origin.APP)
+            assert source.camera.values()[Cid.IRIS_ABSOLUTE] == 200
+            assert caplog.text.count("its automatics end") == 1
+            assert t.manager.stage.playing is not None
 
     asyncio.run(play())

@@ -22,7 +22,15 @@ from maglens_v4l2.auto_exposure import AutoExposure, ExposureState
 from maglens_v4l2.auto_focus import AutoFocus, FocusState
 from maglens_v4l2.auto_white_balance import LIMITS_K, AutoWhiteBalance
 from maglens_v4l2.automatics import switches_to_end
-from maglens_v4l2.exposure_program import GAIN_UNIT, IRIS_UNITS, TIME_UNIT_S, Exposure, ExposureProgram, Free
+from maglens_v4l2.exposure_program import (
+    GAIN_UNIT,
+    IRIS_UNITS,
+    TIME_UNIT_S,
+    Exposure,
+    ExposureProgram,
+    Free,
+    above_zero,
+)
 from maglens_v4l2.focus_search import CONFUSION_PER_DIAGONAL
 from maglens_v4l2.measurement import UDPT_PER_CDPT, Measurement, Window
 from maglens_v4l2.recipe import Recipe, recipe_for
@@ -197,8 +205,8 @@ class Autopilot:
         iris = self._values.get(Cid.IRIS_ABSOLUTE, 0)
         fnumber = meta.fnumber_milli / 1000 or 1.0
         program = ExposureProgram(
-            self._module.get(Cid.EXPOSURE_ABSOLUTE),
-            self._module.get(Cid.GAIN),
+            above_zero(self._module.get(Cid.EXPOSURE_ABSOLUTE)),
+            above_zero(self._module.get(Cid.GAIN)),
             self._module.get(Cid.IRIS_ABSOLUTE) if meta.fnumber_milli else None,
             self._interval_s,
             fnumber * 2 ** (iris / IRIS_UNITS),
@@ -207,8 +215,8 @@ class Autopilot:
 
     def _exposure_now(self, program: ExposureProgram) -> Exposure:
         return Exposure(
-            self._values.get(Cid.EXPOSURE_ABSOLUTE, 100) * TIME_UNIT_S,
-            self._values.get(Cid.GAIN, GAIN_UNIT) / GAIN_UNIT,
+            max(self._values.get(Cid.EXPOSURE_ABSOLUTE, 100), 1) * TIME_UNIT_S,
+            max(self._values.get(Cid.GAIN, GAIN_UNIT), 1) / GAIN_UNIT,
             program.fnumber(self._values.get(Cid.IRIS_ABSOLUTE, 0)),
             self._trim,
         )

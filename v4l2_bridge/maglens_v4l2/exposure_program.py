@@ -8,7 +8,7 @@ one pulse are multiples of it. Below one pulse nothing helps but to close the ir
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from maglens_driver.control import ControlInfo
@@ -53,7 +53,7 @@ class Free:
 @dataclass(frozen=True, slots=True)
 class ExposureProgram:
     """A module's ranges. ``interval_s``: the frame's, which no exposure exceeds; ``fnumber_most``: the aperture at
-    IRIS_ABSOLUTE 0; None for what the module cannot move."""
+    IRIS_ABSOLUTE 0; None for what the module cannot move. Least time and gain are above 0 (:func:`above_zero`)."""
 
     time: ControlInfo | None
     gain: ControlInfo | None
@@ -99,6 +99,15 @@ class ExposureProgram:
             wanted_s = math.floor(wanted_s / pulse_s + 1e-9) * pulse_s
             return self.time.clamp(round(wanted_s / TIME_UNIT_S)) * TIME_UNIT_S
         return _down(self.time, wanted_s / TIME_UNIT_S) * TIME_UNIT_S
+
+
+def above_zero(info: ControlInfo | None) -> ControlInfo | None:
+    """An exposure time's or a gain's range from its least value that lets light through; None where it has none."""
+    if info is None or info.minimum > 0:
+        return info
+    step = max(info.step, 1)
+    least = info.minimum + (1 - info.minimum + step - 1) // step * step
+    return replace(info, minimum=least) if least <= info.maximum else None
 
 
 def _down(info: ControlInfo, value: float) -> int:
