@@ -517,29 +517,6 @@ class TestEvents:
         asyncio.run(whole(False))
 
 
-class TestClaim:
-    def test_another_program_has_it(self) -> None:
-        async def whole() -> None:
-            rig = FakeRig(claim_error=Refused("CLAIMED", "another program uses it"))
-            source = await rig.open()
-            with pytest.raises(Refused):
-                await source.configure(source.modes[0])
-            rig.transport.claim_error = None  # it has ended
-            await source.configure(source.modes[0])
-            await source.close()
-
-        asyncio.run(whole())
-
-    def test_identifying_claims_nothing(self) -> None:
-        async def whole() -> None:
-            rig = FakeRig()
-            source = await rig.open()
-            assert rig.module.requests == [Op.INFO, Op.DESCRIPTOR] and not rig.transport.streams
-            await source.close()
-
-        asyncio.run(whole())
-
-
 def test_a_module_left_streaming_by_a_dead_host_is_stopped_first() -> None:
     async def whole() -> None:
         rig = FakeRig()

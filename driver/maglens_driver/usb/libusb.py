@@ -210,6 +210,11 @@ class Usb1Stream:
         try:
             discovery = tuple(usb1.getVersion()[:3]) < _NO_DISCOVERY_SINCE
             self._context = usb1.USBContext(with_device_discovery=discovery).open()
+        except usb1.USBError as error:
+            os.close(self._file)
+            raise Refused(
+                "LIBUSB", f"port {device.port}: libusb does not begin: {error}", hint=_ACCESS_HINT
+            ) from error
         except BaseException:
             os.close(self._file)
             raise

@@ -251,7 +251,7 @@ class ModuleSource(Described):
         assert self._opening is not None
         try:
             await self._guard(asyncio.shield(self._opening))
-        except MaglensError:
+        except Exception:
             self._engine, self._opening = None, None
             raise
 

@@ -129,8 +129,10 @@ class StreamEngine:
                 return  # called off before it began
             try:
                 self._begin(job)
-            except MaglensError as error:
+            except Exception as error:
                 future.set_exception(error)
+                if not isinstance(error, MaglensError):
+                    raise
             else:
                 future.set_result(None)
 
@@ -181,9 +183,13 @@ class StreamEngine:
         try:
             self._pipe = self._transport.open_stream()
             self._listener.listen(self._pipe)
-        except MaglensError as error:
-            self._shut()
-            _tell(self._opened, error)
+        except Exception as error:  # whoever waits must hear of it, whatever it is
+            if not isinstance(error, MaglensError):
+                log.exception("port %s: the stream thread could not begin", self._device.port)
+            try:
+                self._shut()
+            finally:
+                _tell(self._opened, error)
             return
         _tell(self._opened)
         try:
