@@ -281,12 +281,12 @@ class ChildProcess:
 
     def _answer(self, packet: Packet, descriptors: tuple[int, ...]) -> None:
         answer, future = self._waiting.get(packet.request, (None, None))
-        if answer is None or future is None or future.done():
+        flood = answer is not None and len(answer.packets) >= MAX_ANSWERS
+        if flood:
+            self.end(BadModule("child_flood", "the libcamera child answers without end"))
+        if answer is None or future is None or future.done() or flood:
             for descriptor in descriptors:
                 os.close(descriptor)
-            return
-        if len(answer.packets) >= MAX_ANSWERS:
-            self.end(BadModule("child_flood", "the libcamera child answers without end"))
             return
         answer.packets.append(packet)
         if packet.kind == Kind.BUFFER:
