@@ -20,8 +20,9 @@ import pytest
 
 from maglens_driver import dmabuf
 from maglens_driver.errors import Deadline, MissingDependency, Refused, WrongState
+from maglens_driver.link.limits import MAX_TEXT_BYTES
 from maglens_driver.mode import MJPG, NV12, YUYV, make_mode, nearest_mode
-from maglens_driver.v4l2 import binding, buffers, memory, source
+from maglens_driver.v4l2 import binding, buffers, identity, memory, source
 from maglens_driver.v4l2.buffers import BufferSet
 from maglens_driver.v4l2.identity import usb_device
 from maglens_driver.v4l2.memory import Choice
@@ -68,6 +69,26 @@ def test_the_nearest_mode_has_the_format_before_the_size_before_the_rate() -> No
 
 def test_a_device_that_is_none_of_usbs_has_no_usb_folder() -> None:
     assert usb_device("/dev/video-none") is None
+
+
+def test_what_a_camera_says_of_itself_does_nothing_to_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it is the device's word: USB's strings, and the card's name that the driver makes of them."""
+    said = SimpleNamespace(
+        driver=b"uvc\x1b[2J",
+        card=b"card",
+        bus_info=b"usb-1\xc2\x9b1A",
+        capabilities=1 | 4 | 1 << 31,
+        device_caps=1 | 1 << 26,
+    )
+    monkeypatch.setattr(identity, "linuxpy", lambda: SimpleNamespace(read_capabilities=lambda fd: said))
+    monkeypatch.setattr(identity, "usb_device", lambda path: tmp_path)
+    (tmp_path / "product").write_text("\x1b]0;owned\x07Cam\u202e" + "\N{SNOWMAN}" * 40)
+    found = identity.identify(3, "/dev/video9")
+    assert (found.maker, found.serial) == ("uvc?[2J", "usb-1?1A")
+    assert found.model.startswith("?]0;owned?Cam?\N{SNOWMAN}")
+    assert 60 < len(found.model.encode()) <= MAX_TEXT_BYTES
 
 
 @dataclass

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from maglens_driver.errors import Refused
+from maglens_driver.link import limits
 from maglens_driver.names import NODE_CARD_NAME
 from maglens_driver.source import Identity
 from maglens_driver.v4l2.binding import linuxpy
@@ -20,7 +21,9 @@ SYSFS = Path("/sys/class/video4linux")
 def identify(fd: int, path: str) -> Identity:
     """Raises ``Refused`` when it is a node of ours, or no camera."""
     found = linuxpy().read_capabilities(fd)
-    driver, card, bus = (text.decode("utf-8", "replace") for text in (found.driver, found.card, found.bus_info))
+    driver, card, bus = (
+        _printable(text.decode("utf-8", "replace")) for text in (found.driver, found.card, found.bus_info)
+    )
     if driver in OWN_DRIVERS or card == NODE_CARD_NAME or card.startswith(f"{NODE_CARD_NAME} "):
         raise Refused("own_node", f"{path} is maglens' own node, which is never a source")
     caps = found.device_caps if found.capabilities & DEVICE_CAPS else found.capabilities
@@ -45,6 +48,13 @@ def _attribute(device: Path | None, name: str) -> str:
     if device is None:
         return ""
     try:
-        return (device / name).read_text(errors="replace").strip()
+        return _printable((device / name).read_text(errors="replace").strip())
     except OSError:  # not every device has every string
         return ""
+
+
+def _printable(text: str) -> str:
+    """What a camera says of itself, fit for a terminal: what does not print becomes ``?``, and no more is taken than
+    of a module, :data:`limits.MAX_TEXT_BYTES`."""
+    plain = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return plain.encode(errors="replace")[: limits.MAX_TEXT_BYTES].decode(errors="ignore")
