@@ -43,6 +43,7 @@ SOURCE_KINDS: Final = ("module", "v4l2", "libcamera")
 RETRY_CODES: Final = tuple(code.value for code in Code)
 RULE_ACTIONS: Final = ("prefer", "never", "pin")
 MAX_CARD_NAME: Final = 31  # bytes of struct v4l2_capability's card, without the final zero
+MAX_NODE_PIXELS: Final = 128_000_000  # four pictures of YUYV, the least a kernel node needs, fit its ring of 1 GiB
 MAX_DWELL_MS: Final = 10_000
 FOCUS_ZONE: Final = (0.3125, 0.3125, 0.375, 0.375)  # the default of maglens_v4l2.measurement.Window
 LEVELS: Final = ("high", "low")
@@ -536,4 +537,12 @@ def load(files: Sequence[Path] | None = None) -> Config:
     }
     merged["node"] = first
     sections = {name: _build(kind, merged.get(name, {})) for name, kind in SECTIONS.items()}
-    return Config(**sections, port=ports, source=sources, more=more, retry=retry, files=tuple(files))
+    config = Config(**sections, port=ports, source=sources, more=more, retry=retry, files=tuple(files))
+    for node, settings in config.nodes.items():
+        if settings.width * settings.height > MAX_NODE_PIXELS:
+            section = f"node.{node}" if node else "node"
+            raise ConfigError(
+                f"[{section}] is {settings.width} x {settings.height}: more than {MAX_NODE_PIXELS} pixels",
+                hint=f"make width or height of [{section}] smaller",
+            )
+    return config

@@ -129,6 +129,16 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         config.load([tmp_path / "missing.toml"])
 
 
+def test_a_node_that_no_ring_can_hold_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "maglens.toml"
+    path.write_text("[node]\nwidth = 11648\nheight = 8736\n")
+    assert config.load([path]).node.width == 11648
+    path.write_text("[node]\nwidth = 16384\n[node.front]\nheight = 16384\n")
+    with pytest.raises(ConfigError, match=r"\[node\.front\] is 16384 x 16384: more than") as caught:
+        config.load([path])
+    assert "[node.front]" in caught.value.hint
+
+
 def test_later_files_win_key_by_key(tmp_path: Path) -> None:
     main = write(
         tmp_path, '[node]\nwidth = 640\nheight = 480\n[port."1-1"]\nname = "a"\n[[policy.rule]]\nport = "x"\n'

@@ -16,6 +16,7 @@ MAX_FORMATS: Final = 128
 MAX_INTERVALS: Final = 8
 MAX_CONTROLS: Final = 64
 MAX_INPUTS: Final = 16
+MAX_RING: Final = 0x40000000  # bytes of all slots together
 FLAG_EXCLUSIVE: Final = 1
 SUBMIT_ADDRESS: Final = 1
 PUSH_VALUE: Final = 1

@@ -40,7 +40,8 @@ from maglens_v4l2.node import (
 )
 from maglens_v4l2.node_base import NodeBase
 
-SLOTS = 10  # the source's 8, one with the kernel, one being converted
+SLOTS = 10  # the source's 8, one with the kernel, one being converted; fewer of those so large that they ...
+SLOTS_LEAST = 4  # ... would not fit the kernel's ring
 HOLD_MS = 500  # how long the kernel repeats the last frame before it shows the placeholder
 EVENTS_AT_ONCE = 16
 LOAD = "modprobe maglens (not there: make install-dkms)"
@@ -295,7 +296,7 @@ def _create(
         flags=abi.FLAG_EXCLUSIVE if exclusive else 0,
         card=name.encode(),
         camera_id=camera_id.encode(),
-        n_slots=SLOTS,
+        n_slots=_slots(formats),
         slot_slack=mmap.PAGESIZE,
         hold_ms=HOLD_MS,
         video_nr=-1,
@@ -319,6 +320,12 @@ def _create(
                 hint="make install-dkms; modprobe -r maglens; modprobe maglens",
             ) from error
         raise
+
+
+def _slots(formats: Sequence[Mode]) -> int:
+    """How many frames of the largest of these the ring is to hold: each has whole pages, and one behind it."""
+    pages = -(-max(mode.nbytes for mode in formats) // mmap.PAGESIZE) + 1
+    return max(SLOTS_LEAST, min(SLOTS, abi.MAX_RING // (pages * mmap.PAGESIZE)))
 
 
 def _grouped(modes: Sequence[Mode]) -> list[list[Mode]]:
