@@ -235,14 +235,15 @@ class KernelNode(NodeBase):
         return shown
 
     def _read_events(self) -> None:
+        """One read each time: the loop calls again while there is more, and its other work comes in between, however
+        fast an app makes events."""
         size = ctypes.sizeof(abi.Event)
-        while not self._closed:
-            try:
-                data = os.read(self._fd, EVENTS_AT_ONCE * size)
-            except BlockingIOError:
-                return
-            for at in range(0, len(data), size):
-                self._handle(abi.Event.from_buffer_copy(data, at))
+        try:
+            data = os.read(self._fd, EVENTS_AT_ONCE * size)
+        except BlockingIOError:
+            return
+        for at in range(0, len(data), size):
+            self._handle(abi.Event.from_buffer_copy(data, at))
 
     def _handle(self, event: abi.Event) -> None:
         if event.type == abi.EVENT_USAGE:
