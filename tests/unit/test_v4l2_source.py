@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -300,6 +301,58 @@ def test_what_a_late_start_makes_is_stopped_before_the_next(
         assert (start.made, start.stopped) == (2, 1)
         await camera.close()
         assert start.stopped == 2
+
+    asyncio.run(play())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 an executor's last task tells nobody
+            await asyncio.sleep(0.001)
+
+
+def is_open(path: str) -> bool:
+    return path in {str(link.resolve()) for link in Path("/proc/self/fd").iterdir()}
+
+
+def test_what_a_late_start_makes_is_ended_even_if_nobody_waits_for_the_close(
+    slow: tuple[V4L2Source, SlowStart], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera, start = slow
+    sink: Any = None
+
+    async def play() -> None:
+        await camera.configure(camera.modes[0])
+        monkeypatch.setattr(source, "CALL_S", 0.05)
+        with pytest.raises(Deadline):
+            await camera.start(sink, 1)
+        for step in (camera.stop, camera.close):  # as a session takes leave
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(step(), 0.05)
+        assert is_open(camera.path)
+        start.go.set()
+        await until(lambda: not is_open(camera.path))
+        assert (start.made, start.stopped) == (1, 1)
+
+    asyncio.run(play())
+
+
+def test_a_device_that_opens_too_late_is_closed(
+    slow: tuple[V4L2Source, SlowStart], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, go = slow[0].path, threading.Event()
+
+    async def play() -> None:
+        await slow[0].close()
+        await until(lambda: not is_open(path))
+        monkeypatch.setattr(source, "linuxpy", lambda: None)
+        monkeypatch.setattr(source, "identify", lambda fd, path: go.wait())
+        monkeypatch.setattr(source, "OPEN_S", 0.05)
+        with pytest.raises(Deadline):
+            await V4L2Source.open(path)
+        assert is_open(path)
+        go.set()
+        await until(lambda: not is_open(path))
 
     asyncio.run(play())
 

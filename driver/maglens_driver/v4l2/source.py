@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import select
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -39,6 +40,8 @@ DAMAGED = 0x0040  # V4L2_BUF_FLAG_ERROR
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 
 class V4L2Source:
     """A capture device by its path. Implements :class:`maglens_driver.source.Source`."""
@@ -53,7 +56,7 @@ class V4L2Source:
         linuxpy()
         executor = ThreadPoolExecutor(1, thread_name_prefix="v4l2-calls")
         try:
-            return await _within(executor, OPEN_S, path, lambda: cls(path, executor, memory))
+            return await _within(executor, OPEN_S, path, lambda: cls(path, executor, memory), late=cls._give_back)
         except BaseException:
             executor.shutdown(wait=False)
             raise
@@ -76,6 +79,7 @@ class V4L2Source:
         self._mode: Mode | None = None
         self._stream: _Stream | None = None
         self._starting = False
+        self._ending = threading.Lock()  # whoever ends the stream, or waits until it has ended
         self._gone: Gone | None = None
         self._closed = False
 
@@ -131,9 +135,8 @@ class V4L2Source:
         if self._starting:  # it was called off, and may still be under way
             await asyncio.get_running_loop().run_in_executor(self._executor, _nothing)
             self._starting = False
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            await asyncio.to_thread(stream.stop)
+        if self._stream is not None:
+            await asyncio.to_thread(self._end_stream)
 
     async def get(self) -> Mapping[int, int]:
         self._check()
@@ -147,9 +150,26 @@ class V4L2Source:
         if self._closed:
             return
         self._closed = True
-        await self.stop()
-        self._executor.submit(os.close, self._fd)  # after a call that is still under way
-        self._executor.shutdown(wait=False)
+        try:
+            await self.stop()
+        finally:  # whoever waits for it may give up
+            self._executor.submit(self._give_back)  # after a call that is still under way
+            self._executor.shutdown(wait=False)
+
+    def _end_stream(self) -> None:
+        with self._ending:
+            stream, self._stream = self._stream, None
+            if stream is not None:
+                stream.stop()
+
+    def _give_back(self) -> None:
+        """Close the device, and end before what a start has begun that nobody waited for. Not in the loop."""
+        try:
+            self._end_stream()
+        except OSError as error:
+            log.warning("%s: %s", self.path, error)
+        finally:
+            os.close(self._fd)
 
     async def _call(self, work: Callable[[], T]) -> T:
         try:
@@ -174,17 +194,33 @@ def _nothing() -> None:
     """Done when all that was asked of the executor's thread before is done."""
 
 
-async def _within(executor: ThreadPoolExecutor, limit_s: float, path: str, work: Callable[[], T]) -> T:
-    """The result of ``work`` in the executor's thread, within a time limit."""
+async def _within(
+    executor: ThreadPoolExecutor,
+    limit_s: float,
+    path: str,
+    work: Callable[[], T],
+    late: Callable[[T], None] = lambda result: None,
+) -> T:
+    """The result of ``work`` in the executor's thread, within a time limit. One that comes when nobody waits for it
+    any more is given to ``late``."""
 
     def guarded() -> T:
         with gone_is_gone(path):
             return work()
 
+    def done(future: Future[T]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            late(future.result())
+
+    doing = executor.submit(guarded)
     try:
-        return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(executor, guarded), limit_s)
+        return await asyncio.wait_for(asyncio.wrap_future(doing), limit_s)
     except TimeoutError as error:
+        doing.add_done_callback(done)
         raise Deadline(f"{path} did not answer within {limit_s:g} s") from error
+    except asyncio.CancelledError:
+        doing.add_done_callback(done)
+        raise
 
 
 class _Stream:
