@@ -17,11 +17,16 @@ from PIL import Image
 
 from maglens_driver.errors import Gone, Refused
 from maglens_driver.frame import Frame
+from maglens_driver.link.descriptor import Calibration, Lens, Profile
 from maglens_driver.mode import MJPG, NV12, SRGGB10P, YUYV, Mode, make_mode
+from maglens_v4l2 import correcting
 from maglens_v4l2.card import Card, render
+from maglens_v4l2.convert import Converter
 from maglens_v4l2.feed import Feed
 from maglens_v4l2.memory_node import MemoryNode, MemoryReader
 from maglens_v4l2.node import FormatChosen, NodeEvent
+from maglens_v4l2.optics import Optics
+from maglens_v4l2.orientation import UPRIGHT
 from maglens_v4l2.pipeline import HOLD_NS, Pipeline
 from tests.unit.allocations import Allocations
 
@@ -29,6 +34,7 @@ FAST = Fraction(1, 100)
 NODE = make_mode(NV12, 128, 96, FAST)
 WIDE = make_mode(YUYV, 192, 96, FAST)
 CARD = Card("Waiting", ("for a module",))
+LENS = Optics(Lens("50 mm f/2", (50_000, 50_000), (2000, 2000), 700), Profile(), Calibration())
 WAIT_S = 5.0
 
 
@@ -447,6 +453,46 @@ def test_an_app_may_choose_another_format_between_streams() -> None:
         stage.reader.start()
         await stage.see(is_card(CARD, WIDE))
         feed.deliver(frame(feed))
+        await stage.see(lambda data: data[WIDE.stride * 48 + 192] == 90)
+
+    play(act, (NODE, WIDE), watch=False)
+
+
+def test_another_format_behind_a_bare_lens_takes_no_new_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which take seconds to make, and the loop would stand still meanwhile."""
+
+    async def act(stage: Stage) -> None:
+        feed = stage.pipeline.begin(1, NODE, UPRIGHT, LENS)
+        monkeypatch.setattr(correcting, "table", None)
+        stage.reader.choose_format(WIDE)
+        await stage.until(lambda: stage.pipeline.format == WIDE)
+        stage.reader.start()
+        await stage.until(lambda: stage.pipeline.watched)
+        feed.deliver(frame(feed))
+        await stage.see(lambda data: data[WIDE.stride * 48 + 192] == 90)
+
+    play(act, (NODE, WIDE), watch=False)
+
+
+def test_a_feed_that_is_begun_while_the_format_changes_leads_to_the_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def act(stage: Stage) -> None:
+        first = stage.pipeline.begin(1, NODE)
+        begun: list[Feed] = []
+        way = Feed.way
+
+        def slowly(feed: Feed, shown: Mode) -> tuple[Converter | None, bool]:
+            if not begun:
+                begun.append(stage.pipeline.begin(2, NODE))  # as another thread does
+            return way(feed, shown)
+
+        monkeypatch.setattr(Feed, "way", slowly)
+        stage.reader.choose_format(WIDE)
+        await stage.until(lambda: stage.pipeline.format == WIDE)
+        assert first.converter is not None
+        assert begun[0].converter is not None
+        stage.reader.start()
+        await stage.until(lambda: stage.pipeline.watched)
+        begun[0].deliver(frame(begun[0]))
         await stage.see(lambda data: data[WIDE.stride * 48 + 192] == 90)
 
     play(act, (NODE, WIDE), watch=False)

@@ -17,6 +17,7 @@ from maglens_driver.virtual.lens import load_lens, optics_names
 from maglens_v4l2._pixels import Remap
 from maglens_v4l2.correcting import OpticsConverter, table
 from maglens_v4l2.optics import Optics, through
+from maglens_v4l2.orientation import UPRIGHT, Orientation
 
 W, H = 64, 48
 PLAIN = Optics(Lens("50 mm f/2", (50_000, 50_000), (2000, 2000), 700), Profile(), Calibration())
@@ -178,3 +179,21 @@ def test_every_optics_file_is_optics_only(name: str) -> None:
     descriptor = load_lens(name).descriptor
     assert descriptor.is_optics_only
     assert descriptor.profile is not None
+
+
+@pytest.mark.parametrize("dst", [mode(), mode(YUYV), mode(NV12, 32, 24)])
+@pytest.mark.parametrize("orientation", [UPRIGHT, Orientation(180)])
+def test_the_way_to_another_format_is_the_one_that_is_made_for_it(dst: Mode, orientation: Orientation) -> None:
+    lens = Optics(PLAIN.lens, Profile(), Calibration((1_000_000, 1_500_000), (0, -20_000)))
+    src = mode(YUYV)
+    picture = frame(src, RNG.integers(0, 256, src.nbytes, np.uint8).tobytes())
+    made = through(lens, src, dst, orientation)
+    other = through(lens, src, mode(NV12, 128, 96), orientation)
+    moved = through(lens, src, dst, orientation, like=other)
+    assert made is not None
+    assert moved is not None
+    want, got = bytearray(dst.nbytes), bytearray(dst.nbytes)
+    assert made.run(picture, memoryview(want)) is None
+    assert moved.run(picture, memoryview(got)) is None
+    assert want == got
+    assert len(set(want)) > 1

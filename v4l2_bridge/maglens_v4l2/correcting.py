@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -79,7 +80,7 @@ class OpticsConverter:
         book: RecipeBook | None = None,
         measured: Measured | None = None,
     ) -> None:
-        """Makes the tables: tens of milliseconds for a large picture. Raises ``Refused``."""
+        """Makes the tables: seconds for a large picture. Raises ``Refused``."""
         stage = make_mode(NV12, src.width, src.height, src.interval)
         layout = src if src.fourcc == NV12 else stage
         self._first = make_converter(src, layout, book, measured)
@@ -88,7 +89,15 @@ class OpticsConverter:
         self._remap = Remap(src.width, src.height, layout.stride, stage.stride, luma, chroma)
         self._taken = memoryview(bytearray(stage.nbytes if self._first is not None else 0))
         self._moved = memoryview(bytearray(stage.nbytes if self._last is not None else 0))
-        self._stage = stage
+        self._stage, self._orientation = stage, orientation
+
+    def to(self, dst: Mode) -> OpticsConverter:
+        """The same way to another mode of the node. The tables are used again, for they are of the camera's picture,
+        and the memory too: one of the two may run at a time. Raises ``Refused``."""
+        other = copy(self)
+        other._last = upright_converter(self._stage, dst, self._orientation)
+        other._moved = memoryview(bytearray(self._stage.nbytes if other._last is not None else 0))
+        return other
 
     def run(self, frame: Frame, dst: memoryview) -> str | None:
         """See :class:`~maglens_v4l2.convert.Converter`."""

@@ -64,13 +64,14 @@ class Feed:
         self._door = door
         self._measured = measured
         self._orientation = orientation
-        self.converter = through(optics, mode, shown, orientation, self.book, measured)
+        self.converter = self._first = through(optics, mode, shown, orientation, self.book, measured)
         self.staging = self._make_staging(shown)
 
     def way(self, shown: Mode) -> tuple[Converter | None, bool]:
         """The converter to another format, and whether there is a way at all."""
         try:
-            return through(self.optics, self.mode, shown, self._orientation, self.book, self._measured), True
+            way = through(self.optics, self.mode, shown, self._orientation, self.book, self._measured, self._first)
+            return way, True
         except Refused as error:
             log.warning("frames are dropped until the source is configured anew: %s", error)
             return None, False

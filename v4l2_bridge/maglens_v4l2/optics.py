@@ -45,10 +45,14 @@ def through(
     orientation: Orientation = UPRIGHT,
     book: RecipeBook | None = None,
     measured: Measured | None = None,
+    like: Converter | None = None,
 ) -> Converter | None:
-    """:func:`upright_converter`, through a lens where there is one: that takes tens of milliseconds to make."""
+    """:func:`upright_converter`, through a lens where there is one: that takes seconds to make for a large picture,
+    but not where there is one ``like`` it, from the same source through the same lens to another format."""
     if optics is None:
         return upright_converter(src, dst, orientation, book, measured)
     from maglens_v4l2.correcting import OpticsConverter  # numpy: 12 MB, for a bare lens only
 
+    if isinstance(like, OpticsConverter):
+        return like.to(dst)
     return OpticsConverter(optics, src, dst, orientation, book, measured)

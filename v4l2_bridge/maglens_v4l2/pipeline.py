@@ -382,19 +382,27 @@ class Pipeline:
 
     def _reformat(self, format: Mode) -> None:
         """An app chose another format: new converter, new card. The source goes on if it can be converted."""
+        ways: dict[Feed, tuple[Converter | None, bool]] = {}
+        while missing := self._reformatted(format, ways):
+            ways |= {feed: feed.way(format) for feed in missing}
+        self._painter.want(self._card, format)
+
+    def _reformatted(self, format: Mode, ways: Mapping[Feed, tuple[Converter | None, bool]]) -> Sequence[Feed]:
+        """The format is ``format`` from now on; or nothing has changed, for these feeds have no way to it yet: any
+        thread may have begun one meanwhile."""
         with self._wake:
             feeds = [*self._coming.values(), *([self._feed] if self._feed is not None else [])]
-        ways = [(feed, feed.way(format)) for feed in feeds]
-        with self._wake:
+            if missing := [feed for feed in feeds if feed not in ways]:
+                return missing
             self._format = format
-            for feed, way in ways:
-                feed.reformat(format, way)
+            for feed in feeds:
+                feed.reformat(format, ways[feed])
             self._pacer = Pacer(format.interval_ns)
             self._pacer.follow(None if self._feed is None else self._feed.mode.interval_ns)
             self._pacer.restart(self._now())
             self._card_image = black(format)
             self._wake.notify()
-        self._painter.want(self._card, format)
+            return ()
 
     def _show(self, card: Card, *, now: bool) -> None:
         self._card = card
