@@ -425,15 +425,13 @@ def test_a_bus_that_refuses_the_name_is_asked_again(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("maglens_daemon.bus.RETRY_S", 0.0)
 
     class Tries(Bus):
-        count = 0
-
         async def publish(self, bus: MessageBus) -> None:
-            self.count += 1
-            if self.count == 2:
+            buses.append(bus)
+            if len(buses) == 2:
                 twice.set()
             await super().publish(bus)
 
-    twice = asyncio.Event()
+    twice, buses = asyncio.Event(), list[MessageBus]()
 
     async def run(address: str) -> None:
         async with asyncio.timeout(60), theatre() as t:
@@ -441,6 +439,7 @@ def test_a_bus_that_refuses_the_name_is_asked_again(tmp_path: Path, monkeypatch:
             task = asyncio.create_task(SystemBus(bus, address=address).run())
             await twice.wait()
             assert not task.done(), task
+            assert buses[0] is buses[1], "the others have their connection meanwhile"
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 

@@ -82,8 +82,11 @@ def test_a_bus_that_refuses_us_is_asked_again(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(system_bus, "RETRY_S", 0.0)
 
     async def play() -> None:
-        def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.close()  # in the middle of the authentication
+        async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readline()
+            writer.write(b"REJECTED EXTERNAL\r\n")
+            await writer.drain()
+            writer.close()
 
         part = Part()
         server = await asyncio.start_unix_server(refuse, tmp_path / "bus")
