@@ -27,6 +27,7 @@ from maglens_daemon.fake import FOCUS, FakeVisitor
 from maglens_daemon.herald import Herald
 from maglens_daemon.object_path import module_path
 from maglens_daemon.objects import ManagerObject, ModuleObject, NodeObject
+from maglens_daemon.session import Session
 from maglens_daemon.session_state import SessionState
 from maglens_daemon.system_bus import SystemBus
 from maglens_driver import names
@@ -252,11 +253,11 @@ def test_an_answer_that_cannot_be_sent_is_an_error_to_its_caller(
         session = t.arrive(FakeVisitor())
         await t.until(lambda: session.state is SessionState.READY)
 
-        async def get() -> dict[int, int]:
+        async def get(session: Session) -> dict[int, int]:
             return {FOCUS.id: 1 << 40}
 
         with monkeypatch.context() as patched:
-            patched.setattr(session.source, "get", get)
+            patched.setattr(t.manager, "get_controls", get)
             with pytest.raises(MaglensError, match="Error"):
                 await asyncio.wait_for(client.module("1-1", "GetControls"), 5)
         assert await client.module("1-1", "GetControls") == [{FOCUS.id: FOCUS.default}]
