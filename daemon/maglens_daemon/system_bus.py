@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from dbus_fast import BusType, Message, MessageType
 from dbus_fast.aio import MessageBus
-from dbus_fast.errors import DBusFastError
+from dbus_fast.errors import AuthError, DBusError
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class SystemBus:
                 told = False
                 await self._serve(bus)
                 why = "it has gone"
-            except (OSError, EOFError, DBusFastError) as error:
+            except (OSError, EOFError, AuthError, DBusError) as error:
                 why = str(error)
             if not told:
                 log.warning("no system bus: %s; `maglens status` cannot reach this service", why)
