@@ -5,7 +5,8 @@
 ``PREFIX/lib/maglens`` is a venv of the system's Python that sees the system's packages: what the distribution has is
 used, what it lacks is fetched by pip (``PIP_NO_INDEX`` and ``PIP_FIND_LINKS`` make that offline). Everything else is
 one table, :data:`FILES`; ``@PREFIX@`` in a file becomes the prefix. A manifest remembers every file and directory
-made, and uninstall goes by it. Standard library only: it runs on the system's Python.
+made, and uninstall goes by it. An update that fails leaves what was installed as it was. Standard library only: it
+runs on the system's Python, and on one that is too old for all else as far as to say so.
 """
 
 from __future__ import annotations
@@ -61,11 +62,20 @@ FILES = (
 )
 
 
+FAILED = 1
+NO_PERMISSION = 77  # as maglens_daemon.exits has it, which is not installed yet
+LEAST_PYTHON = (3, 11)  # python_requires of setup.cfg
+
+
 class InstallError(Exception):
     """What went wrong and, behind a newline, what to try."""
 
+    def __init__(self, text: str, status: int = FAILED) -> None:
+        super().__init__(text)
+        self.status = status
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)  # no slots: Python 3.9 must come as far as main()
 class Layout:
     """Where things go. ``destdir`` is put before every path when writing, and is in no file's text."""
 
@@ -77,6 +87,16 @@ class Layout:
     def home(self) -> str:
         """The venv."""
         return f"{self.prefix}/lib/maglens"
+
+    @property
+    def coming(self) -> str:
+        """Where the venv is made; it takes the other's place when it is whole."""
+        return f"{self.home}.new"
+
+    @property
+    def going(self) -> str:
+        """Where the venv of before is while it is replaced."""
+        return f"{self.home}.old"
 
     def staged(self, path: str) -> Path:
         """Where ``path`` is written."""
@@ -94,7 +114,7 @@ class Layout:
         )
 
 
-@dataclass(slots=True)
+@dataclass
 class Manifest:
     """Files and directories made, in the order of their making; paths without DESTDIR."""
 
@@ -178,9 +198,9 @@ def _wheel(where: str) -> Path:
     return wheel
 
 
-def install_packages(layout: Layout, manifest: Manifest) -> None:
-    """The venv with our packages, and those of others that the system lacks."""
-    home = layout.staged(layout.home)
+def make_packages(layout: Layout, manifest: Manifest) -> None:
+    """A venv with our packages, and those of others that the system lacks, beside the one that is installed."""
+    home = layout.staged(layout.coming)
     manifest.directory(os.path.dirname(layout.home))
     shutil.rmtree(home, ignore_errors=True)
     _run(
@@ -201,15 +221,32 @@ def install_packages(layout: Layout, manifest: Manifest) -> None:
             script.unlink()  # activation scripts and others' tools: their paths would hold DESTDIR
     config = home / "pyvenv.cfg"
     config.write_text(re.sub(r"^(command|executable) = .*\n", "", config.read_text(), flags=re.MULTILINE))
-    strip = ["-s", layout.destdir, "-p", "/"] if layout.destdir else []
-    _run([str(python), "-m", "compileall", "-q", *strip, str(home / "lib")])
+    _run([str(python), "-m", "compileall", "-q", "-s", str(home), "-p", layout.home, str(home / "lib")])
+
+
+def take_over(layout: Layout) -> None:
+    """The new venv in place of the old one, whose manifest stays until there is a new one."""
+    home, coming, going = (layout.staged(path) for path in (layout.home, layout.coming, layout.going))
+    shutil.rmtree(going, ignore_errors=True)
+    if home.exists():
+        kept = home / "manifest.json"
+        if kept.exists():
+            shutil.copy(kept, coming)
+        home.rename(going)
+    coming.rename(home)
+    shutil.rmtree(going, ignore_errors=True)
 
 
 def install(layout: Layout) -> None:
     """Everything but the kernel module."""
     previous = Manifest.load(layout)
     manifest = Manifest(layout, directories=list(previous.directories) if previous else [])
-    install_packages(layout, manifest)
+    try:
+        make_packages(layout, manifest)
+    except BaseException:
+        shutil.rmtree(layout.staged(layout.coming), ignore_errors=True)
+        raise
+    take_over(layout)
     for name, module in PROGRAMS.items():
         content = LAUNCHER.format(python=f"{layout.home}/bin/python", module=module)
         manifest.write(f"{layout.prefix}/bin/{name}", content, 0o755)
@@ -222,13 +259,19 @@ def install(layout: Layout) -> None:
             layout.staged(path).unlink(missing_ok=True)
     if not layout.destdir:
         activate(layout)
+        print("installed; next: maglens doctor")
+    else:
+        print(f"installed into {layout.destdir}")
 
 
 def uninstall(layout: Layout) -> None:
     """What the manifest lists, and nothing else."""
     manifest = Manifest.load(layout)
     if manifest is None:
-        raise InstallError(f"nothing is installed under {layout.staged(layout.prefix)}")
+        raise InstallError(
+            f"nothing is installed under {layout.staged(layout.prefix)}"
+            "\n  try: make uninstall PREFIX=..., and DESTDIR=..., as they were given to make install"
+        )
     if not layout.destdir:
         deactivate()
     for path in manifest.files:
@@ -336,15 +379,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> int:
-    """Exit status 0, or 1 with one clear line."""
-    args = _parser().parse_args()
+def _see_that_it_can_work(args: argparse.Namespace) -> None:
+    """The Python that maglens needs, and root where the machine itself is changed."""
+    if sys.version_info[:2] < LEAST_PYTHON:
+        wanted = ".".join(map(str, LEAST_PYTHON))
+        raise InstallError(
+            f"maglens needs Python {wanted} or later, and {sys.executable} is {sys.version.split()[0]}"
+            f"\n  try: sudo make {args.action} PYTHON=python{wanted}"
+        )
+    if not args.destdir and os.geteuid() != 0:
+        raise InstallError(f"{args.action} needs root\n  try: sudo make {args.action}", NO_PERMISSION)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status 0, or another one with one clear line."""
+    args = _parser().parse_args(arguments)
     layout = Layout(args.prefix.rstrip("/"), args.sysconfdir.rstrip("/"), args.destdir.rstrip("/"))
     try:
+        _see_that_it_can_work(args)
         ACTIONS[args.action](layout)
-    except (InstallError, OSError) as error:
+    except InstallError as error:
         print(f"maglens: {error}", file=sys.stderr)
-        return 1
+        return error.status
+    except OSError as error:
+        print(f"maglens: {error}", file=sys.stderr)
+        return FAILED
     return 0
 
 

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The installer where something is in its way: what was installed stays, and the message says what to do."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def installer(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """``daemon/system/install.py``, which belongs to no package."""
+    spec = importlib.util.spec_from_file_location("maglens_install", ROOT / "daemon/system/install.py")
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "maglens_install", made)  # dataclasses look their module up
+    spec.loader.exec_module(made)
+    return made
+
+
+def contents(top: Path) -> dict[str, bytes]:
+    return {p.relative_to(top).as_posix(): p.read_bytes() for p in top.rglob("*") if p.is_file()}
+
+
+def earlier(installer: ModuleType, top: Path) -> None:
+    """An installation with its manifest, as an earlier version has left it."""
+    layout = installer.Layout("/usr", "/etc", str(top))
+    manifest = installer.Manifest(layout)
+    manifest.directory(f"{layout.home}/lib")
+    (layout.staged(layout.home) / "lib" / "works.py").write_text("1\n")
+    manifest.write("/usr/bin/maglens", "works\n", 0o755)
+    manifest.save()
+
+
+def arguments(action: str, top: Path) -> list[str]:
+    return [action, "--prefix", "/usr", "--destdir", str(top)]
+
+
+def test_an_update_that_pip_cannot_finish_leaves_what_was_there(
+    installer: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(where: str) -> Path:
+        wheel = Path(where) / "maglens-9.9-py3-none-any.whl"
+        wheel.write_text("no wheel")
+        return wheel
+
+    monkeypatch.setattr(installer, "_wheel", broken)
+    earlier(installer, tmp_path)
+    before = contents(tmp_path)
+    assert installer.main(arguments("install", tmp_path)) == installer.FAILED
+    assert "failed with" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+    assert installer.main(arguments("uninstall", tmp_path)) == 0
+    assert contents(tmp_path) == {}
+
+
+def test_an_update_that_fails_later_can_be_taken_away(
+    installer: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new packages are in their place, then the disk is full: the manifest still knows what was there."""
+
+    def packages(layout: object, manifest: object) -> None:
+        del manifest
+        (tmp_path / "usr/lib/maglens.new").mkdir()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    earlier(installer, tmp_path)
+    monkeypatch.setattr(installer, "make_packages", packages)
+    with monkeypatch.context() as patch:
+        patch.setattr(installer.Manifest, "write", full)
+        assert installer.main(arguments("install", tmp_path)) == installer.FAILED
+    assert not (tmp_path / "usr/lib/maglens.old").exists()
+    assert installer.main(arguments("uninstall", tmp_path)) == 0
+    assert contents(tmp_path) == {}
+
+
+def test_the_machine_itself_is_root_s(
+    installer: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(installer.os, "geteuid", lambda: 1000)
+    assert installer.main(["install"]) == installer.NO_PERMISSION
+    assert "install needs root\n  try: sudo make install" in capsys.readouterr().err
+
+
+def test_an_old_python_is_told_so(
+    installer: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(installer, "LEAST_PYTHON", (9, 9))
+    assert installer.main(arguments("install", tmp_path)) == installer.FAILED
+    assert "maglens needs Python 9.9 or later" in capsys.readouterr().err
+
+
+def test_python_and_permission_are_what_the_project_says(installer: ModuleType) -> None:
+    from maglens_daemon.exits import Exit
+
+    wanted = "python_requires = >=" + ".".join(map(str, installer.LEAST_PYTHON))
+    assert wanted in (ROOT / "setup.cfg").read_text().splitlines()
+    assert installer.NO_PERMISSION == Exit.NO_PERMISSION
+
+
+def test_uninstall_without_an_installation_names_prefix(
+    installer: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert installer.main(arguments("uninstall", tmp_path)) == installer.FAILED
+    assert "make uninstall PREFIX=" in capsys.readouterr().err
