@@ -19,9 +19,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
+from maglens_daemon import coherence
 from maglens_daemon.board.failures import Code
 from maglens_daemon.board.hall import SWITCHES
 from maglens_daemon.errors import ConfigError
@@ -48,6 +50,7 @@ MAX_DWELL_MS: Final = 10_000
 FOCUS_ZONE: Final = (0.3125, 0.3125, 0.375, 0.375)  # the default of maglens_v4l2.measurement.Window
 LEVELS: Final = ("high", "low")
 _USB_PATH: Final = re.compile(r"\d+-\d+(\.\d+)*")
+_NODE_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,23}")  # with the card's name before it, at most MAX_CARD_NAME
 LONGEST_QUIET: Final = 32  # times quiet_s: the longest wait before a climb that has failed before
 
 
@@ -414,6 +417,11 @@ class _File:
 
     def table(self, value: Any, at: KeyPath) -> Table:
         if not isinstance(value, dict):
+            pattern = {"source": "PATTERN", "port": "PATH", "retry": "CODE"}.get(str(at[0])) if len(at) == 2 else None
+            kinds = {"source": SourceConfig, "port": PortConfig, "retry": RetryConfig}
+            if pattern is not None and at[1] in {f.name for f in fields(kinds[str(at[0])])}:
+                hint = f'write [{at[0]}."{pattern}"] above it: for which one {at[1]} is'
+                raise self.error(at, f"{dotted(at)} is for one {at[0]}, and [{at[0]}] names none", hint)
             raise self.error(at, f"{dotted(at)} is no table", f"write [{dotted(at)}]")
         return value
 
@@ -446,7 +454,7 @@ def dotted(at: KeyPath) -> str:
     return ".".join(str(part) for part in at if isinstance(part, str))
 
 
-def _read(path: Path) -> Table:
+def _read(path: Path) -> tuple[_File, Table]:
     """One file, checked by itself."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -464,6 +472,9 @@ def _read(path: Path) -> Table:
     for name, value in top.items():
         if name == "port":
             for port, settings in file.table(value, ("port",)).items():
+                if isinstance(settings, dict) and not _USB_PATH.fullmatch(port):
+                    hint = 'as [port."1-2.3"]; maglens status shows the paths, and name = "..." gives one a name'
+                    raise file.error(("port", port), f"{port!r} is no USB path", hint)
                 file.check(PortConfig, settings, ("port", port))
         elif name == "source":
             for pattern, settings in file.table(value, ("source",)).items():
@@ -473,6 +484,9 @@ def _read(path: Path) -> Table:
             named = _named_nodes(table)
             file.check(NodeConfig, {key: given for key, given in table.items() if key not in named}, ("node",))
             for node, settings in named.items():
+                if not _NODE_NAME.fullmatch(node) or node in {f.name for f in fields(NodeConfig)}:
+                    hint = '1 to 23 letters a to z, digits, - and _, no key of [node]; name = "..." is what apps list'
+                    raise file.error(("node", node), f"{node!r} cannot be a camera's short name", hint)
                 file.check(NodeConfig, settings, ("node", node))
         elif name == "retry":
             for code, rule in file.table(value, ("retry",)).items():
@@ -483,7 +497,7 @@ def _read(path: Path) -> Table:
             file.check(SECTIONS[name], value, (name,))
         else:
             raise file.unknown((name,), (*SECTIONS, "port", "source", "retry"))
-    return top
+    return file, top
 
 
 def _named_nodes(table: Table) -> dict[str, Table]:
@@ -524,8 +538,9 @@ def load(files: Sequence[Path] | None = None) -> Config:
     """Read and check; raises :class:`ConfigError`."""
     files = config_files() if files is None else files
     merged: Table = {}
-    for path in files:
-        merged = _merge(merged, _read(path))
+    read = [_read(path) for path in files]
+    for _, table in read:
+        merged = _merge(merged, table)
     ports = {path: _build(PortConfig, table) for path, table in merged.get("port", {}).items()}
     retry = {code: _build(RetryConfig, table) for code, table in merged.get("retry", {}).items()}
     sources = {pattern: _build(SourceConfig, table) for pattern, table in merged.get("source", {}).items()}
@@ -537,12 +552,24 @@ def load(files: Sequence[Path] | None = None) -> Config:
     }
     merged["node"] = first
     sections = {name: _build(kind, merged.get(name, {})) for name, kind in SECTIONS.items()}
-    config = Config(**sections, port=ports, source=sources, more=more, retry=retry, files=tuple(files))
-    for node, settings in config.nodes.items():
-        if settings.width * settings.height > MAX_NODE_PIXELS:
-            section = f"node.{node}" if node else "node"
-            raise ConfigError(
-                f"[{section}] is {settings.width} x {settings.height}: more than {MAX_NODE_PIXELS} pixels",
-                hint=f"make width or height of [{section}] smaller",
-            )
-    return config
+    made = Config(**sections, port=ports, source=sources, more=more, retry=retry, files=tuple(files))
+    coherence.check(made, partial(_complain, read), MAX_NODE_PIXELS)
+    return made
+
+
+def _complain(read: Sequence[tuple[_File, Table]], at: KeyPath, what: str, hint: str) -> ConfigError:
+    """The error at the last file that has the key, else any key of its table."""
+    for depth in range(len(at), 0, -1):
+        for file, top in reversed(read):
+            if _holds(top, at[:depth]):
+                return file.error(at[:depth], what, hint)
+    return ConfigError(what, hint=hint)
+
+
+def _holds(value: Any, at: KeyPath) -> bool:
+    try:
+        for key in at:
+            value = value[key]
+    except (KeyError, IndexError, TypeError):
+        return False
+    return True

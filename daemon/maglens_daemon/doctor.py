@@ -14,7 +14,7 @@ import json
 import os
 import pwd
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -217,9 +217,38 @@ def modules(machine: Machine) -> Iterator[Finding]:
             yield Finding(subject, Verdict.NOTE, what, mend)
 
 
-CHECKS: Final = (kernel_module, camera, rules, service, users, usb, libraries, configuration, boards, modules)
+Check = Callable[[Machine], Iterator[Finding]]
+
+CHECKS: Final[tuple[Check, ...]] = (
+    rules,
+    libraries,
+    kernel_module,
+    users,
+    service,
+    camera,
+    usb,
+    configuration,
+    boards,
+    modules,
+)
+NEEDS: Final[Mapping[Check, tuple[Check, ...]]] = {
+    users: (rules,),
+    service: (rules,),
+    camera: (rules, kernel_module, service),
+}
+"""What a check is left out for: its own mend would do nothing until those are mended."""
 
 
 def examine(machine: Machine) -> list[Finding]:
     """All findings, in the order in which they should be mended."""
-    return [finding for check in CHECKS for finding in check(machine)]
+    findings: list[Finding] = []
+    broken: set[Check] = set()
+    for check in CHECKS:
+        if broken.intersection(NEEDS.get(check, ())):
+            broken.add(check)
+            continue
+        found = list(check(machine))
+        findings += found
+        if any(one.verdict is Verdict.WRONG for one in found):
+            broken.add(check)
+    return findings

@@ -11,6 +11,10 @@ class NotFound(MaglensError):
     """There is no such module, source or control."""
 
 
+class Usage(MaglensError):
+    """The command line asks for what makes no sense."""
+
+
 class AlreadyRunning(MaglensError):
     """Another maglensd serves this machine."""
 

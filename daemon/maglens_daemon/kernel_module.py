@@ -158,6 +158,8 @@ def _loopback(machine: Machine, version: str) -> Iterator[Finding]:
         "kernel module",
         Verdict.WRONG,
         f"v4l2loopback {version} makes no devices at run time, and none is named {names.NODE_CARD_NAME}",
-        "sudo modprobe -r v4l2loopback; sudo modprobe v4l2loopback devices=1 exclusive_caps=1 max_buffers=16"
-        f" card_label={names.NODE_CARD_NAME}",
+        "sudo make install-dkms, in the sources of maglens, which needs dkms and linux-headers-$(uname -r)"
+        " (or, until the next boot, without controls and for one app at a time, sudo modprobe -r v4l2loopback;"
+        " sudo modprobe v4l2loopback devices=1 exclusive_caps=1 max_buffers=16"
+        f" card_label={names.NODE_CARD_NAME})",
     )

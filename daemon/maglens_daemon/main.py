@@ -42,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"maglensd: {error.explain()}", file=sys.stderr)
         return Exit.CONFIG
     if args.check:
+        print(
+            f"the configuration is sound: {', '.join(map(str, settings.files)) or 'no file is there, all defaults'}"
+        )
         return Exit.OK
     journal.set_up("maglensd", logging.DEBUG if args.debug else logging.INFO)
     logging.getLogger("PIL").setLevel(logging.INFO)  # it logs every table of every font

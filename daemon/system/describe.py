@@ -28,6 +28,24 @@ EXAMPLE_HEAD = """\
 # /etc/maglens/maglens.toml: everything is optional; what stands here commented out is the default.
 # Drop-ins: /etc/maglens/maglens.toml.d/*.toml. Check: maglensd --check. Apply: systemctl reload maglensd.
 """
+AFTER_EXAMPLE = {
+    "node": """
+# Another camera, as `maglens use --node front` names it: any number of such tables, with [node]'s values where they
+# have none of their own. A rule's node = "front" plays a source there.
+#[node.front]
+""",
+}
+AFTER_MANUAL = {
+    "node": """\
+.SH [node.NAME]
+Another camera, as
+.B maglens use \\-\\-node NAME
+names it, of letters a to z, digits, \\- and _; any number of such tables. The keys are those of [node], whose values
+it has where it has none of its own, and it is listed as maglens NAME. A rule's
+.B node
+plays a source there.
+""",
+}
 SECTION_HEADS = {
     'source."PATTERN"': "# One table per camera that was mounted otherwise than upright; patterns may hold * and ?."
     '\n#[source."*/Camera/*"]',
@@ -58,7 +76,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return str(list(value))
+        return f"[{', '.join(_toml(item) for item in value)}]"
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
@@ -77,6 +95,7 @@ def example() -> str:
         for name, default, doc in keys:
             setting = f"#{name} =" if default in (None, "", ()) else f"#{name} = {_toml(default)}"
             text += f"{setting:24} # {doc}\n"
+        text += AFTER_EXAMPLE.get(section, "")
     return text
 
 
@@ -86,9 +105,11 @@ def manual() -> str:
     for section, keys in _sections():
         text += f".SH [[{section}]]\n" if section == "policy.rule" else f".SH [{section}]\n"
         for name, default, doc in keys:
-            bare = str(default).lower() if isinstance(default, bool) else default
-            shown = "" if default in (None, "", ()) else f' " (default {bare})"'
+            bare = default if isinstance(default, str) else _toml(default)
+            quoted = bare.replace('"', r"\(dq")
+            shown = "" if default in (None, "", ()) else f' " (default {quoted})"'
             text += f".TP\n.BR {name}{shown}\n" + doc.replace("-", r"\-") + "\n"
+        text += AFTER_MANUAL.get(section, "")
     return text + MANUAL_TAIL
 
 

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from dbus_fast import BusType
 from dbus_fast.aio import MessageBus
 
 from maglens_daemon import exits
+from maglens_daemon import main as daemon_main
 from maglens_daemon.cli import client, complete, control, main, output, preview, show, window
 from maglens_daemon.config import NodeConfig
 from maglens_daemon.errors import NotFound
@@ -33,9 +35,10 @@ from maglens_daemon.status import (
     Status,
     SupplyStatus,
 )
-from maglens_driver.errors import BadModule, MaglensError, MissingDependency
+from maglens_driver.errors import BadModule, MaglensError, MissingDependency, Refused
+from maglens_driver.gadget import client as sim_client
 from maglens_driver.gadget.faults import Fault
-from maglens_driver.virtual.lens import lens_names
+from maglens_driver.virtual.lens import LensError, NoLens, lens_names
 from tests.unit.private_bus import private_bus, published
 from tests.unit.test_daemon_manager import Theatre, theatre
 
@@ -235,7 +238,7 @@ def test_commands(address: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert await run("use", "auto", "--json") == 0
         assert json.loads(capsys.readouterr().out) == {"choice": "auto"}
         assert await run("reload") == 0
-        assert capsys.readouterr().out == "configuration read\n"
+        assert "what [node] says counts from: sudo systemctl restart" in capsys.readouterr().out
 
     serve(address, play)
 
@@ -256,7 +259,7 @@ ERRORS = [
         "no control 'zoom'; it has focus_absolute",
         "maglens control list",
     ),
-    (("control", "set", "focus_absolute"), exits.Exit.FAILED, "is not NAME=NUMBER", "maglens control set"),
+    (("control", "set", "focus_absolute"), exits.Exit.USAGE, "is not NAME=NUMBER", "maglens control set"),
     (("control", "list", "-m", "9"), exits.Exit.NOT_FOUND, "no module '9'", "maglens modules"),
 ]
 
@@ -291,7 +294,19 @@ def test_no_service(address: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_no_bus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path / 'nothing'}")
     assert main.main(["status"]) == exits.Exit.UNAVAILABLE
-    assert "there is no system bus" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "there is no system bus" in said
+    assert "try: sudo systemctl start dbus.socket" in said
+
+
+def test_no_module_is_an_answer_in_json(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    async def play(_: Theatre) -> None:
+        assert await run("control", "list", "--json") == exits.Exit.OK
+        assert json.loads(capsys.readouterr().out) == []
+        assert await run("control", "list") == exits.Exit.NOT_FOUND
+        assert "maglens sim attach 35mm" in capsys.readouterr().err
+
+    serve(address, play)
 
 
 def test_watch(address: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -334,6 +349,75 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert said["protocol"] == "1.0"
 
 
+def test_version_as_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main.main(["--version"])
+    assert caught.value.code == 0
+    assert re.fullmatch(r"maglens \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+def test_help_lists_what_people_type(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main.main(["--help"])
+    said = capsys.readouterr().out
+    assert "doctor" in said
+    assert "SUPPRESS" not in said
+    assert not re.search(r"^ +complete", said, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["statu"], "there is no 'statu'; did you mean 'status'?"),
+        (["sim", "atach", "35mm"], "did you mean 'attach'?"),
+        (["xyz"], "choose from status, watch"),
+    ],
+)
+def test_an_unknown_command(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main.main(words)
+    assert caught.value.code == exits.Exit.USAGE
+    told = capsys.readouterr()
+    assert said in told.err
+    assert "'complete'" not in told.err
+    assert told.out == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Refused("ACCESS", "no permission to open it"), exits.Exit.NO_PERMISSION),
+        (Refused("BUSY", "not now"), exits.Exit.FAILED),
+        (NoLens("there is no lens"), exits.Exit.NOT_FOUND),
+        (LensError("it is broken"), exits.Exit.FAILED),
+    ],
+)
+def test_exit_statuses_of_the_drivers_errors(error: MaglensError, status: exits.Exit) -> None:
+    assert main.exit_status(error) is status
+
+
+@pytest.mark.parametrize(
+    "words", [("module", "run", "--source", "none", "--lens", "m-mount-50mm"), ("sim", "attach", "35mm")]
+)
+def test_what_changes_the_machine_needs_root(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert main.main(words) == exits.Exit.NO_PERMISSION
+    assert "needs root\n  try: sudo maglens" in capsys.readouterr().err
+
+
+def test_a_virtual_module_without_systemd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingDependency, match="services of systemd"):
+        sim_client.stop("35mm")
+    failing = tmp_path / "systemctl"
+    failing.write_text("#!/bin/sh\necho no such unit >&2\nexit 5\n")
+    failing.chmod(0o755)
+    with pytest.raises(MaglensError, match="did not stop: no such unit"):
+        sim_client.stop("35mm")
+
+
 def test_every_query_has_json() -> None:
     for name in ("status", "watch", "modules", "use x", "reload", "doctor", "version", "sim list", "control list"):
         for words in (["--json", *name.split()], [*name.split(), "--json"]):
@@ -373,6 +457,19 @@ def test_every_command_is_in_the_manual() -> None:
         assert re.search(rf"^\.B[RI]? \"?{name}\b", manual, re.MULTILINE), name
 
 
+def options(parser: argparse.ArgumentParser) -> set[str]:
+    """Every long option of a program and its commands."""
+    own = {text for action in parser._actions for text in action.option_strings if text.startswith("--")}
+    return own.union(*(options(made) for made in complete._actions(parser).values()))
+
+
+@pytest.mark.parametrize(("page", "parser"), [("maglens.1", main.parser), ("maglensd.8", daemon_main._parser)])
+def test_every_option_is_in_the_manual(page: str, parser: Callable[[], argparse.ArgumentParser]) -> None:
+    manual = (ROOT / "daemon/system" / page).read_text().replace("\\-", "-")
+    wanted = options(parser()) - ({"--help"} if page == "maglensd.8" else set())
+    assert not {option for option in wanted if not re.search(rf"{option}\b", manual)}
+
+
 def test_picking_a_module() -> None:
     one, two = module(playing=False), module(identity="m/x/2", serial="2", port="2-2", playing=False)
     assert control.pick_module([one], None) is one
@@ -384,8 +481,9 @@ def test_picking_a_module() -> None:
     assert control.pick_module([built_in], None) is built_in
     with pytest.raises(NotFound, match="several modules"):
         control.pick_module([one, two], None)
-    with pytest.raises(NotFound, match="no module"):
+    with pytest.raises(NotFound, match="no module") as caught:
         control.pick_module([module(reason="broken")], None)
+    assert "sim attach" in caught.value.hint
 
 
 @pytest.mark.parametrize(("text", "pair"), [("a=1", ("a", 1)), ("a=0x10", ("a", 16)), ("a=-3", ("a", -3))])
@@ -443,9 +541,29 @@ def test_the_window_needs_ffplay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         window.player(tmp_path)
 
 
-def test_preview_wants_a_size() -> None:
-    with pytest.raises(MaglensError, match="'big' is no size"):
-        preview.parse_size("big")
+@pytest.mark.parametrize("text", ["big", "0x0", "321x240", "320x241", "99999x16", "-2x16", "8x8"])
+def test_preview_wants_a_size(text: str) -> None:
+    with pytest.raises(MaglensError, match=f"'{text}' is no "):
+        preview.parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "status"),
+    [
+        (("--in-process", "--rate", "0"), "0 is no rate", exits.Exit.USAGE),
+        (("--in-process", "--size", "0x0"), "'0x0' is no size", exits.Exit.USAGE),
+        (("--out", "x.y4m"), "--out is for virtual modules alone", exits.Exit.USAGE),
+        (("--size", "640x480"), "--in-process --size", exits.Exit.USAGE),
+        (("--in-process", "--out", "/nowhere/x.y4m"), "/nowhere/x.y4m: No such file", exits.Exit.FAILED),
+        (("--in-process", "--out", "/nowhere/x.mp4"), "/nowhere/x.mp4: No such file", exits.Exit.FAILED),
+        (("--in-process", "--lens", "35"), "there is no lens '35'", exits.Exit.NOT_FOUND),
+    ],
+)
+def test_preview_refuses_what_it_cannot_do(
+    words: tuple[str, ...], said: str, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["preview", *words]) == status
+    assert said in capsys.readouterr().err
 
 
 def test_preview_without_ffmpeg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

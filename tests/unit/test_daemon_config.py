@@ -102,6 +102,16 @@ BROKEN = [
     ("[node]\nwidth = \n", 2, "Invalid value", "sed -n 2p"),
     ("[node]\nwidth = 2\nwidth = 4\n", 3, "Cannot overwrite a value", ""),
     ('[node]\nname = "unfinished', 2, "", ""),
+    ('[port."1_2"]\nname = "a"\n', 1, "'1_2' is no USB path", 'as [port."1-2.3"]'),
+    ('[[policy.rule]]\nnode = "frnt"\n[node.front]\n', 2, "there is no [node.frnt]", "did you mean 'front'?"),
+    ('[[policy.rule]]\n[[policy.rule]]\nnode = "x"\n', 3, "there is no [node.x]", "add a table [node.x]"),
+    ("[power]\nhot_c = 90\nwarm_c = 95\n", 3, "warm_c = 95 is above hot_c = 90", "hot_c the higher"),
+    ("[power]\nhot_c = 80\n", 1, "warm_c = 85 is above hot_c = 80", "set both"),
+    ("[power]\nbattery_low = 3\n", 2, "battery_low = 3 is below battery_critical = 5", "set both"),
+    ('\n[node."front room/\u00e9"]\n', 2, "'front room/\u00e9' cannot be", "letters a to z"),
+    ("[node.width]\nname = 'x'\n", 1, "'width' cannot be", "no key of [node]"),
+    ("[source]\nrotate = 90\n", 2, "source.rotate is for one source", 'write [source."PATTERN"]'),
+    ("[port]\nmax_mw = 90\n", 2, "port.max_mw is for one port", 'write [port."PATH"]'),
 ]
 
 
@@ -151,6 +161,17 @@ def test_later_files_win_key_by_key(tmp_path: Path) -> None:
     assert set(made.port) == {"1-1", "1-2"}
     assert [rule.port for rule in made.policy.rule] == ["y"]
     assert made.files == (main, more)
+
+
+def test_what_two_files_say_together_is_told_of_the_later_one(tmp_path: Path) -> None:
+    main = write(tmp_path, "[power]\nwarm_c = 60\nhot_c = 70\n")
+    more = write(tmp_path, "\n[power]\nwarm_c = 80\n", "d/10.toml")
+    with pytest.raises(ConfigError, match=f"{more}:3: power.warm_c = 80 is above hot_c = 70"):
+        config.load([main, more])
+
+
+def test_a_battery_level_that_is_switched_off_is_no_contradiction(tmp_path: Path) -> None:
+    assert config.load([write(tmp_path, "[power]\nbattery_low = 0\n")]).power.battery_low == 0
 
 
 def test_an_error_in_a_dropin_names_the_dropin(tmp_path: Path) -> None:

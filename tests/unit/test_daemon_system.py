@@ -226,7 +226,9 @@ def test_check_names_file_and_line(tmp_path: Path) -> None:
     assert done.returncode == Exit.CONFIG
     assert done.stderr == f"maglensd: {path}:2: unknown key node.widht\n  try: did you mean 'width'?\n"
     path.write_text("[node]\nwidth = 640\n")
-    assert maglensd("--check", MAGLENS_CONFIG=str(path)).returncode == Exit.OK
+    done = maglensd("--check", MAGLENS_CONFIG=str(path))
+    assert done.returncode == Exit.OK
+    assert done.stdout == f"the configuration is sound: {path}\n"
 
 
 # --- doctor ----------------------------------------------------------------------------------------------------
@@ -274,7 +276,15 @@ def test_a_healthy_machine(tmp_path: Path) -> None:
 def test_every_finding_that_is_wrong_has_a_command(tmp_path: Path) -> None:
     empty = Rehearsed(tmp_path, {"systemctl is-active maglensd.service": "inactive"})
     wrong = [f for f in examine(empty) if f.verdict is Verdict.WRONG]
-    assert {f.subject for f in wrong} >= {"kernel module", "camera", "udev rules", "service", "group"}
+    assert wrong[0].subject == "udev rules", "what make install brings comes first"
+    assert {f.subject for f in wrong} >= {"kernel module", "udev rules"}
+    assert not {f.subject for f in wrong} & {"camera", "service", "group"}, "their mends would do nothing yet"
+    empty.put("/usr/lib/udev/rules.d/70-maglens.rules")
+    wrong = [f for f in examine(empty) if f.verdict is Verdict.WRONG]
+    assert {f.subject for f in wrong} >= {"kernel module", "service", "group"}
+    empty.put("/sys/module/maglens/refcnt", "0")
+    running = Rehearsed(tmp_path, RUNNING)
+    assert "camera" in {f.subject for f in examine(running) if f.verdict is Verdict.WRONG}
     assert all(f.mend for f in wrong)
 
 
@@ -305,6 +315,7 @@ def test_old_loopback_prints_the_modprobe_line(tmp_path: Path) -> None:
     machine.put("/sys/module/v4l2loopback/version", "0.12.7\n")
     found = mend(machine, "kernel module")
     assert found.verdict is Verdict.WRONG
+    assert found.mend.startswith("sudo make install-dkms"), "it lasts; what modprobe is told does not"
     assert "modprobe v4l2loopback devices=1 exclusive_caps=1" in found.mend
     assert "card_label=maglens" in found.mend
     machine.put("/sys/class/video4linux/video9/name", "maglens\n")

@@ -7,16 +7,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
 from maglens_daemon.cli import main, module
 from maglens_daemon.exits import Exit
 from maglens_driver.control import Cid, ControlFlag, ControlInfo, ControlType
-from maglens_driver.errors import Gone, MaglensError, Refused, WrongState
+from maglens_driver.errors import Gone, MaglensError, MissingDependency, Refused, WrongState
 from maglens_driver.frame import Frame, Meta
 from maglens_driver.gadget import minimal, template
 from maglens_driver.gadget.adapted import AdaptedSource
+from maglens_driver.gadget.configfs import ConfigfsGadget, GadgetSpec
 from maglens_driver.gadget.describe import describe
 from maglens_driver.link import limits
 from maglens_driver.link.descriptor import Descriptor
@@ -197,7 +199,33 @@ def test_dry_run(capsys: pytest.CaptureFixture[str]) -> None:
     said = json.loads(capsys.readouterr().out)
     assert Descriptor.unpack(bytes.fromhex(said["descriptor"])).is_optics_only
     assert said["identity"] == "maglens/M-Mount 50mm F2/7"
-    assert main.main([*command, "camera"]) == Exit.FAILED
+    assert main.main([*command, "camera"]) == Exit.USAGE
     assert "v4l2:/dev/video0" in capsys.readouterr().err
     assert main.main(["module", "list"]) == Exit.OK
-    assert "webcam" in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in ("webcam", "35mm", "m-mount-50mm"))
+
+
+def test_a_lens_that_is_for_a_camera_is_no_optics(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["module", "run", "--serial", "7", "--dry-run", "--source", "none", "--lens"]
+    for lens in ("webcam", "35mm"):
+        assert main.main([*command, lens]) == Exit.USAGE
+        assert f"{lens} is for a lens with a camera" in capsys.readouterr().err
+
+
+def test_a_lens_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["module", "run", "--serial", "7", "--dry-run", "--source", "none", "--lens"]
+    assert main.main([*command, "nix"]) == Exit.NOT_FOUND
+    assert "try: maglens module list" in capsys.readouterr().err
+    assert main.main([*command, "nix.toml"]) == Exit.NOT_FOUND
+    assert "there is no file nix.toml" in capsys.readouterr().err
+
+
+def test_a_gadget_that_was_never_made_is_off_already(tmp_path: Path) -> None:
+    """Without libcomposite nothing is made; what says so must not be hidden by an error of taking it down."""
+    gadget = ConfigfsGadget(GadgetSpec("x", "maker", "model", "1"), tmp_path / "usb_gadget")
+    with pytest.raises(MissingDependency) as caught:
+        gadget.create()
+    assert "modprobe libcomposite" in caught.value.hint
+    gadget.detach()
+    gadget.remove()

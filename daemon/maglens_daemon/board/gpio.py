@@ -45,7 +45,8 @@ def _library() -> None:
         ) from error
     if not hasattr(gpiod, "request_lines"):
         raise MissingDependency(
-            f"gpiod {gpiod.__version__} is too old; version 2 is needed", hint="sudo pip install 'gpiod>=2.1'"
+            f"gpiod {gpiod.__version__} is too old; version 2 is needed",
+            hint="sudo make install with a network, in the sources of maglens",
         )
 
 

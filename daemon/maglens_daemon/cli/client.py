@@ -20,6 +20,7 @@ from maglens_driver.errors import Deadline, Gone, MaglensError, WrongState
 if TYPE_CHECKING:
     from maglens_daemon.status import Status
 
+START_BUS: Final = "sudo systemctl start dbus.socket"
 REPLY_S: Final = 30.0  # the service may have to be started first
 _BUS: Final = "org.freedesktop.DBus"
 _NOT_THERE: Final = frozenset(
@@ -56,7 +57,7 @@ class Client:
                 self._bus = MessageBus(bus_address=self._address, bus_type=BusType.SYSTEM)  # it opens its socket here
                 await self._bus.connect()
         except (OSError, EOFError, TimeoutError) as error:
-            raise Unavailable(f"there is no system bus: {error}") from error
+            raise Unavailable(f"there is no system bus: {error}", hint=START_BUS) from error
         return self
 
     async def __aexit__(
@@ -83,7 +84,7 @@ class Client:
         except TimeoutError as error:
             raise Unavailable(f"the service did not answer within {REPLY_S:g} s") from error
         if reply is None:
-            raise Unavailable("the system bus has gone")
+            raise Unavailable("the system bus has gone", hint=START_BUS)
         if reply.message_type is MessageType.ERROR:
             raise to_error(reply.error_name or "", str(reply.body[0]) if reply.body else "")
         answer: list[Any] = reply.body

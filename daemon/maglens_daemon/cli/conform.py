@@ -12,7 +12,7 @@ from typing import Final
 
 from maglens_daemon.cli.client import Client
 from maglens_daemon.cli.output import emit, say
-from maglens_daemon.errors import NotFound, Unavailable
+from maglens_daemon.errors import NotFound, Unavailable, Usage
 from maglens_daemon.exits import Exit
 from maglens_driver import names
 from maglens_driver.conform import tap
@@ -80,11 +80,11 @@ async def _find(port: str | None) -> tuple[UsbDevice | None, str]:
             what = (
                 "no module is plugged in" if not present else f"modules are at {', '.join(d.port for d in present)}"
             )
-            raise NotFound(what, hint="maglens conform PORT, as 2-1; lsusb -t shows them")
+            raise NotFound(what, hint=f"maglens conform PORT, as 2-1; ls {SYSFS_USB}")
         return present[0], present[0].port
     device = next((d for d in present if d.port == port), None)
     if device is None and not (SYSFS_USB / port / "descriptors").is_file():
-        raise NotFound(f"nothing is plugged in at port {port}", hint="lsusb -t")
+        raise NotFound(f"nothing is plugged in at port {port}", hint=f"ls {SYSFS_USB}")
     return device, port
 
 
@@ -108,7 +108,7 @@ def parse_offers(words: Sequence[str]) -> tuple[FixedPdo, ...]:
     for word in words:
         mv, _, ma = word.partition(":")
         if not (mv.isdigit() and ma.isdigit() and int(mv) >= 50):
-            raise MaglensError(f"{word!r} is no offer", hint="--offer 9000:3000 is 9 V and 3 A")
+            raise Usage(f"{word!r} is no offer", hint="--offer 9000:3000 is 9 V and 3 A")
         offers.append(FixedPdo(int(mv), int(ma)))
     return tuple(offers)
 

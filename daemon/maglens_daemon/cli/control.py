@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from maglens_daemon.cli.client import Client
 from maglens_daemon.cli.output import emit, say, table
-from maglens_daemon.errors import NotFound
+from maglens_daemon.errors import NotFound, Usage
 from maglens_daemon.exits import Exit
 from maglens_driver.control import Cid, ControlFlag, ControlType
-from maglens_driver.errors import MaglensError
 
 if TYPE_CHECKING:
     from maglens_daemon.status import ModuleStatus
@@ -75,9 +74,11 @@ def pick_module(modules: Sequence[ModuleStatus], name: str | None) -> ModuleStat
         fits = [m for m in known if m["playing"]] or [m for m in known if m["kind"] == "module"] or known
     if len(fits) == 1:
         return fits[0]
-    there = ", ".join(m["identity"] for m in known) or "none"
+    if not known:
+        raise NotFound("no module is plugged in", hint="plug in a camera, or sudo maglens sim attach 35mm")
+    there = ", ".join(m["identity"] for m in known)
     if not fits:
-        raise NotFound(f"no module {name!r}; there is {there}" if name else "no module", hint="maglens modules")
+        raise NotFound(f"no module {name!r}; there is {there}", hint="maglens modules")
     raise NotFound(f"several modules: {there}", hint=f"maglens control ... -m {fits[0]['serial']}")
 
 
@@ -99,7 +100,7 @@ def parse_assignment(text: str) -> tuple[str, int]:
     except ValueError:
         number = None
     if not equals or not name or number is None:
-        raise MaglensError(f"{text!r} is not NAME=NUMBER", hint="maglens control set focus_absolute=120")
+        raise Usage(f"{text!r} is not NAME=NUMBER", hint="maglens control set focus_absolute=120")
     return name, number
 
 
@@ -128,7 +129,11 @@ def _print(args: argparse.Namespace, entries: Sequence[tuple[Control, int | None
 async def run(args: argparse.Namespace) -> int:
     """All four."""
     async with Client() as client:
-        module = pick_module((await client.status())["modules"], args.module)
+        modules = (await client.status())["modules"]
+        if args.json and args.action == "list" and args.module is None and not modules:
+            emit([])  # as modules does: nothing is an answer
+            return Exit.OK
+        module = pick_module(modules, args.module)
         controls = await _controls(client, module)
         if args.action in ("list", "get"):
             (values,) = await client.module(module["port"], "GetControls")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import difflib
 import importlib
 import inspect
 import os
@@ -14,9 +15,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final
 
-from maglens_daemon.errors import ConfigError, Denied, NoPermission, NotFound, Unavailable
+from maglens_daemon.errors import ConfigError, Denied, NoPermission, NotFound, Unavailable, Usage
 from maglens_daemon.exits import Exit
-from maglens_driver.errors import MaglensError
+from maglens_driver.errors import MaglensError, Refused
 
 _STATUSES: Final[tuple[tuple[type[MaglensError], Exit], ...]] = (
     (NotFound, Exit.NOT_FOUND),
@@ -24,18 +25,43 @@ _STATUSES: Final[tuple[tuple[type[MaglensError], Exit], ...]] = (
     (Denied, Exit.NO_PERMISSION),
     (NoPermission, Exit.NO_PERMISSION),
     (ConfigError, Exit.CONFIG),
+    (Usage, Exit.USAGE),
 )
 _INTERRUPTED: Final = 128 + signal.SIGINT
 _DEBUG: Final = "MAGLENS_DEBUG"
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what may have been meant; so do the sub-commands' parsers, which argparse makes of the same class."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        offered = [name for name in action.choices if name != "complete"]
+        near = difflib.get_close_matches(str(value), offered, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(offered)}"
+        raise argparse.ArgumentError(action, f"there is no {value!r}; {hint}")
+
+
+class ShowVersion(argparse.Action):
+    """``--version``; what it says is read from the package's metadata, for which no other command has to wait."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **rest: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, **rest)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from maglens_daemon.version import VERSION
+
+        print(f"maglens {VERSION}")
+        parser.exit()
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands."""
-    shared = argparse.ArgumentParser(add_help=False)
+    shared = Parser(add_help=False)
     shared.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
-    top = argparse.ArgumentParser(
-        prog="maglens", description="look at and control snap-on camera modules", parents=[shared]
-    )
+    top = Parser(prog="maglens", description="look at and control snap-on camera modules", parents=[shared])
+    top.add_argument("--version", action=ShowVersion, help="version of maglens, and end")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, run: str, text: str, to: Any = commands) -> argparse.ArgumentParser:
@@ -60,7 +86,8 @@ def parser() -> argparse.ArgumentParser:
     add("doctor", "doctor:run", "what this machine lacks, and the command that mends it")
     _add_preview(add("preview", "preview:run", "the camera as apps see it, in a window or in the terminal"))
     add("version", "version:run", "version of maglens")
-    complete = add("complete", "complete:run", argparse.SUPPRESS)
+    complete = commands.add_parser("complete", parents=[shared])  # without help: it is not listed
+    complete.set_defaults(run="complete:run")
     complete.add_argument("words", nargs="*")
     return top
 
@@ -142,8 +169,8 @@ def _add_preview(preview: argparse.ArgumentParser) -> None:
     preview.add_argument("--out", help="file to write (.y4m needs nothing, others ffmpeg); default: a window")
     preview.add_argument("--terminal", action="store_true", help="into the terminal; default where no window can be")
     preview.add_argument("--seconds", type=float, default=0.0, help="per module; default: 5 into a file, else no end")
-    preview.add_argument("--size", default="1280x720", help="of the picture (default 1280x720)")
-    preview.add_argument("--rate", type=int, default=30, help="frames per second (default 30)")
+    preview.add_argument("--size", help="of the picture (default 1280x720)")
+    preview.add_argument("--rate", type=int, help="frames per second (default 30)")
 
 
 def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -151,6 +178,17 @@ def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackT
     print(
         f"maglens: unexpected {kind.__name__}: {error}\n  try: {_DEBUG}=1 maglens ..., and report it", file=sys.stderr
     )
+
+
+def exit_status(error: MaglensError) -> Exit:
+    """What a script is told of an error."""
+    from maglens_driver.virtual.lens import NoLens  # only now: it takes time to load
+
+    if isinstance(error, Refused) and error.status == "ACCESS":
+        return Exit.NO_PERMISSION
+    if isinstance(error, NoLens):
+        return Exit.NOT_FOUND
+    return next((status for kind, status in _STATUSES if isinstance(error, kind)), Exit.FAILED)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -166,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except MaglensError as error:
         print(f"maglens: {error.explain()}", file=sys.stderr)
-        return next((status for kind, status in _STATUSES if isinstance(error, kind)), Exit.FAILED)
+        return exit_status(error)
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:

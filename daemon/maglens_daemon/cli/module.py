@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from maglens_daemon.cli.output import emit, say, table
+from maglens_daemon.cli.root import need_root
+from maglens_daemon.errors import Usage
 from maglens_daemon.exits import Exit
 from maglens_driver.errors import MaglensError
 from maglens_driver.gadget import describe as describing
@@ -21,7 +23,7 @@ from maglens_driver.gadget.drawn import NoPictures
 from maglens_driver.gadget.service import Place
 from maglens_driver.link.descriptor import Descriptor
 from maglens_driver.source import Source
-from maglens_driver.virtual.lens import LensData, load_lens, read_lens
+from maglens_driver.virtual.lens import LensData, NoLens, Price, lens_names, load_lens, optics_names, read_lens
 
 BOARDS: Final = Path(describing.__file__).with_name("boards")
 _BOARD_SERIAL: Final = Path("/sys/firmware/devicetree/base/serial-number")
@@ -45,7 +47,10 @@ def lens_data(name: str) -> LensData:
         return read_lens(Path(name))
     if (board := BOARDS / f"{name}.toml").parent == BOARDS and board.is_file():
         return read_lens(board)
-    return load_lens(name)
+    try:
+        return load_lens(name)
+    except NoLens as error:
+        raise NoLens(str(error), hint="maglens module list; or the path of a file that ends in .toml") from error
 
 
 async def open_source(spec: str) -> Source:
@@ -68,7 +73,7 @@ async def open_source(spec: str) -> Source:
         source = VirtualSource(name)
         await source.prepare()
         return source
-    raise MaglensError(f"{spec!r} is no source", hint=_HINT)
+    raise Usage(f"{spec!r} is no source", hint=_HINT)
 
 
 @contextlib.asynccontextmanager
@@ -76,8 +81,11 @@ async def as_module(spec: str, data: LensData, serial: str) -> AsyncIterator[tup
     """The source as a module's, and its descriptor; closed afterwards."""
     if spec == "none":
         descriptor = Descriptor.unpack(data.with_serial(serial).descriptor.pack())
-        if not descriptor.is_optics_only:
-            raise MaglensError(f"{data.name} is a lens with a camera", hint=_HINT)
+        if not descriptor.is_optics_only or data.price != Price():  # a price is for the modes of a camera to come
+            raise Usage(
+                f"{data.name} is for a lens with a camera, and --source none has none",
+                hint=f"--source v4l2:/dev/video0; or --lens {optics_names()[0]}",
+            )
         yield NoPictures(descriptor), descriptor
         return
     inner = await open_source(spec)
@@ -99,6 +107,8 @@ def descriptor_lines(descriptor: Descriptor) -> list[str]:
 
 async def run(args: argparse.Namespace) -> int:
     """Be a module until interrupted; with ``--dry-run`` say what it would be."""
+    if not args.dry_run:
+        need_root("maglens module run")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     data = lens_data(args.lens)
     async with as_module(args.source, data, args.serial or own_serial()) as (source, descriptor):
@@ -112,7 +122,13 @@ async def run(args: argparse.Namespace) -> int:
 
 
 def listing(args: argparse.Namespace) -> int:
-    """Lens files for boards that ship with this."""
-    names = sorted(path.stem for path in BOARDS.glob("*.toml"))
-    emit(names) if args.json else say("\n".join(names))
+    """Every name that ``--lens`` takes, by what it is for."""
+    boards = sorted(path.stem for path in BOARDS.glob("*.toml"))
+    if args.json:
+        emit([*boards, *lens_names(), *optics_names()])
+        return Exit.OK
+    rows = [(name, "a camera on a board") for name in boards]
+    rows += [(name, f"--source virtual:{name}") for name in lens_names()]
+    rows += [(name, "--source none: optics only") for name in optics_names()]
+    say(table(rows))
     return Exit.OK

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import re
 import shutil
 import subprocess
 import sys
@@ -24,11 +25,13 @@ import numpy as np
 from maglens_daemon.cli import terminal, window
 from maglens_daemon.cli.output import emit, say
 from maglens_daemon.config import Config, NodeConfig
+from maglens_daemon.errors import Usage
 from maglens_daemon.exits import Exit
 from maglens_daemon.in_process import SPEED_MBIT_S, VirtualVisitor
 from maglens_daemon.manager import Manager
 from maglens_daemon.status import status
 from maglens_driver.errors import Gone, MaglensError, MissingDependency
+from maglens_driver.link import limits
 from maglens_driver.mode import Mode
 from maglens_driver.virtual.source import VirtualSource
 from maglens_v4l2.memory_node import MemoryNode, MemoryReader
@@ -39,6 +42,8 @@ CARD_S: Final = 1.0  # of the card before, between and after modules, in a file
 FILE_S: Final = 5.0
 READ_S: Final = 1.0
 PORT: Final = "preview"
+LEAST_SIDE: Final = 16
+SIZE, RATE = "1280x720", 30
 _WINDOW_CLOSED: Final = 123  # of ffplay
 _INSTALL_FFMPEG: Final = "sudo apt-get install ffmpeg"
 
@@ -46,11 +51,44 @@ Writer = Callable[[memoryview], None]
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """``WIDTHxHEIGHT``"""
-    width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit()):
-        raise MaglensError(f"{text!r} is no size", hint="--size 1280x720")
-    return int(width), int(height)
+    """``WIDTHxHEIGHT``, both even and what a node may have."""
+    match = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", text)
+    width, height = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not (LEAST_SIDE <= width <= limits.MAX_WIDTH and LEAST_SIDE <= height <= limits.MAX_HEIGHT):
+        raise Usage(
+            f"{text!r} is no size from {LEAST_SIDE}x{LEAST_SIDE} to {limits.MAX_WIDTH}x{limits.MAX_HEIGHT}",
+            hint="--size 1280x720",
+        )
+    if width % 2 or height % 2:
+        raise Usage(f"{text!r} is no even size", hint=f"--size {width // 2 * 2}x{height // 2 * 2}")
+    return width, height
+
+
+def check_rate(rate: int) -> Fraction:
+    """Frames per second, as a node may have them."""
+    if not 1 <= rate <= limits.MAX_RATE_FPS:
+        raise Usage(f"{rate} is no rate from 1 to {limits.MAX_RATE_FPS}", hint="--rate 30")
+    return Fraction(rate)
+
+
+def refuse_what_is_for_in_process(args: argparse.Namespace) -> None:
+    """The service's camera has its own format, and apps record it."""
+    for option, given in (
+        ("--lens", args.lens),
+        ("--out", args.out),
+        ("--size", args.size),
+        ("--rate", args.rate),
+    ):
+        if given is not None:
+            raise Usage(f"{option} is for virtual modules alone", hint=f"maglens preview --in-process {option} ...")
+
+
+def see_that_it_can_be_written(out: Path) -> None:
+    """Before a show is played to a program that cannot keep it."""
+    try:
+        out.open("ab").close()
+    except OSError as error:
+        raise MaglensError(f"{out}: {error.strerror}", hint=f"ls -ld {out.parent}") from error
 
 
 def y4m_header(mode: Mode) -> bytes:
@@ -195,11 +233,15 @@ def run(args: argparse.Namespace) -> int:
     """The service's camera in a window or in the terminal; with ``--in-process`` virtual modules there, or into
     ``--out``."""
     if not args.in_process:
+        refuse_what_is_for_in_process(args)
         return asyncio.run(window.run(args))
-    width, height = parse_size(args.size)
-    settings = NodeConfig(name=PORT, format="NV12", width=width, height=height, rate=Fraction(args.rate))
+    width, height = parse_size(args.size or SIZE)
+    rate = check_rate(RATE if args.rate is None else args.rate)
+    settings = NodeConfig(name=PORT, format="NV12", width=width, height=height, rate=rate)
     mode, lenses = settings.mode, args.lens or ["35mm"]
     out = Path(args.out) if args.out else None
+    if out is not None:
+        see_that_it_can_be_written(out)
     seconds = args.seconds or (FILE_S if out is not None or len(lenses) > 1 else 0.0)
     if out is not None and out.suffix == ".y4m":
         with out.open("wb") as file:
@@ -242,7 +284,11 @@ def _through(
     """Pipe the show into a program. Raises when that fails by itself."""
     with subprocess.Popen(command, stdin=subprocess.PIPE) as program:
         assert program.stdin is not None
-        said = asyncio.run(_show(settings, lenses, seconds, _pipe_writer(program.stdin), overlay=overlay))
+        try:
+            said = asyncio.run(_show(settings, lenses, seconds, _pipe_writer(program.stdin), overlay=overlay))
+        except BaseException:
+            program.terminate()  # a window would stay open, and leaving the block waits for it
+            raise
         with contextlib.suppress(BrokenPipeError):  # a window that was closed
             program.stdin.close()
     if program.returncode not in (0, _WINDOW_CLOSED):

@@ -109,5 +109,5 @@ async def reload(args: argparse.Namespace) -> int:
     if args.json:
         emit({"reloaded": True})
     else:
-        say("configuration read")
+        say(f"configuration read; what [node] says counts from: sudo systemctl restart {names.SERVICE_UNIT}")
     return Exit.OK

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from maglens_daemon.cli.output import emit, say, table
+from maglens_daemon.cli.root import need_root
 from maglens_daemon.exits import Exit
 from maglens_driver.errors import MaglensError
 from maglens_driver.gadget import client
@@ -17,6 +18,7 @@ from maglens_driver.virtual.lens import lens_names, load_lens
 
 def _ready(name: str) -> SimClient:
     """A module whose service runs; it is started where it does not."""
+    need_root("maglens sim")
     if name not in client.running():
         load_lens(name.partition(":")[0])  # a wrong name is told here, and not by a service that fails
         client.start(name)
@@ -25,10 +27,11 @@ def _ready(name: str) -> SimClient:
 
 def _attached() -> SimClient:
     """The module that is on now; an error unless it is exactly one."""
+    need_root("maglens sim")
     on = [name for name in client.running() if SimClient(name).status()["attached"]]
     if len(on) != 1:
         what = "no virtual module is" if not on else f"{', '.join(on)} are"
-        raise MaglensError(f"{what} attached", hint="maglens sim list")
+        raise MaglensError(f"{what} attached", hint="sudo maglens sim list")
     return SimClient(on[0])
 
 
@@ -61,6 +64,8 @@ def swap(args: argparse.Namespace) -> int:
 
 def listing(args: argparse.Namespace) -> int:
     """Lenses there are, and the virtual modules that run."""
+    if client.running():
+        need_root("maglens sim list")
     present = [SimClient(name).status() for name in client.running()]
     if args.json:
         emit({"lenses": list(lens_names()), "modules": present})
@@ -100,6 +105,7 @@ def fault(args: argparse.Namespace) -> int:
 
 def stop(args: argparse.Namespace) -> int:
     """End virtual modules altogether."""
+    need_root("maglens sim stop")
     stopped = [args.module] if args.module is not None else client.running()
     for name in stopped:
         client.stop(name)

@@ -6,10 +6,11 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Final, Self
 
-from maglens_driver.errors import Deadline, MaglensError
+from maglens_driver.errors import Deadline, MaglensError, MissingDependency
 from maglens_driver.names import SIM_RUNTIME_DIR, SIM_UNIT_TEMPLATE
 
 REPLY_S: Final = 60.0  # a new serial number renders every picture anew, on an emulated processor too
@@ -142,13 +143,23 @@ def running(runtime: Path = Path(SIM_RUNTIME_DIR)) -> list[str]:
 
 def start(name: str) -> None:
     """Start the service of a virtual module, and wait until it is ready to be attached."""
-    done = subprocess.run(["systemctl", "start", unit(name)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise MaglensError(
-            f"{unit(name)} did not start: {done.stderr.strip()}", hint=f"journalctl -u {unit(name)} -n 20"
-        )
+    _systemctl("start", name)
 
 
 def stop(name: str) -> None:
     """Stop it; the module is off then."""
-    subprocess.run(["systemctl", "stop", unit(name)], capture_output=True, check=True)
+    _systemctl("stop", name)
+
+
+def _systemctl(verb: str, name: str) -> None:
+    try:
+        done = subprocess.run(["systemctl", verb, unit(name)], capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise MissingDependency(
+            "virtual modules are services of systemd, which this machine does not have",
+            hint=f"sudo {sys.executable} -m maglens_driver.gadget.sim {name}",
+        ) from error
+    if done.returncode:
+        raise MaglensError(
+            f"{unit(name)} did not {verb}: {done.stderr.strip()}", hint=f"journalctl -u {unit(name)} -n 20"
+        )

@@ -102,7 +102,9 @@ class ConfigfsGadget:
         )
 
     def detach(self) -> None:
-        """Disappear. Idempotent."""
+        """Disappear. Idempotent, also where it was never made."""
+        if not self.path.is_dir():
+            return
         try:
             _write(self.path / "UDC", "\n")
         except OSError as error:

@@ -21,7 +21,8 @@ def linuxpy() -> Any:
         from linuxpy.video import device  # type: ignore[import-untyped]
     except ImportError as error:
         raise MissingDependency(
-            "V4L2 cameras need the Python package linuxpy", hint="pip install 'maglens[v4l2]'"
+            "V4L2 cameras need the Python package linuxpy",
+            hint="sudo make install with a network, in the sources of maglens",
         ) from error
     return device
 

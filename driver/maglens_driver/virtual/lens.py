@@ -36,6 +36,10 @@ class LensError(MaglensError):
     """A lens file is missing or wrong."""
 
 
+class NoLens(LensError):
+    """There is no such lens."""
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
     """What a mode draws where a file does not say it for each: ``streaming_mw``, and more by the Mbit/s it sends."""
@@ -97,9 +101,7 @@ def load_lens(name: str) -> LensData:
         if path.parent == directory and path.is_file():
             break
     else:
-        raise LensError(
-            f"there is no lens {name!r}", hint=f"use one of {', '.join((*lens_names(), *optics_names()))}"
-        )
+        raise NoLens(f"there is no lens {name!r}", hint=f"use one of {', '.join((*lens_names(), *optics_names()))}")
     return read_lens(path)
 
 
@@ -108,6 +110,8 @@ def read_lens(path: Path) -> LensData:
     try:
         with path.open("rb") as file:
             return _lens(path.stem, tomllib.load(file))
+    except FileNotFoundError as error:
+        raise NoLens(f"there is no file {path}") from error
     except OSError as error:
         raise LensError(f"{path}: {error.strerror}") from error
     except KeyError as error:
