@@ -254,17 +254,18 @@ class LibCamera:
         return None
 
     def filled(self, spoiled: Callable[[int], None]) -> list[FrameBody]:
-        """The frames that are ready. A spoiled one is told by its number, and its buffer used again.
-
-        A request that ended otherwise than by completing means that the camera has gone: ``CameraRefusal``.
+        """The frames that are ready. A spoiled one is told by its number, and its buffer used again; so is one whose
+        request libcamera has cancelled. Of a camera that has gone it cancels all, and then takes no other.
         """
         result = []
         for request in self._manager.get_ready_requests():
             if not self.streaming:
                 continue
-            if request.status != self._library.Request.Status.Complete:
-                raise CameraRefusal(Refusal.FAILED, "libcamera cancelled a request: the camera is gone")
             index = request.cookie
+            if request.status != self._library.Request.Status.Complete:
+                spoiled(request.sequence)
+                self._ready.append(index)
+                continue
             metadata = self._buffers[index].metadata
             told = is_recent(metadata.timestamp)
             sequence = metadata.sequence if told else request.sequence

@@ -3,10 +3,10 @@
 
 The tests put this folder before everything else on the child's import path. ``FAKE_LIBCAMERA`` holds JSON:
 ``generation`` "0.4" or "0.7" (which controls there are), ``planes`` 1 or 2, ``apart`` (planes in pieces of memory
-of their own), ``unsealed`` (memory that can shrink), ``stop`` "block", ``die_after``, ``cancel_after`` and
-``hang_after`` so many frames, ``blurred`` (every third frame is spoiled, or "always"), ``unreadable`` (metadata
-cannot be converted), ``unpaced``, ``untold`` (a buffer's metadata hold what was in memory before), ``cable`` a file
-without which the camera is unplugged.
+of their own), ``unsealed`` (memory that can shrink), ``stop`` "block", ``die_after``, ``cancel_after``,
+``gone_after`` and ``hang_after`` so many frames, ``blurred`` (every third frame is spoiled, or "always"),
+``unreadable`` (metadata cannot be converted), ``unpaced``, ``untold`` (a buffer's metadata hold what was in
+memory before), ``cable`` a file without which the camera is unplugged.
 """
 
 from __future__ import annotations
@@ -270,6 +270,7 @@ class Camera:
         self._running = False
         self._thread: threading.Thread | None = None
         self._frames = 0
+        self._gone = False
 
     def acquire(self) -> None:
         if self._acquired:
@@ -318,6 +319,8 @@ class Camera:
         if request.status != RequestStatus.Pending:
             raise RuntimeError("Failed to queue request: Invalid argument")
         with self._wake:
+            if self._gone:
+                raise RuntimeError("Failed to queue request: No such device")
             if not self._running:
                 raise RuntimeError("Failed to queue request: Permission denied")
             self._queue.append(cast(Request, request))
@@ -343,7 +346,8 @@ class Camera:
         self._frames += 1
         if self._frames == BEHAVIOUR.get("die_after"):
             os.kill(os.getpid(), signal.SIGSEGV)
-        if self._frames == BEHAVIOUR.get("cancel_after") or not plugged():
+        self._gone = self._frames >= BEHAVIOUR.get("gone_after", 1 << 60) or not plugged()
+        if self._frames == BEHAVIOUR.get("cancel_after") or self._gone:
             self._complete(request, RequestStatus.Cancelled)
             return
         if self._frames >= BEHAVIOUR.get("hang_after", 1 << 60):
