@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -27,7 +28,7 @@ from tests.soak.guest import PSS_MIB
 from tests.vm.guest.recorder import Recording
 from tests.vm.guest.troupe import BUILT_IN, MODULE, WEBCAM, Troupe
 
-SETTLED_AFTER = 30  # switches
+SETTLED_AFTER = 150  # switches: every kind of them has come several times, and Python's memory grows no more
 EVERY = 30
 CONFIG = "[node]\nwidth = 640\nheight = 480\nrate = 15\n[policy]\ndwell_ms = 0\n"
 
@@ -60,7 +61,11 @@ class Stay:
 
     def rest(self) -> None:
         """The built-in camera alone, for measuring."""
+        before = self.playing
+        self._troupe.log.skip()
         self._choose("")
+        if self.playing != before:
+            self._troupe.plays(self.playing)
         for who in (MODULE, WEBCAM):
             if who in self._arrived:
                 before = self.playing
@@ -102,7 +107,12 @@ class Stay:
         self._troupe.log.place = here  # the next one may have begun before that
 
     def _kill(self) -> None:
-        os.kill(self._troupe.child_pid(), signal.SIGKILL)
+        try:
+            pid = self._troupe.child_pid()
+        except LookupError:  # it has ended by itself just now, and the camera begins anew
+            self._troupe.plays(BUILT_IN)
+            pid = self._troupe.child_pid()
+        os.kill(pid, signal.SIGKILL)
         self._killed.popleft()
         self._killed.append(time.monotonic())
 
@@ -150,7 +160,10 @@ def main() -> int:
                     app.wait_more(15, 60)
                     held = asdict(holdings.of(troupe.daemon.pid))
                     print(f"soak: {number} of {options.switches} switches, {held}", flush=True)
-                    seen.append({"switch": number, **held, "files": sorted(holdings.files(troupe.daemon.pid))})
+                    files = holdings.files(troupe.daemon.pid)
+                    kinds = Counter(re.sub("[0-9]+", "N", file) for file in files)
+                    print(f"soak: {sorted(kinds.items())}", flush=True)
+                    seen.append({"switch": number, **held, "files": sorted(files)})
                     if number == SETTLED_AFTER:
                         settled = holdings.of(troupe.daemon.pid)
             last = holdings.of(troupe.daemon.pid)
