@@ -14,11 +14,13 @@ from maglens_v4l2.convert import CONVERTIBLE
 @dataclass(frozen=True, slots=True)
 class Means:
     """What there is: link rate in Mbit/s (derated), power in mW; None where a kind of source has no such limit.
-    ``effort`` is what the module has kept up with: no limit, since it sends what it can of anything else, too."""
+    ``effort`` is what the module has kept up with: no limit, since it sends what it can of anything else, too.
+    ``frame_bytes``: the largest frame that there is memory for."""
 
     mbit_s: int | None = None
     mw: int | None = None
     effort: Effort | None = None
+    frame_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,9 @@ def obstacle(mode: Mode, means: Means) -> str:
         return f"{mode.describe()} needs {mode.mbit_s} Mbit/s, the link carries {means.mbit_s}"
     if means.mw is not None and mode.mw > means.mw:
         return f"{mode.describe()} needs {mode.mw} mW, the contract gives {means.mw}"
+    if means.frame_bytes is not None and mode.nbytes > means.frame_bytes:
+        megabytes = [nbytes // 1_000_000 for nbytes in (mode.nbytes, means.frame_bytes)]
+        return f"a frame of {mode.describe()} has {megabytes[0]} MB, this board has memory for {megabytes[1]}"
     return ""
 
 

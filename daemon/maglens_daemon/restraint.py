@@ -3,14 +3,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from maglens_daemon.effort import Effort
 from maglens_daemon.mode_choice import Means
 from maglens_daemon.port import HIGH_SPEED_MBIT_S, Port
 from maglens_driver.link.wire import CapabilityLevel, CapabilityReason
 from maglens_driver.mode import Mode
+from maglens_v4l2.feed import STAGING_LEAST
+
+FRAME_BYTES: Final = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4 // STAGING_LEAST
+"""So large may a frame be that a quarter of the memory holds those on their way: a module that declares the largest
+there are must not have a small board's kernel end the service."""
 
 RESEAT = "lift it off, wipe the contacts, snap it on again"
 
@@ -42,7 +49,7 @@ class Restraint:
         elif self.said:
             powers.append(min((mode.mw for mode in modes), default=0))
         rates = [rate for rate in (link_mbit_s, self.mbit_s) if rate is not None]
-        return Means(min(rates, default=None), min(powers, default=None), self.effort)
+        return Means(min(rates, default=None), min(powers, default=None), self.effort, FRAME_BYTES)
 
     def module_note(self) -> str:
         """What the module says of itself."""

@@ -126,6 +126,7 @@ CHOICES: list[tuple[str, list[Mode], Means, Mode | None]] = [
     ("no limits", [SAME], Means(), SAME),
     ("raw is developed", [RAW], ENOUGH, RAW),
     ("what is no picture is not", [mode(fourcc("BA81"), 1280, 720)], ENOUGH, None),
+    ("smaller when memory is short", [SAME, SMALL], Means(frame_bytes=SAME.nbytes - 1), SMALL),
     ("nothing fits", [SAME, SMALL], Means(100, 10_000), None),
     ("no sensor", [], ENOUGH, None),
 ]
@@ -157,6 +158,7 @@ def test_why_nothing_fits_names_the_least() -> None:
     assert reason == "no mode fits: 640x480 NV12 30 fps needs 111 Mbit/s, the link carries 100"
     assert choose_mode([], NODE, ENOUGH).reason == "it has no sensor of its own"
     assert "1700 mW, the contract gives 900" in obstacle(SAME, Means(None, 900))
+    assert "has 1 MB, this board has memory for 0" in obstacle(SAME, Means(frame_bytes=900_000))
 
 
 # --- sources --------------------------------------------------------------------------------------------------
