@@ -2,7 +2,9 @@
 """The parts of the VM lab that need no VM."""
 
 import io
+import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,23 @@ def test_cache_builds_once_and_leaves_nothing_half_made(tmp_path: Path, monkeypa
     assert cache.entry("thing", "a", build) == path
     assert (path / "it").read_text() == "whole"
     assert len(built) == 1
+
+
+def test_cache_forgets_the_oldest_of_a_kind_and_of_that_kind_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAGLENS_CACHE", str(tmp_path))
+    first, *others = (cache.key_of(n) for n in range(4))
+    old = cache.entry("uml", first, lambda directory: None)
+    past = time.time() - 2 * cache.GRACE_S
+    os.utime(old, (past, past))
+    for key in others:
+        cache.entry("uml-layer", key, lambda directory: None, most=1)
+    cache.entry("uml", others[0], lambda directory: None, most=2)
+    assert old.exists()
+    os.utime(old, (past, past))
+    cache.entry("uml", others[0], lambda directory: None, most=1)
+    assert not old.exists()
 
 
 def test_extra_packages_make_another_image() -> None:

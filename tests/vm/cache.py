@@ -21,6 +21,8 @@ from tests.vm.progress import say
 GRACE_S = 3600
 """An entry used within this time stays in any case, in seconds."""
 
+KEY_DIGITS = 16
+
 KEEP_S = 14 * 24 * 3600
 """Entries that nobody has used for this long are removed, in seconds."""
 
@@ -35,8 +37,8 @@ def root() -> Path:
 
 
 def key_of(facts: object) -> str:
-    """The key of JSON-serialisable facts: 16 hex digits."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    """The key of JSON-serialisable facts: KEY_DIGITS hex digits."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:KEY_DIGITS]
 
 
 @contextlib.contextmanager
@@ -78,7 +80,8 @@ def remove(path: Path) -> None:
 
 
 def _prune(kind: str, most: int) -> None:
-    entries = [path for path in root().glob(f"{kind}-*") if path.is_dir() and path.suffix != ".partial"]
+    # By the key's shape: uml-layer-KEY is of another kind than uml-KEY, and a .partial or .lock is no entry.
+    entries = [path for path in root().glob(f"{kind}-{'[0-9a-f]' * KEY_DIGITS}") if path.is_dir()]
     oldest = time.time() - KEEP_S
     for rank, path in enumerate(sorted(entries, key=lambda path: path.stat().st_mtime, reverse=True)):
         if path.stat().st_mtime < oldest or (rank >= most and path.stat().st_mtime < time.time() - GRACE_S):
