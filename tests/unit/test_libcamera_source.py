@@ -302,9 +302,12 @@ def test_controls_are_written_again_to_a_new_child() -> None:
     async def body(source: LibcameraSource) -> None:
         await source.set({Cid.BRIGHTNESS: -50})
         assert source.child_pid is not None
+        os.kill(source.child_pid, signal.SIGSTOP)  # its death must not be noticed before it is asked
+        asked = asyncio.create_task(source.set({Cid.BRIGHTNESS: -50}))
+        await asyncio.sleep(0)
         os.kill(source.child_pid, signal.SIGKILL)
         with pytest.raises(Gone):
-            await source.set({Cid.BRIGHTNESS: -50})
+            await asked
         await source.configure(wanted(source))
         sink = Sink()
         await source.start(sink, 1)
