@@ -174,7 +174,7 @@ class NodeConfig:
         _choice(NODE_KINDS), "auto", f"which kind of device: {', '.join(NODE_KINDS)}; auto takes the best there is"
     )
     format: str = _key(_choice(tuple(NODE_FORMATS)), "NV12", "pixel format: NV12 or YUYV")
-    width: int = _key(_even(16, limits.MAX_WIDTH), 1280, "pixels, even")
+    width: int = _key(_even(16, limits.MAX_WIDTH), 1280, "pixels, even; 128 million at most, times height")
     height: int = _key(_even(16, limits.MAX_HEIGHT), 720, "pixels, even")
     rate: Fraction = _key(_rate, Fraction(30), "frames per second")  # noqa: RUF009 a field
     focus_zone: tuple[float, float, float, float] = _key(
