@@ -29,7 +29,7 @@ from maglens_daemon.session import Session
 from maglens_daemon.session_state import SessionState
 from maglens_daemon.stage import OpenNode, Playing, Stage
 from maglens_driver.errors import Gone, Interrupted, MaglensError, Refused, WrongState
-from maglens_driver.mode import Mode
+from maglens_driver.mode import RAW, Mode
 from maglens_v4l2.card import Card
 from maglens_v4l2.feed import Feed
 from maglens_v4l2.node import Node
@@ -418,11 +418,12 @@ class Director:
                 session.fail(why)
 
     async def _begin(self, coming: _Coming, mode: Mode) -> Feed:
-        """Where its frames go, turned upright. Through a bare lens that takes a while, and goes on in its thread when
-        the start is called off: what it makes then is thrown away."""
+        """Where its frames go, turned upright. A bare lens takes a while for that, and so do the first raw frames,
+        since numpy is loaded for them: it goes on in its thread when the start is called off, and what it makes then
+        is thrown away."""
         pipeline, generation = coming.pipeline, coming.generation
         orientation, optics = self._house.orientation(coming.session), coming.optics
-        if optics is None:
+        if optics is None and mode.fourcc not in RAW:
             return pipeline.begin(generation, mode, orientation)
         making = asyncio.create_task(asyncio.to_thread(pipeline.begin, generation, mode, orientation, optics))
         try:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import threading
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,10 @@ from maglens_daemon.fake import MODE, FakeVisitor
 from maglens_daemon.session_state import SessionState
 from maglens_driver.errors import Deadline, Gone, Interrupted
 from maglens_driver.frame import Frame
+from maglens_driver.mode import Mode
+from maglens_v4l2.feed import Feed
+from maglens_v4l2.pipeline import Pipeline
+from tests.unit.test_bridge_developing import raw_mode
 from tests.unit.test_daemon_manager import SMALL, WAIT_S, theatre
 
 FRAME_S = float(MODE.interval)
@@ -285,3 +291,27 @@ def test_a_camera_in_use_elsewhere_is_waited_for_and_not_refused(monkeypatch: py
             await t.until_playing(one)
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize(("mode", "elsewhere"), [(MODE, False), (raw_mode(), True)], ids=["finished", "raw"])
+def test_what_loads_numpy_is_not_done_in_the_loop(
+    mode: Mode, elsewhere: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loading it took longer than the watchdog waits, on an emulated machine that was busy besides."""
+    threads: list[threading.Thread] = []
+    begin = Pipeline.begin
+
+    def watched(*args: Any) -> Feed:
+        threads.append(threading.current_thread())
+        return begin(*args)
+
+    monkeypatch.setattr(Pipeline, "begin", watched)
+
+    async def play() -> None:
+        async with theatre() as t:
+            t.watch()
+            session = t.arrive(FakeVisitor("1", (mode,)))
+            await t.until_playing(session)
+
+    asyncio.run(play())
+    assert [thread is not threading.main_thread() for thread in threads] == [elsewhere]
