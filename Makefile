@@ -48,7 +48,7 @@ test-obs: prepare ## the real OBS Studio records through attach, swap, detach an
 	@$(PY) -m $(if $(VM),tests.vm run --extra obs --scenario tests/vm/apps --out build/obs,tests.kernel.uml_guest \
 		--extra obs --name obs --deadline 600 -- python3 -m pytest -v tests/vm/apps)
 
-soak: prepare ## 10 000 random faults in fake time; 200 cycles in the virtual machine, 500 faults in UML; nothing may leak
+soak: prepare ## 10 000 random faults in fake time; 200 cycles and 500 faults in the virtual machine, 500 in UML; nothing may leak
 	@$(PY) -m tests.soak.faults
 	@$(PY) -m tests.soak
 

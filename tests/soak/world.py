@@ -19,6 +19,7 @@ from maglens_daemon.status import Status
 from maglens_driver import names
 from maglens_driver.gadget import client
 from maglens_driver.gadget.client import SimClient
+from tests.demo.guest import allow_for_emulation
 from tests.unit.private_bus import private_bus
 from tests.vm.guest.devices import SYSTEMD, succeed
 from tests.vm.guest.log import WAIT_S, Log
@@ -30,20 +31,13 @@ DROPIN = Path(names.CONFIG_DROPIN_DIR) / "99-soak.toml"
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """``pid`` of the service, the modules (detached) in the order asked for, and ``tail``, its last words."""
+    """``pid`` of the service, the modules (detached) in the order asked for, ``tail``, its last words, and its
+    ``status``."""
 
     pid: int
     sims: Sequence[SimClient]
     tail: Callable[[], str]
-
-    def status(self) -> Status:
-        """The service's."""
-
-        async def ask() -> Status:
-            async with Client() as service:
-                return await service.status()
-
-        return asyncio.run(ask())
+    status: Callable[[], Status]
 
     def node(self) -> str:
         """Path of the first camera."""
@@ -60,6 +54,17 @@ def service_pid() -> int:
 
 
 @contextmanager
+def _asking() -> Iterator[Callable[[], Status]]:
+    """Status by one connection: making one takes longer than asking, where the processor is emulated."""
+    with asyncio.Runner() as runner:
+        client = runner.run(Client().__aenter__())
+        try:
+            yield lambda: runner.run(client.status())
+        finally:
+            runner.run(client.__aexit__(None, None, None))
+
+
+@contextmanager
 def world(config: str, lenses: Sequence[str]) -> Iterator[World]:
     """A service with this configuration, begun anew, and virtual modules."""
     with _units(config, lenses) if SYSTEMD.exists() else _processes(config, lenses) as made:
@@ -70,6 +75,7 @@ def world(config: str, lenses: Sequence[str]) -> Iterator[World]:
 def _units(config: str, lenses: Sequence[str]) -> Iterator[World]:
     DROPIN.parent.mkdir(parents=True, exist_ok=True)
     DROPIN.write_text(config)
+    allow_for_emulation()
     succeed("systemctl", "stop", names.SERVICE_UNIT)  # gives up the node, whose format would be kept over a restart
     for lens in lenses:
         client.start(lens)
@@ -79,7 +85,8 @@ def _units(config: str, lenses: Sequence[str]) -> Iterator[World]:
         return succeed("journalctl", "-u", names.SERVICE_UNIT, "-n", "40", "-o", "cat")
 
     try:
-        yield World(service_pid(), [SimClient(lens) for lens in lenses], tail)
+        with _asking() as status:
+            yield World(service_pid(), [SimClient(lens) for lens in lenses], tail, status)
     finally:
         for lens in lenses:
             client.stop(lens)
@@ -103,7 +110,8 @@ def _processes(config: str, lenses: Sequence[str]) -> Iterator[World]:
             log.drain()
             return "\n".join(log.lines[-40:])
 
-        yield World(log.pid, sims, tail)
+        status = stack.enter_context(_asking())
+        yield World(log.pid, sims, tail, status)
 
 
 @contextmanager
