@@ -409,6 +409,7 @@ def test_what_changes_the_machine_needs_root(
 
 def test_a_virtual_module_without_systemd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sim_client, "_SYSTEMD_RUNS", tmp_path)
     with pytest.raises(MissingDependency, match="services of systemd"):
         sim_client.stop("35mm")
     failing = tmp_path / "systemctl"
@@ -416,6 +417,9 @@ def test_a_virtual_module_without_systemd(monkeypatch: pytest.MonkeyPatch, tmp_p
     failing.chmod(0o755)
     with pytest.raises(MaglensError, match="did not stop: no such unit"):
         sim_client.stop("35mm")
+    monkeypatch.setattr(sim_client, "_SYSTEMD_RUNS", tmp_path / "nothing")
+    with pytest.raises(MissingDependency, match="does not run here"):
+        sim_client.start("35mm")
 
 
 def test_every_query_has_json() -> None:

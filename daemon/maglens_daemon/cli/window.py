@@ -105,18 +105,22 @@ async def run(args: argparse.Namespace) -> int:
             text = Path(folder) / "overlay"
             write(text, overlay(status))
             command = [*player(text), "-f", "v4l2", "-i", status["node"]["path"]]
+            loop = asyncio.get_running_loop()
+            ends = loop.time() + args.seconds if args.seconds else None
             process = await asyncio.create_subprocess_exec(*command)
             try:
-                while process.returncode is None:
+                while process.returncode is None and (ends is None or loop.time() < ends):
+                    left = REFRESH_S if ends is None else min(REFRESH_S, ends - loop.time())
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(REFRESH_S):
+                        async with asyncio.timeout(left):
                             await process.wait()
                     write(text, overlay(await client.status()))
+                timed_out = process.returncode is None
             finally:
                 if process.returncode is None:
                     process.terminate()
                     async with asyncio.timeout(STOP_S):
                         await process.wait()
-    if process.returncode not in (0, WINDOW_CLOSED):
+    if not timed_out and process.returncode not in (0, WINDOW_CLOSED):
         raise MaglensError(f"ffplay ended with {process.returncode}", hint=" ".join(command))
     return Exit.OK

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from maglens_driver.errors import Deadline, MaglensError, MissingDependency
 from maglens_driver.names import SIM_RUNTIME_DIR, SIM_UNIT_TEMPLATE
 
 REPLY_S: Final = 60.0  # a new serial number renders every picture anew, on an emulated processor too
+_SYSTEMD_RUNS: Final = Path("/run/systemd/system")
 
 Reply = dict[str, Any]
 
@@ -152,13 +154,12 @@ def stop(name: str) -> None:
 
 
 def _systemctl(verb: str, name: str) -> None:
-    try:
-        done = subprocess.run(["systemctl", verb, unit(name)], capture_output=True, text=True, check=False)
-    except FileNotFoundError as error:
+    if not _SYSTEMD_RUNS.is_dir() or shutil.which("systemctl") is None:
         raise MissingDependency(
-            "virtual modules are services of systemd, which this machine does not have",
+            "virtual modules are services of systemd, which does not run here",
             hint=f"sudo {sys.executable} -m maglens_driver.gadget.sim {name}",
-        ) from error
+        )
+    done = subprocess.run(["systemctl", verb, unit(name)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise MaglensError(
             f"{unit(name)} did not {verb}: {done.stderr.strip()}", hint=f"journalctl -u {unit(name)} -n 20"

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The preview's window, by a player that plays for ever."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from maglens_daemon.cli import main, window
+from maglens_daemon.exits import Exit
+from maglens_daemon.status import Status
+from tests.unit.test_cli import everything, module
+
+
+class Service:
+    """A service whose camera is there."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def status(self) -> Status:
+        return everything(module())
+
+
+def player(folder: Path, does: str) -> None:
+    made = folder / "ffplay"
+    made.write_text(f"#!/bin/sh\necho $$ >{folder}/pid\n{does}\n")
+    made.chmod(0o755)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(window, "Client", Service)
+    monkeypatch.setattr(window, "in_terminal", lambda _wanted: False)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return tmp_path
+
+
+def test_it_closes_after_its_seconds(folder: Path) -> None:
+    player(folder, "exec sleep 60")
+    assert main.main(["preview", "--seconds", "0.5"]) == Exit.OK
+    pid = int((folder / "pid").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_a_player_that_fails_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    player(folder, "exit 3")
+    assert main.main(["preview", "--seconds", "20"]) == Exit.FAILED
+    assert "ffplay ended with 3" in capsys.readouterr().err
