@@ -82,7 +82,8 @@ def kernel_module(machine: Machine) -> Iterator[Finding]:
         Verdict.WRONG,
         "neither maglens nor v4l2loopback is installed for this kernel",
         f"sudo apt-get install dkms linux-headers-{release}, then sudo make install-dkms, in the sources of maglens"
-        " (or, without controls and for one app at a time, sudo apt-get install v4l2loopback-dkms)",
+        " (or, without controls and for one app at a time, v4l2loopback 0.15 or later: sudo apt-get install"
+        " v4l2loopback-dkms)",
     )
     if _signatures_enforced(machine):
         yield from _signing(machine, "maglens")

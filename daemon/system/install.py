@@ -62,6 +62,7 @@ FILES = (
 )
 
 
+PREFIX = "/usr/local"
 FAILED = 1
 NO_PERMISSION = 77  # as maglens_daemon.exits has it, which is not installed yet
 LEAST_PYTHON = (3, 11)  # python_requires of setup.cfg
@@ -373,7 +374,7 @@ ACTIONS: dict[str, Callable[[Layout], None]] = {
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("action", choices=tuple(ACTIONS))
-    parser.add_argument("--prefix", default="/usr/local")
+    parser.add_argument("--prefix", default=PREFIX)
     parser.add_argument("--sysconfdir", default="/etc")
     parser.add_argument("--destdir", default="")
     return parser
@@ -388,7 +389,8 @@ def _see_that_it_can_work(args: argparse.Namespace) -> None:
             f"\n  try: sudo make {args.action} PYTHON=python{wanted}"
         )
     if not args.destdir and os.geteuid() != 0:
-        raise InstallError(f"{args.action} needs root\n  try: sudo make {args.action}", NO_PERMISSION)
+        prefix = "" if args.prefix == PREFIX else f" PREFIX={args.prefix}"
+        raise InstallError(f"{args.action} needs root\n  try: sudo make {args.action}{prefix}", NO_PERMISSION)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -88,7 +88,9 @@ def test_the_machine_itself_is_root_s(
 ) -> None:
     monkeypatch.setattr(installer.os, "geteuid", lambda: 1000)
     assert installer.main(["install"]) == installer.NO_PERMISSION
-    assert "install needs root\n  try: sudo make install" in capsys.readouterr().err
+    assert "install needs root\n  try: sudo make install\n" in capsys.readouterr().err
+    assert installer.main(["uninstall", "--prefix", "/opt"]) == installer.NO_PERMISSION
+    assert "try: sudo make uninstall PREFIX=/opt\n" in capsys.readouterr().err
 
 
 def test_an_old_python_is_told_so(

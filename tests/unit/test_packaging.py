@@ -94,6 +94,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, s
     (top / "usr/lib").mkdir()
     done = install("install", top, environment)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith(f"installed into {top}\n")
     return top
 
 
