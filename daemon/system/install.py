@@ -194,7 +194,10 @@ def _wheel(where: str) -> Path:
     command = [*_pip(), "wheel", "--no-deps", "-w", where]
     if _can_build_here():
         command.append("--no-build-isolation")
-    _run([*command, str(ROOT)], "sudo apt-get install gcc python3-dev python3-setuptools libturbojpeg0-dev")
+    _run(
+        [*command, str(ROOT)],
+        "sudo apt-get install gcc python3-dev python3-setuptools python3-wheel libturbojpeg0-dev",
+    )
     (wheel,) = Path(where).glob("maglens-*.whl")
     return wheel
 

@@ -44,7 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_it_closes_after_its_seconds(folder: Path) -> None:
     player(folder, "exec sleep 60")
-    assert main.main(["preview", "--seconds", "0.5"]) == Exit.OK
+    assert main.main(["preview", "--seconds", "3"]) == Exit.OK
     pid = int((folder / "pid").read_text())
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
