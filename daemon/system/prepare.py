@@ -33,10 +33,11 @@ DECLARATIONS = (  # of setup.cfg: what decides what is in the venv; the packages
     ("options.extras_require", "test"),
     ("options.entry_points", "console_scripts"),
 )
+LEAST_PYTHON = (3, 11)  # python_requires of setup.cfg
 PIXELS = ROOT / "v4l2_bridge" / "maglens_v4l2" / "pixels"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: Python 3.9 must come as far as main()
 class Need:
     """One thing the machine must have: its Debian package, what for, and how to see that it is there."""
 
@@ -184,6 +185,12 @@ def main() -> int:
     parser.add_argument("--where", action="store_true", help="print the venv's place and do nothing")
     parser.add_argument("--bench", action="store_true", help="install what the bench compares with, too")
     chosen = parser.parse_args()
+    if sys.version_info[:2] < LEAST_PYTHON:
+        wanted = ".".join(map(str, LEAST_PYTHON))
+        raise SystemExit(
+            f"maglens needs Python {wanted} or later, and {sys.executable} is {sys.version.split()[0]}"
+            f"\n  try: the same with PYTHON=python{wanted} behind it"
+        )
     if chosen.where:
         print(venv())
         return 0

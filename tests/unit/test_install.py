@@ -13,16 +13,21 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def installer(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """``daemon/system/install.py``, which belongs to no package."""
-    spec = importlib.util.spec_from_file_location("maglens_install", ROOT / "daemon/system/install.py")
+def program(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """One of ``daemon/system``, which belongs to no package."""
+    spec = importlib.util.spec_from_file_location(f"maglens_{name}", ROOT / f"daemon/system/{name}.py")
     assert spec is not None
     assert spec.loader is not None
     made = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "maglens_install", made)  # dataclasses look their module up
+    monkeypatch.setitem(sys.modules, f"maglens_{name}", made)  # dataclasses look their module up
     spec.loader.exec_module(made)
     return made
+
+
+@pytest.fixture
+def installer(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """``daemon/system/install.py``"""
+    return program("install", monkeypatch)
 
 
 def contents(top: Path) -> dict[str, bytes]:
@@ -101,11 +106,22 @@ def test_an_old_python_is_told_so(
     assert "maglens needs Python 9.9 or later" in capsys.readouterr().err
 
 
-def test_python_and_permission_are_what_the_project_says(installer: ModuleType) -> None:
+def test_an_old_python_is_told_so_before_an_environment_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = program("prepare", monkeypatch)
+    monkeypatch.setattr(sys, "argv", ["prepare.py", "--where"])
+    monkeypatch.setattr(made, "LEAST_PYTHON", (9, 9))
+    with pytest.raises(SystemExit, match=r"maglens needs Python 9\.9 or later"):
+        made.main()
+
+
+def test_python_and_permission_are_what_the_project_says(
+    installer: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from maglens_daemon.exits import Exit
 
     wanted = "python_requires = >=" + ".".join(map(str, installer.LEAST_PYTHON))
     assert wanted in (ROOT / "setup.cfg").read_text().splitlines()
+    assert program("prepare", monkeypatch).LEAST_PYTHON == installer.LEAST_PYTHON
     assert installer.NO_PERMISSION == Exit.NO_PERMISSION
 
 
