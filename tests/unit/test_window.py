@@ -50,6 +50,13 @@ def test_it_closes_after_its_seconds(folder: Path) -> None:
         os.kill(pid, 0)
 
 
+def test_a_wrong_lens_begins_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "x.y4m"
+    assert main.main(["preview", "--in-process", "--lens", "35", "--out", str(out)]) == Exit.NOT_FOUND
+    assert "there is no lens '35'" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_a_player_that_fails_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     player(folder, "exit 3")
     assert main.main(["preview", "--seconds", "20"]) == Exit.FAILED

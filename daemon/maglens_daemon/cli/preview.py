@@ -33,6 +33,7 @@ from maglens_daemon.status import status
 from maglens_driver.errors import Gone, MaglensError, MissingDependency
 from maglens_driver.link import limits
 from maglens_driver.mode import Mode
+from maglens_driver.virtual.lens import load_lens
 from maglens_driver.virtual.source import VirtualSource
 from maglens_v4l2.memory_node import MemoryNode, MemoryReader
 from maglens_v4l2.node import Node
@@ -240,6 +241,8 @@ def run(args: argparse.Namespace) -> int:
     settings = NodeConfig(name=PORT, format="NV12", width=width, height=height, rate=rate)
     mode, lenses = settings.mode, args.lens or ["35mm"]
     out = Path(args.out) if args.out else None
+    for lens in lenses:
+        load_lens(lens)  # a wrong name is told before a file is begun
     if out is not None:
         see_that_it_can_be_written(out)
     seconds = args.seconds or (FILE_S if out is not None or len(lenses) > 1 else 0.0)
