@@ -228,6 +228,13 @@ def make_packages(layout: Layout, manifest: Manifest) -> None:
     _run([str(python), "-m", "compileall", "-q", "-s", str(home), "-p", layout.home, str(home / "lib")])
 
 
+def put_back(layout: Layout) -> None:
+    """The old venv, where :func:`take_over` was ended in the moment between its two renames."""
+    home, going = layout.staged(layout.home), layout.staged(layout.going)
+    if going.exists() and not home.exists():
+        going.rename(home)
+
+
 def take_over(layout: Layout) -> None:
     """The new venv in place of the old one, whose manifest stays until there is a new one."""
     home, coming, going = (layout.staged(path) for path in (layout.home, layout.coming, layout.going))
@@ -243,6 +250,7 @@ def take_over(layout: Layout) -> None:
 
 def install(layout: Layout) -> None:
     """Everything but the kernel module."""
+    put_back(layout)
     previous = Manifest.load(layout)
     manifest = Manifest(layout, directories=list(previous.directories) if previous else [])
     try:
@@ -270,6 +278,7 @@ def install(layout: Layout) -> None:
 
 def uninstall(layout: Layout) -> None:
     """What the manifest lists, and nothing else."""
+    put_back(layout)
     manifest = Manifest.load(layout)
     if manifest is None:
         raise InstallError(

@@ -88,6 +88,15 @@ def test_an_update_that_fails_later_can_be_taken_away(
     assert contents(tmp_path) == {}
 
 
+def test_an_update_that_was_cut_off_between_old_and_new_can_be_taken_away(
+    installer: ModuleType, tmp_path: Path
+) -> None:
+    earlier(installer, tmp_path)
+    (tmp_path / "usr/lib/maglens").rename(tmp_path / "usr/lib/maglens.old")
+    assert installer.main(arguments("uninstall", tmp_path)) == 0
+    assert contents(tmp_path) == {}
+
+
 def test_the_machine_itself_is_root_s(
     installer: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
