@@ -39,7 +39,7 @@ def test_without_linuxpy_the_hint_is_the_command(monkeypatch: pytest.MonkeyPatch
     try:
         with pytest.raises(MissingDependency) as caught:
             asyncio.run(V4L2Source.open("/dev/video0"))
-        assert "pip install" in caught.value.hint
+        assert "make install" in caught.value.hint
     finally:
         binding.linuxpy.cache_clear()
 
