@@ -72,7 +72,14 @@ def test_the_service_is_well_confined(tmp_path: Path) -> None:
 
 
 def install(action: str, destdir: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    command = ["make", action, "PREFIX=/usr", f"DESTDIR={destdir}", f"PYTHON={sys.executable}"]
+    command = [
+        "make",
+        "--no-print-directory",
+        action,
+        "PREFIX=/usr",
+        f"DESTDIR={destdir}",
+        f"PYTHON={sys.executable}",
+    ]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
