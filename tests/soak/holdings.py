@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import statistics
@@ -49,9 +50,12 @@ def crept(kib: Sequence[int], allowed_mib: float) -> str:
 
 
 def files(pid: int, proc: Path = Path("/proc")) -> set[str]:
-    """What process ``pid`` has open, as "number path"."""
-    folder = proc / str(pid) / "fd"
-    return {f"{entry.name} {os.readlink(entry)}" for entry in folder.iterdir()}
+    """What process ``pid`` has open, as "number path". It goes on meanwhile, and may close one that was listed."""
+    found = set()
+    for entry in (proc / str(pid) / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.add(f"{entry.name} {os.readlink(entry)}")
+    return found
 
 
 def of(pid: int, proc: Path = Path("/proc")) -> Holdings:
