@@ -258,10 +258,11 @@ async def the_last_frame_can_be_repeated(rig: Rig) -> None:
         for _ in range(20):
             stamp = time.monotonic_ns()
             assert node.repeat(stamp, generation)
+            shown = time.monotonic_ns()
             again = await asyncio.to_thread(expect, app, pattern(mode, 3))
             while again.timestamp_ns < stamp - MICROSECOND:  # the node's own filler, from before
                 again = await asyncio.to_thread(expect, app, pattern(mode, 3))
-            assert again.timestamp_ns <= stamp
+            assert again.timestamp_ns <= shown  # such a filler may have slipped in after the stamp was taken
         newer = node.adopt()
         assert node.repeat(time.monotonic_ns(), newer)  # continuity over a swap
 
