@@ -53,7 +53,8 @@ def told(results: list[Result]) -> str:
 @pytest.fixture(autouse=True)
 def emulated_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything takes many times as long here, the module's answers too (what MAGLENS_TIME_FACTOR is for)."""
-    monkeypatch.setattr(limits, "REPLY_S", TIME_FACTOR * limits.REPLY_S)
+    for name in ("REPLY_S", "FIRST_FRAME_S", "STALL_MIN_S"):
+        monkeypatch.setattr(limits, name, TIME_FACTOR * getattr(limits, name))
 
 
 @pytest.mark.long
