@@ -34,7 +34,7 @@ from tests.demo import automatics
 from tests.demo.story import CYCLES, RECORDING, STORY, Event, Story
 from tests.vm.guest.acts import kill_service
 from tests.vm.guest.devices import succeed
-from tests.vm.guest.limits import emulated
+from tests.vm.guest.limits import TIME_FACTOR, emulated
 from tests.vm.guest.program import ProgramError
 from tests.vm.guest.recorder import Recording
 
@@ -46,7 +46,6 @@ FOCUS_NEAR = 200  # hundredths of a dioptre: half a metre, where the flowers are
 FOCUS_STEPS = (90, 140, FOCUS_NEAR)
 IRIS_WIDE = 595  # hundredths of a stop above f/11: f/1.4
 DROPIN = Path(CONFIG_DROPIN_DIR) / "90-demo.toml"
-TIME_FACTOR = 4  # of an emulated machine that has other work to do
 UNIT_DROPIN = Path("/run/systemd/system")
 NODE_TRIES = 20  # each waits until udev has nothing left to do
 LENSES = ("35mm", "73mm")

@@ -13,6 +13,7 @@ from maglens_driver.frame import Frame
 from maglens_driver.mode import YUYV, make_mode
 from maglens_v4l2.card import Card
 from maglens_v4l2.convert import PictureConverter
+from maglens_v4l2.feed import Feed
 from tests.unit.test_bridge_pipeline import CARD, FAST, NODE, WAIT_S, Stage, flat, frame, is_card, play
 
 CONVERTED = make_mode(YUYV, 128, 96, FAST)
@@ -56,13 +57,19 @@ class Gate:
         return noted
 
 
+async def held_up(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> tuple[Gate, Feed]:
+    """A first frame is on its way to the node, where the gate holds it."""
+    await stage.see(is_card(CARD))
+    gate = Gate(stage, monkeypatch)
+    feed = stage.pipeline.begin(1, CONVERTED)
+    feed.deliver(frame(feed, luma=60))
+    await stage.until(gate.entered.is_set)
+    return gate, feed
+
+
 def test_the_next_is_converted_while_one_is_submitted(monkeypatch: pytest.MonkeyPatch) -> None:
     async def act(stage: Stage) -> None:
-        await stage.see(is_card(CARD))
-        gate = Gate(stage, monkeypatch)
-        feed = stage.pipeline.begin(1, CONVERTED)
-        feed.deliver(frame(feed, luma=60))
-        await stage.until(gate.entered.is_set)
+        gate, feed = await held_up(stage, monkeypatch)
         feed.deliver(frame(feed, luma=70))
         await stage.until(lambda: gate.converted == 2)
         feed.deliver(frame(feed, luma=80))
@@ -79,11 +86,7 @@ def test_the_next_is_converted_while_one_is_submitted(monkeypatch: pytest.Monkey
 
 def test_no_filler_and_no_placeholder_overtakes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     async def act(stage: Stage) -> None:
-        await stage.see(is_card(CARD))
-        gate = Gate(stage, monkeypatch)
-        feed = stage.pipeline.begin(1, CONVERTED)
-        feed.deliver(frame(feed, luma=60))
-        await stage.until(gate.entered.is_set)
+        gate, _ = await held_up(stage, monkeypatch)
         stage.pipeline.show(Card("Other"))
         assert not gate.open.wait(A_WHILE_S)
         assert gate.calls == [] and len(gate.threads) == 1

@@ -280,6 +280,15 @@ def slow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[V4L2Source, S
     return V4L2Source(str(tmp_path / "video"), ThreadPoolExecutor(1)), start
 
 
+async def start_late(camera: V4L2Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver takes longer than anybody waits."""
+    sink: Any = None
+    await camera.configure(camera.modes[0])
+    monkeypatch.setattr(source, "CALL_S", 0.05)
+    with pytest.raises(Deadline):
+        await camera.start(sink, 1)
+
+
 def test_what_a_late_start_makes_is_stopped_before_the_next(
     slow: tuple[V4L2Source, SlowStart], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,10 +296,7 @@ def test_what_a_late_start_makes_is_stopped_before_the_next(
     sink: Any = None
 
     async def play() -> None:
-        await camera.configure(camera.modes[0])
-        monkeypatch.setattr(source, "CALL_S", 0.05)
-        with pytest.raises(Deadline):
-            await camera.start(sink, 1)
+        await start_late(camera, monkeypatch)
         with pytest.raises(WrongState):
             await camera.start(sink, 2)
         monkeypatch.setattr(source, "CALL_S", 20.0)
@@ -319,13 +325,9 @@ def test_what_a_late_start_makes_is_ended_even_if_nobody_waits_for_the_close(
     slow: tuple[V4L2Source, SlowStart], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     camera, start = slow
-    sink: Any = None
 
     async def play() -> None:
-        await camera.configure(camera.modes[0])
-        monkeypatch.setattr(source, "CALL_S", 0.05)
-        with pytest.raises(Deadline):
-            await camera.start(sink, 1)
+        await start_late(camera, monkeypatch)
         for step in (camera.stop, camera.close):  # as a session takes leave
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(step(), 0.05)
