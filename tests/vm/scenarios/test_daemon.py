@@ -192,6 +192,7 @@ def test_a_broken_configuration_is_named_and_the_old_one_stays(journal: JournalO
     systemctl("reload", UNIT)
 
 
+@pytest.mark.long
 def test_a_changed_node_takes_effect_at_a_restart(journal: JournalOf) -> None:
     """Where no app has it open; a second one comes and goes with its section."""
 

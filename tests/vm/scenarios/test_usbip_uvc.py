@@ -84,7 +84,7 @@ def numbers(marks: list[mark.Mark | mark.Mixed | None]) -> list[int]:
     [
         (("--speed", "super"), ("yuyv422", "nv12", "mjpeg")),
         (("--speed", "high"), ("nv12",)),
-        (("--uvc", "1.5"), ("nv12",)),
+        pytest.param(("--uvc", "1.5"), ("nv12",), marks=pytest.mark.long),
     ],
 )
 def test_ffmpeg_records_whole_pictures(
