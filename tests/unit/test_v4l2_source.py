@@ -20,9 +20,10 @@ from typing import Any
 import pytest
 
 from maglens_driver import dmabuf
-from maglens_driver.errors import Deadline, MissingDependency, Refused, WrongState
+from maglens_driver.errors import Deadline, Interrupted, MissingDependency, Refused, WrongState
+from maglens_driver.frame import Frame
 from maglens_driver.link.limits import MAX_TEXT_BYTES
-from maglens_driver.mode import MJPG, NV12, YUYV, make_mode, nearest_mode
+from maglens_driver.mode import MJPG, NV12, YUYV, Mode, make_mode, nearest_mode
 from maglens_driver.v4l2 import binding, buffers, identity, memory, source
 from maglens_driver.v4l2.buffers import BufferSet
 from maglens_driver.v4l2.identity import usb_device
@@ -373,5 +374,112 @@ def test_a_start_that_fails_leaves_nothing_pending(slow: tuple[V4L2Source, SlowS
         await camera.start(sink, 2)
         await camera.close()
         assert (start.made, start.stopped) == (1, 1)
+
+    asyncio.run(play())
+
+
+class Sink:
+    """Hears what a source tells, and keeps every frame until it is asked to give them back."""
+
+    def __init__(self) -> None:
+        self.kept: list[Frame] = []
+        self.lost_why: list[tuple[int, Exception]] = []
+        self.turn = threading.Condition()
+
+    def lease(self, nbytes: int) -> None:
+        return None
+
+    def deliver(self, frame: Frame) -> None:
+        with self.turn:
+            self.kept.append(frame)
+            self.turn.notify_all()
+
+    def control(self, generation: int, control: int, value: int) -> None:
+        raise AssertionError("it has none")
+
+    def dropped(self, generation: int, cause: str) -> None:
+        raise AssertionError(cause)
+
+    def lost(self, generation: int, why: Exception) -> None:
+        with self.turn:
+            self.lost_why.append((generation, why))
+            self.turn.notify_all()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        def wait() -> bool:
+            with self.turn:
+                return self.turn.wait_for(condition, 10)
+
+        assert await asyncio.to_thread(wait)
+
+
+@pytest.fixture
+def silent(fake: FakeV4L2, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> V4L2Source:
+    """A source on a pipe: a device that can be configured and started, and is readable once something is written."""
+    mode = Mode(MJPG, 640, 480, 0, 64, RATE)
+    for name, answer in (("identify", None), ("read_modes", [mode]), ("read_controls", [])):
+        monkeypatch.setattr(source, name, lambda *_, answer=answer: answer)
+    monkeypatch.setattr(source, "set_mode", lambda fd, wanted: wanted)
+    monkeypatch.setattr(source, "watch_controls", lambda fd, controls: None)
+    monkeypatch.setattr(source, "FIRST_FRAME_S", 0.1)
+    monkeypatch.setattr(source, "STALL_S", 0.1)
+    monkeypatch.setattr(source, "STALL_INTERVALS", 1)
+    os.mkfifo(tmp_path / "video")
+    return V4L2Source(str(tmp_path / "video"), ThreadPoolExecutor(1), Choice.MMAP)
+
+
+def test_a_device_that_goes_silent_without_an_error_is_given_up_and_can_be_started_again(silent: V4L2Source) -> None:
+    """Else the service would wait for ever, and with it its watchdog. The device is not gone."""
+
+    async def play() -> None:
+        for generation in (1, 2):
+            sink = Sink()
+            await silent.configure(silent.modes[0])
+            await silent.start(sink, generation)
+            await sink.until(lambda sink=sink: bool(sink.lost_why))  # type: ignore[misc]
+            ((lost, why),) = sink.lost_why
+            assert (lost, type(why)) == (generation, Interrupted)
+            await silent.stop()
+        await silent.close()
+
+    asyncio.run(play())
+
+
+def test_a_device_is_not_silent_while_it_has_no_buffer_to_fill(
+    silent: V4L2Source, fake: FakeV4L2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them are with a sink that is late: that is not the device's fault."""
+    looked = threading.Semaphore(0)
+    left = iter([0] * memory.COUNT)
+
+    def dequeue(fd: int, kind: int, memory: int) -> Any:
+        if next(left, None) is None:
+            raise BlockingIOError
+        stamp = SimpleNamespace(secs=0, usecs=0)
+        return SimpleNamespace(index=fake.queued.pop(0), sequence=0, flags=0, bytesused=9, timestamp=stamp)
+
+    class Watched(BufferSet):
+        @property
+        def fed_at(self) -> float | None:
+            looked.release()
+            return super().fed_at
+
+    monkeypatch.setattr(fake, "dequeue_buffer", dequeue)
+    monkeypatch.setattr(source, "BufferSet", Watched)
+
+    async def play() -> None:
+        sink = Sink()
+        await silent.configure(silent.modes[0])
+        await silent.start(sink, 1)
+        device = os.open(silent.path, os.O_RDWR)
+        os.write(device, b"frame")
+        await sink.until(lambda: len(sink.kept) == memory.COUNT)
+        os.read(device, 5)
+        assert await asyncio.to_thread(lambda: looked.acquire(timeout=10) and looked.acquire(timeout=10))
+        assert not sink.lost_why
+        sink.kept.pop().lease.release()
+        await sink.until(lambda: bool(sink.lost_why))
+        os.close(device)
+        await silent.close()
 
     asyncio.run(play())

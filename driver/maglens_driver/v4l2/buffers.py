@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 from maglens_driver.v4l2.binding import linuxpy
@@ -18,6 +19,8 @@ class BufferSet:
         self._kind = linuxpy().BufferType.VIDEO_CAPTURE
         self._lock = threading.Lock()
         self._open = True
+        self._lent = 0
+        self._fed_at = time.monotonic()
         self._memory = choose(fd, choice)
 
     def start(self) -> None:
@@ -27,8 +30,16 @@ class BufferSet:
     def take(self) -> tuple[Any, BufferLease]:
         """A filled buffer's struct v4l2_buffer, and its lease. ``OSError`` EAGAIN when there is none."""
         info = linuxpy().dequeue_buffer(self._fd, self._kind, self._memory.memory)
+        with self._lock:
+            self._lent += 1
         self._memory.begin_read(info.index)
         return info, BufferLease(self, info.index, self._memory.views[info.index])
+
+    @property
+    def fed_at(self) -> float | None:
+        """Since when (``time.monotonic``) the device has had a buffer to fill; None: all of them are lent."""
+        with self._lock:
+            return self._fed_at if self._lent < len(self._memory.views) else None
 
     def end(self) -> None:
         """Stop streaming and let go; legal when the device is gone."""
@@ -47,6 +58,9 @@ class BufferSet:
     def give_back(self, index: int) -> None:
         """A lease has ended: the driver may fill the buffer again."""
         with self._lock:
+            if self._lent == len(self._memory.views):
+                self._fed_at = time.monotonic()
+            self._lent -= 1
             if self._open:
                 try:
                     self._memory.end_read(index)

@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from maglens_driver.control import ControlInfo
-from maglens_driver.errors import Deadline, Gone, Refused, WrongState
+from maglens_driver.errors import Deadline, Gone, Interrupted, Refused, WrongState
 from maglens_driver.frame import Frame
 from maglens_driver.mode import Mode, nearest_mode
 from maglens_driver.source import FrameSink, Identity
@@ -33,6 +33,11 @@ from maglens_driver.v4l2.modes import read_modes, set_mode, try_mode
 
 CALL_S = 6.0  # uvcvideo itself gives a camera five seconds for a control
 OPEN_S = 10.0  # some webcams answer hundreds of questions
+# Some webcams stop to send without any error, and the driver then waits for ever. (It is late, and not silent, while
+# it has no buffer to fill.)
+STALL_S = 3.0  # without a frame, and at least ...
+STALL_INTERVALS = 10  # ... so long: exposure in the dark takes several intervals of what was set
+FIRST_FRAME_S = 5.0  # on top of that for the first one: sensors start up, and change their exposure
 MAX_GAP_COUNTED = 64  # missed frames of one gap that are counted
 MONOTONIC = 0x2000  # V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC, of the mask 0xe000
 START_OF_EXPOSURE = 0x10000  # V4L2_BUF_FLAG_TSTAMP_SRC_SOE, of the mask 0x70000
@@ -271,22 +276,30 @@ class _Stream:
             why = Gone(f"{self._path} stopped: {error}")
         finally:
             if why is not None:
-                self._on_gone(why)
+                if not isinstance(why, Interrupted):  # else it is there still
+                    self._on_gone(why)
                 self._sink.lost(self._generation, why)
 
     def _deliver_all(self) -> None:
         poll = select.poll()
         poll.register(self._halt, select.POLLIN)
         poll.register(self._fd, select.POLLIN | select.POLLPRI)
+        stall_s = max(STALL_S, STALL_INTERVALS * float(self._mode.interval))
+        patience_s, heard = FIRST_FRAME_S + stall_s, time.monotonic()
         while True:
-            ready = dict(poll.poll())
+            ready = dict(poll.poll(max(0.0, heard + patience_s - time.monotonic()) * 1000))
             if self._halt in ready:
                 return
             happened = ready.get(self._fd, 0)
             if happened & select.POLLPRI:
                 self._tell_changes()
-            if happened & (select.POLLIN | select.POLLERR | select.POLLHUP):
-                self._deliver()
+            if happened & (select.POLLIN | select.POLLERR | select.POLLHUP) and self._deliver():
+                patience_s, heard = stall_s, time.monotonic()
+                continue
+            now, fed = time.monotonic(), self._buffers.fed_at
+            heard = now if fed is None else max(heard, fed)
+            if now >= heard + patience_s:
+                raise Interrupted(f"{self._path} has sent nothing for {patience_s:g} s, and no error")
 
     def _tell_changes(self) -> None:
         while True:
@@ -299,23 +312,24 @@ class _Stream:
             if change is not None:
                 self._sink.control(self._generation, *change)
 
-    def _deliver(self) -> None:
-        """One buffer. Where the device reports an error instead, taking one says which."""
+    def _deliver(self) -> bool:
+        """One buffer, if there is one. Where the device reports an error instead, taking one says which."""
         try:
             info, lease = self._buffers.take()
         except BlockingIOError:
-            return
+            return False
         number = self._number(info.sequence)
         if info.flags & DAMAGED or not 0 < info.bytesused <= self._mode.nbytes:
             self._sink.dropped(self._generation, "damaged")
             lease.release()
-            return
+            return True
         if self._mode.stride and info.bytesused < self._mode.nbytes:
             self._sink.dropped(self._generation, "short")
             lease.release()
-            return
+            return True
         exposure = self._exposure_ns(info)
         self._sink.deliver(Frame(lease, info.bytesused, self._mode, number, exposure, self._generation))
+        return True
 
     def _number(self, sequence: int) -> int:
         """The driver's number, whose gaps are counted; made to rise, since some drivers use one twice."""
