@@ -47,7 +47,7 @@ class Service:
         self._manager = Manager(settings, self._open_node, root=conditions.ROOT)
         self._cameras = Cameras(self._manager)
         self._boards = Boards(self._manager)
-        self._kept = stored()
+        self._adoptable = stored()  # of the service before us; then one of each camera that we have
         self._stop = asyncio.Event()
 
     async def _open_node(self, settings: NodeConfig) -> Node:
@@ -55,7 +55,7 @@ class Service:
         where it can outlive us."""
         name = next((name for name, known in self._manager.config.nodes.items() if known == settings), "")
         stored_as = _stored_as(name)
-        kind, kept = NodeKind(settings.kind), self._kept.pop(stored_as, None)
+        kind, kept = NodeKind(settings.kind), self._adoptable.pop(stored_as, None)
         if kept is not None:
             try:
                 node = adopt_node(kept, kind, settings.mode, name=settings.name, mjpeg=settings.mjpeg)
@@ -70,16 +70,16 @@ class Service:
         """With systemd for the next service, and here for a node that has to be made again: apps keep the camera."""
         if isinstance(node, KernelNode):
             self._notifier.store(stored_as, node.fileno())
-            self._kept[stored_as] = os.dup(node.fileno())
+            self._adoptable[stored_as] = os.dup(node.fileno())
         return node
 
     def _forget_others(self) -> None:
         """Cameras that the service before had, and that are configured no more."""
         wanted = {_stored_as(name) for name in self._manager.config.nodes}
-        for stored_as in self._kept.keys() - wanted:
+        for stored_as in self._adoptable.keys() - wanted:
             if stored_as.split("-")[0] == CAMERA_FD:
                 log.info("the camera kept as %s is configured no more", stored_as)
-                os.close(self._kept.pop(stored_as))
+                os.close(self._adoptable.pop(stored_as))
                 self._notifier.forget(stored_as)
 
     def _appeared(self) -> None:

@@ -57,7 +57,7 @@ def play(kernel: Kernel, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
             node = await served._open_node(settings.node)
             assert isinstance(node, Camera)
             os.close(node.fileno())
-        for spare in served._kept.values():
+        for spare in served._adoptable.values():
             os.close(spare)
 
     monkeypatch.setattr(service, "open_node", kernel.open_node)

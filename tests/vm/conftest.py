@@ -15,7 +15,7 @@ from tests.vm.guest import devices
 from tests.vm.guest.devices import daemon_kept_away
 from tests.vm.guest.journal import Journal
 from tests.vm.guest.kernel_log import KernelLog, trouble
-from tests.vm.guest.limits import TIME_FACTOR, emulated
+from tests.vm.guest.limits import TIME_FACTOR
 from tests.vm.guest.recorder import Recording
 from tests.vm.guest.udev_watch import UdevWatch
 
@@ -47,9 +47,9 @@ def kernel_log() -> Iterator[KernelLog]:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Modules may take their time on an emulated processor, which is what MAGLENS_TIME_FACTOR is for."""
-    if emulated():
-        monkeypatch.setattr(limits, "REPLY_S", TIME_FACTOR * limits.REPLY_S)
+    """Modules share a slow processor with the test here, and may take their time: what MAGLENS_TIME_FACTOR is for."""
+    for name in ("REPLY_S", "FIRST_FRAME_S", "STALL_MIN_S"):
+        monkeypatch.setattr(limits, name, TIME_FACTOR * getattr(limits, name))
 
 
 @pytest.fixture

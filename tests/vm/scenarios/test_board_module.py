@@ -21,14 +21,13 @@ from maglens_driver.conform.specimen import Specimen
 from maglens_driver.conform.suite import chosen
 from maglens_driver.conform.usb_facts import SYSFS_USB, read_facts
 from maglens_driver.gadget import configfs
-from maglens_driver.link import limits
 from maglens_driver.names import CONFIGFS_GADGETS
 from maglens_driver.usb.libusb import LibusbTransport
 from tests.demo.recording import pictures
 from tests.vm.conftest import JournalOf, Record
 from tests.vm.guest.devices import succeed
 from tests.vm.guest.hand import port_of
-from tests.vm.guest.limits import TIME_FACTOR, emulated
+from tests.vm.guest.limits import emulated
 from tests.vm.guest.troupe import virtual_camera
 from tests.vm.scenarios.test_daemon import ATTACH_S, DROPIN, UNIT, status, systemctl
 from tests.vm.scenarios.test_switching import HEIGHT, WIDTH
@@ -57,9 +56,8 @@ def running(*words: str) -> Iterator[str]:
         assert process.wait(READY_S) == 0
 
 
-def conform(port: str, monkeypatch: pytest.MonkeyPatch, patterns: list[str]) -> None:
+def conform(port: str, patterns: list[str]) -> None:
     """All checks that fit must pass."""
-    monkeypatch.setattr(limits, "REPLY_S", TIME_FACTOR * limits.REPLY_S)
 
     async def find() -> Specimen:
         async with PortWatch(port) as watch:
@@ -73,11 +71,11 @@ def conform(port: str, monkeypatch: pytest.MonkeyPatch, patterns: list[str]) -> 
     assert sum(r.verdict is Verdict.PASS for r in results) > len(results) // 2
 
 
-@pytest.mark.usefixtures("daemon_away")
+@pytest.mark.usefixtures("daemon_away", "patient")
 @pytest.mark.parametrize("name", ["minimal", pytest.param("template", marks=pytest.mark.long)])
-def test_the_examples_conform(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_conform(name: str) -> None:
     with running(f"maglens_driver.gadget.{name}") as port:
-        conform(port, monkeypatch, [] if name == "minimal" else SUBSET)
+        conform(port, [] if name == "minimal" else SUBSET)
 
 
 def run_words(source: str, lens: str) -> list[str]:
@@ -85,10 +83,10 @@ def run_words(source: str, lens: str) -> list[str]:
 
 
 @pytest.mark.long
-@pytest.mark.usefixtures("daemon_away")
-def test_a_camera_on_a_board_conforms(vivid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("daemon_away", "patient")
+def test_a_camera_on_a_board_conforms(vivid: Path) -> None:
     with running(*run_words(f"v4l2:{vivid}", "webcam")) as port:
-        conform(port, monkeypatch, SUBSET if emulated() else [])
+        conform(port, SUBSET if emulated() else [])
 
 
 @pytest.mark.long

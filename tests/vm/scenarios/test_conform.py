@@ -18,7 +18,6 @@ from maglens_driver.conform.suite import chosen
 from maglens_driver.conform.usb_facts import SYSFS_USB, read_facts
 from maglens_driver.gadget.client import SimClient
 from maglens_driver.gadget.faults import ATTACH_FAULTS, FOREVER, LASTING_FAULTS, POWER_FAULTS, REPLY_FAULTS, Fault
-from maglens_driver.link import limits
 from maglens_driver.names import ENV_TIME_FACTOR
 from tests.unit.conform_faults import CAUGHT
 from tests.vm.guest.devices import succeed
@@ -26,7 +25,7 @@ from tests.vm.guest.hand import SimHand, port_of
 from tests.vm.guest.limits import TIME_FACTOR, emulated
 from tests.vm.scenarios.test_gadget import LENSES, simulator
 
-pytestmark = pytest.mark.usefixtures("without_daemon")
+pytestmark = pytest.mark.usefixtures("without_daemon", "patient")
 
 STEADY_S = 10.0
 WHILE_ON = [f for f in Fault if f not in ATTACH_FAULTS | {Fault.BROWN_OUT, Fault.HALF_SEATED, Fault.HEAT}]
@@ -48,13 +47,6 @@ def attached_port(sim: SimClient) -> str:
 
 def told(results: list[Result]) -> str:
     return "\n".join(f"{r.check.name}: {r.why}" for r in results if r.verdict in (Verdict.FAIL, Verdict.NOTE))
-
-
-@pytest.fixture(autouse=True)
-def emulated_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything takes many times as long here, the module's answers too (what MAGLENS_TIME_FACTOR is for)."""
-    for name in ("REPLY_S", "FIRST_FRAME_S", "STALL_MIN_S"):
-        monkeypatch.setattr(limits, name, TIME_FACTOR * getattr(limits, name))
 
 
 @pytest.mark.long
