@@ -45,7 +45,8 @@ class Rig:
     link_mbit_s: int = FAST
     faults: Faults = field(default_factory=Faults)
     stay: Stay = field(default_factory=lambda: Stay(1))
-    halted: int = 0
+    halted: int = 0  # how often it was tried
+    full: int = 0  # so often the controller has bytes that the host has not taken
 
     def __post_init__(self) -> None:
         self.host, self._module = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -58,9 +59,12 @@ class Rig:
         self._thread = threading.Thread(target=self.it.run)
         self._thread.start()
 
-    def _halt(self) -> None:
+    def _halt(self) -> bool:
         self.halted += 1
+        if self.halted <= self.full:
+            return False
         self.host.shutdown(socket.SHUT_RD)
+        return True
 
     def deliver(self, seq: int, mode: Mode = MODE, byte: int = 7) -> None:
         lease = self.it.lease(mode.nbytes)
@@ -321,11 +325,28 @@ def test_a_stall_lasts_until_cleared_and_can_be_stopped(rig: Rig, fault: Fault) 
     assert rig.frame()[0].epoch == 2
 
 
-def test_a_halt_is_the_endpoints(rig: Rig) -> None:
+@pytest.mark.parametrize("full", [0, 3])
+def test_a_halt_is_the_endpoints(rig: Rig, full: int) -> None:
+    """As soon as the controller is empty."""
+    rig.full = full
     rig.faults.ask(Fault.HALT)
     rig.it.start(1)
     rig.deliver(0)
-    assert wait_until(lambda: rig.halted == 1)
+    assert wait_until(lambda: rig.halted == full + 1)
+    assert rig.host.recv(1) == b""
+
+
+def test_a_halt_that_cannot_be_ends_with_the_stream(rig: Rig) -> None:
+    rig.full = 1_000_000
+    rig.faults.ask(Fault.HALT)
+    rig.it.start(1)
+    rig.deliver(0)
+    assert wait_until(lambda: rig.halted > 2)
+    rig.it.stop()
+    rig.faults.clear()
+    rig.it.start(2)
+    rig.deliver(1)
+    assert rig.frame()[0].epoch == 2
 
 
 def test_the_writer_is_cut_however_often(rig: Rig) -> None:

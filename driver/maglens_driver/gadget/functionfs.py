@@ -185,13 +185,17 @@ class FunctionFs:
             if error.errno not in _NO_EVENTS:
                 raise
 
-    def halt_bulk(self) -> None:
-        """Halt the bulk endpoint until the host clears it: reading from an IN endpoint does that."""
+    def halt_bulk(self) -> bool:
+        """Halt the bulk endpoint until the host clears it: reading from an IN endpoint does that. False while the
+        controller has bytes that were written and that the host has not taken (``usb_ep_set_halt``)."""
         try:
             os.read(self.bulk, 1)
         except OSError as error:
+            if error.errno == errno.EAGAIN:
+                return False
             if error.errno != errno.EBADMSG:
                 raise
+        return True
 
     def close(self) -> None:
         """Close all files. Idempotent."""

@@ -31,6 +31,7 @@ CHUNK_BYTES: Final = (
 BUFFERS: Final = 2  # one on its way, one with the source or waiting: it makes no picture that cannot be sent
 _SLACK: Final = BULK_PACKET * 16  # behind a buffer's picture, for faults that send more than they have
 _NS: Final = 1_000_000_000
+_HALT_AGAIN_NS: Final = 2_000_000  # nobody tells that the host has taken what lay in the controller
 _GONE: Final = (errno.ESHUTDOWN, errno.ENODEV, errno.ECONNRESET)
 
 ControlChanged = Callable[[int, int], None]
@@ -71,7 +72,7 @@ class Streamer:
     """
 
     def __init__(
-        self, writer: Writer, clock: ModuleClock, faults: Faults, stay: Stay, halt: Callable[[], None]
+        self, writer: Writer, clock: ModuleClock, faults: Faults, stay: Stay, halt: Callable[[], bool]
     ) -> None:
         self.link_mbit_s = 1
         self.packet = BULK_PACKET
@@ -225,7 +226,8 @@ class Streamer:
             return
         if self._faults.take(Fault.HALT) is not None:
             self._stay.frames_damaged += 1
-            self._halt()
+            while not self._halt():
+                self._pause(time.monotonic_ns() + _HALT_AGAIN_NS)
             return
         began_ns = time.monotonic_ns()
         leader, bad_leader = self._leader(frame, epoch, frame_id)
