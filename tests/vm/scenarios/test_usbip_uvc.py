@@ -162,8 +162,9 @@ def rig(plug: Plug) -> UvcRig:
     return UvcRig(*plug())
 
 
+@pytest.mark.long
 class TestV4L2Source(SourceConformance):
-    """Everything that a source must do, on a real USB camera."""
+    """Everything that a source must do, on a real USB camera; without ``--long`` vivid stands for it."""
 
 
 class MarkSink(RecordingSink):
