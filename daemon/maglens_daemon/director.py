@@ -29,12 +29,12 @@ from maglens_daemon.session import Session
 from maglens_daemon.session_state import SessionState
 from maglens_daemon.stage import OpenNode, Playing, Stage
 from maglens_driver.errors import Gone, Interrupted, MaglensError, Refused, WrongState
-from maglens_driver.mode import RAW, Mode
+from maglens_driver.mode import MJPG, RAW, Mode
 from maglens_v4l2.card import Card
 from maglens_v4l2.feed import Feed
 from maglens_v4l2.node import Node
 from maglens_v4l2.optics import Optics
-from maglens_v4l2.orientation import Orientation
+from maglens_v4l2.orientation import UPRIGHT, Orientation
 from maglens_v4l2.pipeline import Pipeline
 from maglens_v4l2.store import Store
 
@@ -193,6 +193,11 @@ class Director:
         pipeline = self.stage.pipeline
         if pipeline is None or session.source is None:
             return Choice(None, "there is no video device")
+        if pipeline.format.fourcc == MJPG:  # which is passed on as it comes
+            if self._house.orientation(session) != UPRIGHT:
+                return Choice(None, "an app asks for MJPEG, which is not turned as this one's pictures have to be")
+            if optics_for(session, self._house.all()) is not None:
+                return Choice(None, "an app asks for MJPEG, which is not corrected as pictures through a lens are")
         choice = choose_mode(session.source.modes, pipeline.format, session.means())
         notes = session.restraint.notes(session.port, session.source.modes)
         return choice if choice.mode is not None else Choice(None, "; ".join((choice.reason, *notes)))

@@ -65,9 +65,10 @@ class JpegConverter:
 
 
 def same_layout(src: Mode, dst: Mode) -> bool:
-    """Whether a frame of ``src`` is a frame of ``dst`` byte for byte; the rate does not matter."""
+    """Whether a frame of ``src`` is a frame of ``dst`` byte for byte; the rate does not matter, nor how many bytes a
+    compressed one may have: a camera says far more than it ever sends, and a node refuses each that is too large."""
     if src.fourcc == dst.fourcc == MJPG:
-        return (src.width, src.height) == (dst.width, dst.height) and src.nbytes <= dst.nbytes
+        return (src.width, src.height) == (dst.width, dst.height)
     return (src.fourcc, src.width, src.height, src.stride, src.nbytes) == (
         dst.fourcc,
         dst.width,

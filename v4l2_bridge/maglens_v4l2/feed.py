@@ -82,7 +82,8 @@ class Feed:
         self.staging = self._make_staging(shown)
 
     def _make_staging(self, shown: Mode) -> BufferPool | None:
-        if same_layout(self.mode, shown) and self._orientation == UPRIGHT and self.optics is None:
+        passes = same_layout(self.mode, shown) and self._orientation == UPRIGHT and self.optics is None
+        if passes and self.mode.nbytes <= shown.nbytes:  # else the node's own buffers may be too small for a lease
             return None
         count = max(STAGING_LEAST, min(STAGING, STAGING_BYTES // self.mode.nbytes))
         return BufferPool(count, self.mode.nbytes)

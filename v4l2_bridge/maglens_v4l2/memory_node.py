@@ -199,7 +199,8 @@ class MemoryNode(NodeBase):
             if self._closed:
                 frame.lease.release()
             self._check_open()
-            if frame.generation != self._generation or frame.mode != self._format:
+            stale = frame.generation != self._generation or frame.mode != self._format
+            if stale or frame.nbytes > self._format.nbytes:
                 frame.lease.release()
                 return False
             slot = own(frame, self._lender)
