@@ -24,7 +24,7 @@ from maglens_daemon.power_policy import Condition, Level
 from maglens_daemon.session import Session
 from maglens_daemon.session_state import SessionState
 from maglens_daemon.supply import DEFAULT_MW
-from maglens_driver.errors import Refused
+from maglens_driver.errors import Gone, Refused
 from maglens_driver.link import limits
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Allotment:
         self._stays: dict[Session, _Stay] = {}
         self._turn = asyncio.Event()
         self._stepped = asyncio.Event()
-        self._rested = asyncio.Event()  # a burst has ended
+        self._rested = asyncio.Event()  # a burst has ended, or there may be power for one for another reason
         self._background = Background()
         self._talking: set[Session] = set()  # those whose power is being changed, one talk at a time
         self._lowering: set[Session] = set()  # of those the ones that are to give back ...
@@ -130,17 +130,19 @@ class Allotment:
                 supply = session.feed.supply
                 supply.ceiling_mw = self.ledger.ceiling(_key(session), supply.limit_mw)
                 self.wake()  # there is more for the others
+                self._rested.set()
 
     def forget(self, session: Session) -> None:
         """Its stay has ended."""
         if self._stays.pop(session, None) is not None:
             self.ledger.settle(_key(session), 0)
             self.wake()
+            self._rested.set()
 
     @asynccontextmanager
     async def burst(self, session: Session) -> AsyncIterator[None]:
         """Have power ready while motors move: before they are told to, and ``limits.BURST_S`` after they were.
-        Raises ``Refused("POWER")`` where there is none for them within ``BURST_WAIT_S``."""
+        Raises ``Refused("POWER")`` where there is none for them within ``BURST_WAIT_S``, and ``Gone``."""
         stay, contract = self._stays.get(session), session.contract
         if stay is None or contract is None or not contract.burst_mw:
             yield  # nothing more to be had
@@ -163,6 +165,8 @@ class Allotment:
                     self._rested.clear()
                     await self._rested.wait()
         except TimeoutError:
+                    if self._stays.get(session) is not stay:
+                        raise Gone(f"{session.label} left before its motors were moved")
             raise Refused("POWER", "there is no power for its motors now", hint="maglens status") from None
         stay.burst_mw = mw
 
@@ -198,6 +202,7 @@ class Allotment:
         """Begin what each stay needs; one that is slow to answer holds up nobody else."""
         self.ledger.total_mw = self._condition().budget_mw
         for session in self._stays:
+        self._rested.set()
             if session.feed is not None:
                 supply = session.feed.supply
                 supply.ceiling_mw = self.ledger.ceiling(_key(session), supply.limit_mw)
