@@ -36,7 +36,8 @@ _STEP_MW: Final = 50  # an offer's 10 mA at 5 V
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """mW: the cheapest mode, the most the module ever draws (never over its port's limit), and its standby."""
+    """mW: the cheapest mode, the most the module ever draws (never over its port's limit), and its standby, which is
+    no less than an offer can say."""
 
     least_mw: int
     most_mw: int
@@ -62,7 +63,7 @@ def needs_of(session: Session) -> Needs:
     prices = [mode.mw for mode in source.modes] if source is not None else []
     descriptor = getattr(source, "descriptor", None)
     most = max(descriptor.power.peak_mw, *prices, 0) if descriptor is not None else limit
-    standby = descriptor.power.standby_mw if descriptor is not None else 0
+    standby = max(descriptor.power.standby_mw, _STEP_MW) if descriptor is not None else limit
     return Needs(_up(min(prices, default=standby)), min(_up(most), limit), standby)
 
 
@@ -99,7 +100,7 @@ class Allotment:
         stay, feed = self._stays.get(session), session.feed
         if feed is None:
             return min(session.port.limit_mw, DEFAULT_MW)
-        if stay is not None and session.state is SessionState.STANDBY and stay.needs.standby_mw:
+        if stay is not None and session.state is SessionState.STANDBY:
             return min(feed.supply.limit_mw, stay.needs.standby_mw) + stay.burst_mw
         return feed.supply.limit_mw + (stay.burst_mw if stay is not None else 0)
 
@@ -343,8 +344,9 @@ class Allotment:
         self._reconsider()
 
     def _promise(self, session: Session, share: int) -> int:
-        stay = self._stays[session]
-        return self.ledger.reserve(_key(session), min(stay.needs.least_mw, share), share) if share else 0
+        """No less than can be offered."""
+        least = max(min(self._stays[session].needs.least_mw, share), _STEP_MW)
+        return self.ledger.reserve(_key(session), least, share)
 
     def _note(self, session: Session, share: int) -> None:
         condition = self._condition()
