@@ -99,7 +99,8 @@ class Session:
     @property
     def is_playable(self) -> bool:
         """Whether it can be asked for frames now."""
-        return self.state.is_playable and not self.unplugged and not self._removed.is_set()
+        failed = self.unplugged or self._failure is not None
+        return self.state.is_playable and not failed and not self._removed.is_set()
 
     def means(self) -> Means:
         """What its modes may use of link and power now."""
@@ -352,7 +353,7 @@ class Session:
                 return  # lifted off meanwhile, and that is told elsewhere
             self.contract = feed.supply.contract if feed.supply.is_settled else None
             self.chatter.say(logging.WARNING, f"power: {why}")
-            if isinstance(why, Gone | Deadline | BadModule):
+            if isinstance(why, Gone | Deadline | BadModule) or feed.supply.wants_other:
                 self._failure = why
                 self._failed.set()
         self._host.changed(self)

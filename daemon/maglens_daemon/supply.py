@@ -102,6 +102,7 @@ class Supply:
         self._heard: int | None = None
         self._granting: Contract | None = None
         self._requests = 0
+        self._rejected = False
 
     @property
     def is_settled(self) -> bool:
@@ -113,6 +114,12 @@ class Supply:
         """Whether a Request has come for the present offers, and was rejected or put off."""
         return self._requests > 0
 
+    @property
+    def wants_other(self) -> bool:
+        """Whether there is no contract, since the module's last Request was for what the present offers do not have:
+        not for what was only put off."""
+        return self.contract is None and self._rejected
+
     # What the host does.
 
     def offer(self, offered: Sequence[FixedPdo]) -> Steps:
@@ -123,7 +130,7 @@ class Supply:
             )
         self._enter(SupplyState.OFFERED)
         self.offered = tuple(offered)
-        self._requests = 0
+        self._requests, self._rejected = 0, False
         return (Send(source_capabilities(self.offered, self._number())),)
 
     def squeeze(self) -> Steps:
@@ -193,6 +200,7 @@ class Supply:
             self._requests = 0
         self._requests += 1
         wanted = self._judge(rdo)
+        self._rejected = wanted is None
         if wanted is not None and (self.ceiling_mw is None or wanted.mw <= self.ceiling_mw):
             self._granting = wanted
             self._enter(SupplyState.TRANSITION)
