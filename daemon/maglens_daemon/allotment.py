@@ -130,15 +130,15 @@ class Allotment:
                 # At once, lest it asks for what it had before :meth:`run` gets to it: that is promised no more.
                 supply = session.feed.supply
                 supply.ceiling_mw = self.ledger.ceiling(_key(session), supply.limit_mw)
-                self.wake()  # there is more for the others
                 self._rested.set()
+                self.wake()  # there is more for the others
 
     def forget(self, session: Session) -> None:
         """Its stay has ended."""
         if self._stays.pop(session, None) is not None:
             self.ledger.settle(_key(session), 0)
-            self.wake()
             self._rested.set()
+            self.wake()
 
     @asynccontextmanager
     async def burst(self, session: Session) -> AsyncIterator[None]:
@@ -165,9 +165,9 @@ class Allotment:
                 while not stay.burst_mw and not self.ledger.begin_burst(_key(session), mw):
                     self._rested.clear()
                     await self._rested.wait()
-        except TimeoutError:
                     if self._stays.get(session) is not stay:
                         raise Gone(f"{session.label} left before its motors were moved")
+        except TimeoutError:
             raise Refused("POWER", "there is no power for its motors now", hint="maglens status") from None
         stay.burst_mw = mw
 
@@ -202,8 +202,8 @@ class Allotment:
     def _plan(self) -> None:
         """Begin what each stay needs; one that is slow to answer holds up nobody else."""
         self.ledger.total_mw = self._condition().budget_mw
-        for session in self._stays:
         self._rested.set()
+        for session in self._stays:
             if session.feed is not None:
                 supply = session.feed.supply
                 supply.ceiling_mw = self.ledger.ceiling(_key(session), supply.limit_mw)
@@ -334,7 +334,9 @@ class Allotment:
         self._free(session, share)
 
     def _free(self, session: Session, share: int) -> None:
-        """Its contract alone says what it may have, unless it is less than it could use."""
+        """Its contract alone says what it may have, unless it is less than it could use, or more than its share."""
+        if self._has_more(session, share):
+            return  # it was asked to give back, and has not
         if session.restraint.mw is None and not session.restraint.power_note:
             return
         session.restraint.mw = None

@@ -21,8 +21,9 @@ from maglens_driver.errors import BadModule, Gone
 from maglens_driver.gadget.power import Sink
 from maglens_driver.link.descriptor import Descriptor, PowerNeeds
 from maglens_driver.link.document import example_descriptor
+from maglens_driver.link.pd import PdType, Rdo
 from maglens_driver.link.wire import CapabilityLevel, CapabilityReason
-from maglens_driver.mode import NV12, make_mode
+from maglens_driver.mode import NV12, Mode, make_mode
 from maglens_driver.source import FrameSink, Identity, Source
 
 INTERVAL: Final = Fraction(1, 10)
@@ -69,12 +70,15 @@ class BenchSource(FakeSource):
     """Frames by the clock; of ten, so many are damaged or left out as its module says."""
 
     def __init__(self, visitor: BenchVisitor, module: BenchModule) -> None:
-        super().__init__(visitor.steps, module.serial, MODES)
+        super().__init__(visitor.steps, module.serial, module.modes)
         self.module = module
         self.identity = Identity("bench", "module", module.serial)
         self.counters: Counter[str] = Counter()
         self.descriptor: Descriptor = replace(
-            example_descriptor(), modes=MODES, identity=self.identity, power=PowerNeeds(module.standby_mw, PEAK_MW)
+            example_descriptor(),
+            modes=module.modes,
+            identity=self.identity,
+            power=PowerNeeds(module.standby_mw, PEAK_MW),
         )
         self._timer: asyncio.TimerHandle | None = None
         self._taken = 0
@@ -118,14 +122,25 @@ class BenchSource(FakeSource):
             self.counters["frames"] += 1
 
 
+class BenchSink(Sink):
+    """``picky``: it asks for an offer that was not made."""
+
+    picky = False
+
+    def _send(self, kind: PdType, *objects: int) -> None:
+        if kind is PdType.REQUEST and self.picky:
+            objects = (replace(Rdo.unpack(objects[0]), position=7).pack(),)
+        super()._send(kind, *objects)
+
+
 class BenchVisitor(FakeVisitor):
     """One power-up of a module."""
 
     def __init__(self, module: BenchModule) -> None:
-        super().__init__(module.serial, MODES)
+        super().__init__(module.serial, module.modes)
         self.module = module
         self.source: BenchSource = BenchSource(self, module)
-        self.sink = Sink(BIG.mw, SMALL.mw, peak_mw=PEAK_MW)
+        self.sink: BenchSink = BenchSink(BIG.mw, SMALL.mw, peak_mw=PEAK_MW)
         self.told: asyncio.Queue[tuple[CapabilityReason, CapabilityLevel] | None] = asyncio.Queue()
 
     async def open(self) -> Source:
@@ -138,6 +153,7 @@ class BenchVisitor(FakeVisitor):
         manners, module = self.sink.manners, self.module
         manners.greedy_mw, manners.stubborn = module.greedy_mw, module.stubborn
         manners.silent = module.silent or module.late_s > 0
+        self.sink.picky = module.picky
         if module.late_s:
             asyncio.get_running_loop().call_later(module.late_s, self._speak)
         try:
@@ -171,12 +187,13 @@ class BenchModule:
     def __init__(self, serial: str, boards: Boards) -> None:
         self.serial = serial
         self.speed_mbit_s = 5000
+        self.modes: tuple[Mode, ...] = MODES
         self.shorted = False
         self.broken = False  # its descriptor
         self.stalled = False
         self.browns_out = 0  # times, as its sensor starts
         self.greedy_mw = 0
-        self.stubborn = False
+        self.stubborn = self.picky = False
         self.silent = False
         self.late_s = 0.0
         self.standby_mw = STANDBY_MW  # as it says
@@ -195,7 +212,7 @@ class BenchModule:
     def well_again(self) -> None:
         """No faults any more."""
         self.speed_mbit_s = 5000
-        self.shorted = self.broken = self.stalled = self.stubborn = self.silent = False
+        self.shorted = self.broken = self.stalled = self.stubborn = self.picky = self.silent = False
         self.browns_out = self.greedy_mw = self.excess_mw = self.damaged = self.clean_mbit_s = 0
         self.left_out = self.kept_width = 0
         self.late_s = 0.0
@@ -296,7 +313,7 @@ class BenchModule:
             return
         mw = 0
         if port.powered and visitor is not None:
-            mw = visitor.source.mode_mw or (STANDBY_MW if self.resting else IDLE_MW)
+            mw = visitor.source.mode_mw or (min(STANDBY_MW, self.standby_mw) if self.resting else IDLE_MW)
             mw += self.excess_mw if visitor.source.sink is not None else 0
         port.draw = Draw(SUPPLY_MV, mw * 1000 // SUPPLY_MV, mw)
 

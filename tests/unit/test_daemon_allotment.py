@@ -17,7 +17,7 @@ from maglens_daemon.budget import Ledger
 from maglens_daemon.session import Session
 from maglens_daemon.session_state import SessionState
 from maglens_driver.control import Cid
-from maglens_driver.errors import Refused
+from maglens_driver.errors import Gone, Refused
 from maglens_driver.link import limits
 from maglens_driver.link.wire import CapabilityLevel
 from tests.faults.bench import HEALTHY, SICK, Bench, bench
@@ -259,6 +259,138 @@ def test_a_hot_module_plays_smaller_then_not_at_all() -> None:
         it.sick.say(CapabilityLevel.FULL)
         await it.reach("streaming")
         assert session.mode == BIG
+
+    play(scene)
+
+
+def _spare(it: Bench, mw: int) -> None:
+    """The budget from now on."""
+    config = it.manager.config
+    it.manager.config = replace(config, power=replace(config.power, budget_mw=mw))
+    it.uevent()
+
+
+def test_a_newcomer_that_refuses_what_it_is_offered_later_is_refused_itself() -> None:
+    async def whole() -> None:
+        async with bench() as it:
+            _spare(it, 1300)
+            it.healthy.snap_on(it.ports[HEALTHY])
+            await it.pass_time(3.0)
+            it.sick.picky = True
+            it.sick.snap_on(it.ports[SICK])
+            await it.reach("ready")
+            visitor, session = it.sick.visitor, it.session(SICK)
+            assert visitor is not None and session is not None and session.contract is None
+            it.healthy.lift_off()
+            await it.pass_time(60.0)
+            assert visitor.steps.passed["agree"] <= 2
+            assert it.state() == "quarantined"
+            assert "wants nothing of what it is offered" in it.message()
+            assert it.manager.allotment.granted_mw == 0
+
+    run(whole())
+
+
+def test_less_power_than_an_offer_can_say_is_not_offered() -> None:
+    async def whole() -> None:
+        async with bench() as it:
+            _spare(it, PEAK_MW + 20)
+            it.healthy.snap_on(it.ports[HEALTHY])
+            await it.pass_time(3.0)
+            it.sick.modes = (replace(SMALL, mw=0),)
+            it.sick.snap_on(it.ports[SICK])
+            await it.reach("ready", "standby", "streaming")
+            visitor, session = it.sick.visitor, it.session(SICK)
+            assert visitor is not None and session is not None
+            await it.pass_time(10.0)
+            assert session.contract is None
+            assert visitor.steps.passed["agree"] == 0
+
+    run(whole())
+
+
+def test_a_module_that_leaves_while_its_motors_wait_takes_no_power_with_it() -> None:
+    async def scene(it: Bench, session: Session) -> None:
+        it.healthy.snap_on(it.ports[HEALTHY])
+        await it.pass_time(3.0)
+        other = it.session(HEALTHY)
+        assert other is not None and other.contract is not None and other.contract.burst_mw == PEAK_MW - BIG.mw
+        _spare(it, PEAK_MW + BIG.mw)
+        await it.pass_time(1.0)
+        await other.write({int(Cid.FOCUS_ABSOLUTE): 100})
+        writing = asyncio.create_task(session.write({int(Cid.FOCUS_ABSOLUTE): 100}))
+        await it.pass_time(0.1)
+        it.sick.lift_off()
+        with pytest.raises(Gone):
+            await writing
+        await it.pass_time(3.0)
+        assert it.manager.allotment.granted_mw == BIG.mw
+
+    play(scene)
+
+
+@pytest.mark.parametrize("what", ["larger budget", "other leaves", "smaller contract"])
+def test_motors_move_as_soon_as_there_is_power_for_them(what: str) -> None:
+    async def scene(it: Bench, session: Session) -> None:
+        it.healthy.snap_on(it.ports[HEALTHY])
+        await it.pass_time(3.0)
+        other = it.session(HEALTHY)
+        assert other is not None
+        _spare(it, PEAK_MW + BIG.mw)
+        await it.pass_time(1.0)
+        await other.write({int(Cid.FOCUS_ABSOLUTE): 100})
+        before = asyncio.get_running_loop().time()
+        writing = asyncio.create_task(session.write({int(Cid.FOCUS_ABSOLUTE): 100}))
+        await it.pass_time(0.1)
+        assert not writing.done(), "the other's motors have it"
+        if what == "larger budget":
+            _spare(it, 6000)
+        elif what == "other leaves":
+            it.healthy.lift_off()
+        else:
+            visitor = it.healthy.visitor
+            assert visitor is not None
+            visitor.sink.want_mw = SMALL.mw
+            visitor.sink.ask()
+            await other.hear_power()
+        await writing
+        assert asyncio.get_running_loop().time() - before < limits.BURST_S * 0.8
+
+    play(scene)
+
+
+def test_a_module_that_ignores_a_smaller_offer_is_not_played_as_large_as_before() -> None:
+    async def scene(it: Bench, session: Session) -> None:
+        visitor = it.sick.visitor
+        assert visitor is not None and session.contract is not None
+        it.sick.picky = True  # what it asks for is rejected, and its contract stays
+        _spare(it, MIDDLE.mw)
+        await it.pass_time(10.0)
+        assert session.contract.mw == BIG.mw
+        assert session.mode == MIDDLE
+        assert "less power" in it.notes()
+        it.sick.picky = False
+        _spare(it, 6000)
+        await it.pass_time(10.0)
+        assert session.mode == BIG
+        assert "less power" not in it.notes()
+
+    play(scene)
+
+
+def test_a_module_that_says_it_needs_nothing_at_rest_is_squeezed_all_the_same() -> None:
+    async def scene(it: Bench, session: Session) -> None:
+        it.healthy.standby_mw = 0
+        it.healthy.snap_on(it.ports[HEALTHY])
+        await it.pass_time(3.0)
+        other = it.session(HEALTHY)
+        assert other is not None and other.contract is not None and other.contract.mw == BIG.mw
+        it.battery(3)
+        it.uevent()
+        await it.pass_time(8.0)
+        assert other.contract.mw == 50, "the least that can be offered"
+        assert other.state is SessionState.STANDBY
+        assert it.manager.allotment.limit_mw(other) == 50
 
     play(scene)
 
