@@ -22,8 +22,8 @@ PY = $(VENV)/bin/python
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | sort -u | expand -t 16
 
-demo: prepare ## an app keeps its picture while modules come and go (HOST=1: without the VM; RAW=1: one of them sends raw)
-	@$(PY) -m tests.demo $(if $(HOST),--host) $(if $(RAW),--raw)
+demo: prepare ## an app keeps its picture while modules come and go (HOST=1: without the VM)
+	@$(PY) -m tests.demo $(if $(HOST),--host)
 
 demo-faults: prepare ## one picture of power, link, state and an app's frames through bounce, sag, over-current and recovery
 	@$(PY) -c 'import matplotlib' 2>/dev/null || $(PY) -m pip install -q --disable-pip-version-check 'matplotlib>=3.6'

@@ -21,19 +21,20 @@ TOOLS = {"ffmpeg": "ffmpeg", "ffprobe": "ffmpeg"}  # what reads and encodes the 
 VM_SIZE = "640x480"  # what an emulated processor carries at 30 frames/s
 GAP = 4.0  # intervals between two frames from which the timeline tells of it
 AFTER = 12  # frames after an event at which the picture shows it
-SHEET_TITLE = "One ffmpeg, one recording: modules are snapped on, focused, opened up, swapped and pulled off"
+SHEET_TITLE = "One ffmpeg, one recording: modules are snapped on, focused, opened up, swapped and set right"
 
 
-def _film_script(out: str, python: str, options: str) -> str:
-    return f"{BUILD_C_READER} && exec {python} -m tests.demo.guest --out {out} --c-reader {C_READER} {options}"
+def _film_script(out: str, python: str, *options: str) -> str:
+    words = " ".join(("--out", out, "--c-reader", C_READER, *options))
+    return f"{BUILD_C_READER} && exec {python} -m tests.demo.guest {words}"
 
 
-def in_vm(raw: Path, options: str) -> str:
+def in_vm(raw: Path) -> str:
     """Run the film in the virtual machine; how that was accelerated."""
     from tests.vm import lab
 
     with lab.machine(lab.Wish()) as machine:
-        script = _film_script("/out", lab.python(machine), f"{options} --size {VM_SIZE}")
+        script = _film_script("/out", lab.python(machine), "--size", VM_SIZE)
         result = lab.run(machine, ["sh", "-c", script], out=raw, deadline_s=900)
         if not result.ok:
             sys.exit(
@@ -42,14 +43,14 @@ def in_vm(raw: Path, options: str) -> str:
         return str(machine.acceleration)
 
 
-def on_host(raw: Path, options: str) -> str:
+def on_host(raw: Path) -> str:
     """Run it right here, where dummy_hcd, systemd and the installed service are."""
     raw.mkdir(parents=True, exist_ok=True)
     if not Path("/sys/class/udc").is_dir():
         sys.exit(
             "demo: this kernel has no USB device controller\n  try: sudo modprobe dummy_hcd is_super_speed=1 num=4"
         )
-    subprocess.run(["sh", "-c", _film_script(str(raw), sys.executable, options)], check=True)
+    subprocess.run(["sh", "-c", _film_script(str(raw), sys.executable)], check=True)
     return "none needed"
 
 
@@ -98,7 +99,6 @@ def main() -> int:
     """Exit status 0 only if everything that the demo promises was kept."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--host", action="store_true", help="without the virtual machine")
-    parser.add_argument("--raw", action="store_true", help="the 35 mm module sends raw frames, set wrong at first")
     parser.add_argument("--judge-only", action="store_true", help="judge the last film again")
     options = parser.parse_args()
     host.need(TOOLS)  # before the film, which takes minutes
@@ -106,7 +106,7 @@ def main() -> int:
     acceleration = ""
     if not options.judge_only:
         shutil.rmtree(OUT, ignore_errors=True)
-        acceleration = (on_host if options.host else in_vm)(raw, "--raw" if options.raw else "")
+        acceleration = (on_host if options.host else in_vm)(raw)
     story = Story.load(raw / STORY)
     if acceleration:
         story.acceleration = acceleration

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Automatics: the part of the film in which a raw module finds exposure, white balance and focus by itself."""
+"""Automatics: the part of the film in which a raw module is given its exposure, white balance and focus."""
 
 from __future__ import annotations
 
@@ -12,31 +12,33 @@ from maglens_driver.gadget.client import SimClient
 from maglens_v4l2.auto_focus import Status
 from tests.tools import raw_lens
 from tests.vm.guest import app_calls
+from tests.vm.guest.limits import emulated
 from tests.vm.guest.recorder import Recording
 
-KELVIN = 3600  # of the light on the scene: lamps, where the module is set to daylight
+LENS = "35mm-raw"
 FOLDER = Path("/run/maglens-demo-lenses")
-MOST_FRAMES = 1800
+MOST_FRAMES = 3600  # of the node
+EMULATED_RATE = 6  # frames/s that an emulated processor develops beside drawing the next position of focus
 
 
 def dress() -> None:
-    """Before the 35 mm module is started: it speaks raw."""
-    raw_lens.install(FOLDER)
+    """Before the module is started: what it is."""
+    raw_lens.install(FOLDER, LENS, EMULATED_RATE if emulated() else raw_lens.RATES[0])
 
 
-def watch(app: Recording, node: str, hold: Callable[[Recording, int], None]) -> bool:
-    """Let the app record until the picture is sharp; whether it ever is."""
+def watch(app: Recording, node: str, hold: Callable[[Recording, int], None]) -> dict[str, bool]:
+    """Let the app record until focus is found, or is not for too long; what is right then."""
     control = os.open(node, os.O_RDWR | os.O_NONBLOCK)
     try:
         for _ in range(MOST_FRAMES // 10):
             if app_calls.value(control, Cid.AUTO_FOCUS_STATUS) == Status.REACHED:
-                return True
+                break
             hold(app, 10)
+        return raw_lens.found({driven: app_calls.value(control, driven) for driven in raw_lens.DRIVEN})
     finally:
         os.close(control)
-    return False
 
 
 def lamps(sim: SimClient) -> None:
     """Lamplight on the scene."""
-    sim.light(KELVIN)
+    sim.light(raw_lens.LAMPS_K)

@@ -48,7 +48,7 @@ IRIS_WIDE = 595  # hundredths of a stop above f/11: f/1.4
 DROPIN = Path(CONFIG_DROPIN_DIR) / "90-demo.toml"
 UNIT_DROPIN = Path("/run/systemd/system")
 NODE_TRIES = 20  # each waits until udev has nothing left to do
-LENSES = ("35mm", "73mm")
+LENSES = ("35mm", "73mm", automatics.LENS)
 
 
 def say(text: str) -> None:
@@ -165,21 +165,15 @@ def set_control(node: dict[str, Any], name: str, value: int) -> None:
 
 
 def story(film: Film, node: dict[str, Any], sims: dict[str, SimClient]) -> None:
-    """Card, 35 mm, focus, iris, swap for 73 mm, the service killed, pulled mid-frame, card."""
-    wide, portrait = (sims[lens] for lens in LENSES)
+    """Card, 35 mm, focus, iris, swap for 73 mm, the service killed, pulled mid-frame, card, 35 mm raw, card."""
+    wide, portrait, raw = (sims[lens] for lens in LENSES)
     with Recording(str(node["path"]), film.out / RECORDING) as app:
         app.wait_frames(1, FIRST_FRAMES_S)
         film.note("card", "an app is recording; there is no module yet")
         hold(app, HOLD)
-        if film.story.raw:
-            automatics.lamps(wide)
         on = wide.attach()
-        what = ": raw, dark, blurred" if film.story.raw else ""
-        film.note("attach", f"the 35 mm module is snapped on{what}", on["stay"]["attach_ns"])
+        film.note("attach", "the 35 mm module is snapped on", on["stay"]["attach_ns"])
         hold_until(app, lambda: streaming(wide, HOLD))
-        if film.story.raw and automatics.watch(app, str(node["path"]), hold):
-            film.note("auto", "exposure, white balance and focus are found")
-            hold(app, STEP)
         for value in FOCUS_STEPS:
             film.note("focus", f"the focus ring is turned to {100 / value:.2f} m", wide.ring("focus", value)["ns"])
             show(app, partial(settled, wide, Cid.FOCUS_ABSOLUTE, value))
@@ -195,7 +189,17 @@ def story(film: Film, node: dict[str, Any], sims: dict[str, SimClient]) -> None:
         hold_until(app, lambda: streaming(portrait, sent + 2 * HOLD))
         off = portrait.detach()
         film.note("detach", "the 73 mm module is pulled off in the middle of a frame", off["stay"]["detach_ns"])
-        hold(app, 2 * HOLD)
+        hold(app, HOLD)
+        automatics.lamps(raw)
+        on = raw.attach()
+        film.note("attach", "a 35 mm module that sends RAW10: set wrong", on["stay"]["attach_ns"])
+        film.story.automatics = automatics.watch(app, str(node["path"]), hold)
+        found = ", ".join(what for what, right in film.story.automatics.items() if right)
+        film.note("auto", f"{found or 'nothing'} found by itself")
+        hold(app, HOLD)
+        off = raw.detach()
+        film.note("detach", "it is pulled off", off["stay"]["detach_ns"])
+        hold(app, HOLD)
         film.note("end", "the app stops recording")
     film.story.app_errors += app.errors()
 
@@ -262,20 +266,16 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "build/demo")))
     parser.add_argument("--c-reader", type=Path, required=True)
     parser.add_argument("--size", help="WIDTHxHEIGHT of the node, instead of as it is configured")
-    parser.add_argument("--raw", action="store_true", help="the 35 mm module sends raw frames, set wrong at first")
     options = parser.parse_args()
     allow_for_emulation()
     say("the virtual modules render their pictures")
-    if options.raw:
-        automatics.dress()
+    automatics.dress()
     for lens in LENSES:
         start(lens)
     if options.size:
         resize(options.size)
     succeed("systemctl", "start", SERVICE_UNIT)
     film = Film(options.out)
-    film.story.raw = options.raw
-    cycled = LENSES[options.raw]  # whose pictures pass through as they are, as the C reader's do
     try:
         node = node_status()
         film.story.interval_ns = round(1e9 / node["format"]["fps"])
@@ -290,14 +290,14 @@ def main() -> int:
             for sim in sims.values():
                 if sim.status()["attached"]:
                     sim.detach()
-        mode = cycles(film, node, sims[cycled])
+        mode = cycles(film, node, sims[LENSES[0]])
         film.story.stays = {lens: sim.status()["stays"] for lens, sim in sims.items()}
         film.story.marks = {lens: int(sim.status()["mark"]) for lens, sim in sims.items()}
         film.story.dropped = json.loads(succeed("maglens", "status", "--json"))["node"]["counters"]
         succeed("systemctl", "mask", "--runtime", "--now", SERVICE_UNIT)  # udev would start it for every attach
-        c_reader(film, sims[cycled], options.c_reader, mode)
+        c_reader(film, sims[LENSES[0]], options.c_reader, mode)
         succeed("systemctl", "unmask", "--runtime", SERVICE_UNIT)
-        cold_start(film, sims[cycled])
+        cold_start(film, sims[LENSES[0]])
     finally:
         film.close()
     return 0

@@ -10,6 +10,8 @@ from tests.demo.recording import Recording
 from tests.demo.story import Story
 
 MS = 1e6
+SEEN = 0.95  # of the frames that a module has sent
+SEEN_RAW_EMULATED = 0.85  # developing takes turns with drawing there: frames come in bunches and displace each other
 NOT_LOSSES = frozenset(("frames_in", "submitted", "repeated", "cards", "filled"))
 
 
@@ -35,8 +37,9 @@ def swap_gap_ms(story: Story, film: Recording) -> float | None:
 def frames_after_restart(story: Story, film: Recording) -> int:
     """How many of the frames that the module has sent after the service was killed the app has seen."""
     killed = next(e.time_ns for e in story.events if e.kind == "restart")
-    before = max(s.mark.number for s in film.shots if s.mark and s.time_ns < killed)
-    return len({s.mark.number for s in film.shots if s.mark and s.time_ns >= killed and s.mark.number > before})
+    seen = [s for s in film.shots if s.mark and s.mark.source == story.marks["73mm"]]
+    before = max(s.mark.number for s in seen if s.mark and s.time_ns < killed)
+    return len({s.mark.number for s in seen if s.mark and s.time_ns >= killed and s.mark.number > before})
 
 
 def sent_within(story: Story, stay: judge.Stay) -> int:
@@ -63,7 +66,8 @@ def make(story: Story, film: Recording, cycles: Recording) -> dict[str, Any]:
         "cold_start_ms": story.cold_start_ns / MS,
         "swap_gap_ms": swap_gap_ms(story, film),
         "frames_after_restart": frames_after_restart(story, film),
-        "automatics_found": any(e.kind == "auto" for e in story.events) if story.raw else None,
+        "automatics_found": story.automatics,
+        "modules": sorted(story.marks),
         "app_frames": len(film.shots),
         "app_frames_expected": round(duration / story.interval_ns) + 1,
         "module_frames_sent": sent,
@@ -89,6 +93,7 @@ def shortcomings(report: dict[str, Any], emulated: bool) -> list[str]:
     """What the figures miss of what was promised; empty when all is kept."""
     intervals, ratio = (4, 3.0) if emulated else (2, float("inf"))
     over = judge.median(report["attach_to_frame_ms"]) - judge.median(report["c_reader_attach_to_frame_ms"])
+    raw = SEEN_RAW_EMULATED if emulated else SEEN
     pairs = list(zip(report["module_frames_sent"], report["module_frames_seen"], strict=True))
     checks = {
         "the app had errors": report["app_errors"] == 0 and report["app_restarts"] == 0,
@@ -96,9 +101,11 @@ def shortcomings(report: dict[str, Any], emulated: bool) -> list[str]:
             report["app_frames"] / report["app_frames_expected"] - 1
         )
         <= 0.02,
-        "under 95 % of a module's frames were seen": len(pairs) == 2 and all(b >= 0.95 * a for a, b in pairs),
+        "too few of a module's frames were seen": len(pairs) == len(report["modules"])
+        and all(b >= least * a for (a, b), least in zip(pairs, (SEEN, SEEN, raw), strict=True)),
         "nothing was seen after the service was killed": report["frames_after_restart"] > 0,
-        "exposure, white balance and focus were not found": report["automatics_found"] is not False,
+        "exposure, white balance and focus were not found": bool(report["automatics_found"])
+        and all(report["automatics_found"].values()),
         "frame numbers went back": report["module_numbers_rising"] and report["late_generations"] == 0,
         "a picture was put together from two": report["mixed_pictures"] == 0,
         f"a gap of over {intervals} intervals": report["largest_gap_intervals"] <= intervals,

@@ -36,7 +36,6 @@ class Story:
     ended_ns: int = 0
     kernel: str = ""
     node: str = ""
-    raw: bool = False  # the first module has no automatics of its own, and what it is set to is wrong
     acceleration: str = ""
     events: list[Event] = field(default_factory=list)
     stays: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -45,6 +44,7 @@ class Story:
     cycle_udev_add_ns: list[int] = field(default_factory=list)
     c_reader_ns: list[int] = field(default_factory=list)
     cold_start_ns: int = 0
+    automatics: dict[str, bool] = field(default_factory=dict)  # what a module that sends raw frames was set right in
     app_errors: list[str] = field(default_factory=list)
     app_restarts: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
