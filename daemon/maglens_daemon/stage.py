@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from maglens_daemon.background import Background
 from maglens_daemon.config import NodeConfig
@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 NODE_SETTLE_S: Final = 5.0
 ATTACH_AGAIN_S: Final = (1.0, 2.0, 5.0)  # a module that did not answer may have been busy
+
+T = TypeVar("T")
 
 OpenNode = Callable[[NodeConfig], Awaitable[Node]]
 
@@ -236,7 +238,7 @@ class Stage:
             return  # nobody was told that there is such a control
         value = known[control]
         if self.controls is not None:
-            for switch, off in (self._flight.pilot.hand(control, value) if self._flight else {}).items():
+            for switch, off in self._hand(control, value).items():
                 self.controls.changed(switch, off)
             self.controls.changed(control, value)
         self._crew.control_changed(session, control, value)
@@ -337,14 +339,23 @@ class Stage:
         loop.call_soon_threadsafe(self._observe, flight, measure(statistics, flight.pilot.window))
 
     def _observe(self, flight: _Flight, seen: Measurement) -> None:
-        if self._flight is not flight:
-            return
+        if self._flight is flight:
+            self._fly(flight, lambda pilot: pilot.observe(seen), None)
+
+    def _hand(self, control: int, value: int) -> Mapping[int, int]:
+        """The automatics hear of a hand on the module; the switches that this has ended."""
+        nothing: Mapping[int, int] = {}
+        return self._fly(self._flight, lambda pilot: pilot.hand(control, value), nothing) if self._flight else nothing
+
+    def _fly(self, flight: _Flight, act: Callable[[Autopilot], T], otherwise: T) -> T:
+        """A defect of the automatics ends them, and no more."""
         try:
-            flight.pilot.observe(seen)
+            return act(flight.pilot)
         except Exception:
             session = flight.playing.session
             log.exception("%s: its automatics end", session.label, extra=session.log_fields())
             self._land()
+            return otherwise
 
     def _land(self) -> None:
         """The automatics' module has left."""

@@ -7,11 +7,15 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from maglens_driver.control import Cid, ControlFlag, ControlType
+from maglens_driver.color import white_xyz
+from maglens_driver.control import Cid, ControlFlag, ControlInfo, ControlType
 from maglens_driver.errors import Refused
+from maglens_driver.raw import Illuminant
 from maglens_v4l2.auto_focus import Status
+from maglens_v4l2.auto_white_balance import LIMITS_K
 from maglens_v4l2.autopilot import Autopilot
 from maglens_v4l2.recipe import Recipe
 from maglens_v4l2.switches import APERTURE_PRIORITY, MANUAL_EXPOSURE, switches_for
@@ -254,3 +258,51 @@ async def test_a_module_that_refuses_is_asked_again() -> None:
     assert stay.rig.frame().luma * stay.it._trim == pytest.approx(0.18, rel=0.05)
     assert any(Cid.FOCUS_FINE in w for w in stay.writes)
     await stay.it.close()
+
+
+@pytest.mark.parametrize("iris", [-(2**31), 2**31 - 1])
+async def test_an_iris_that_no_lens_has_does_not_end_it(iris: int) -> None:
+    """The range is the module's word, and so is what it says of its ring."""
+    stay = Stay(size=(256, 192))
+    await stay.run(2)
+    stay.it.hand(Cid.IRIS_ABSOLUTE, iris)
+    await stay.run(4)
+    late = Stay(size=(256, 192))  # and it may say so from the first
+    late.it.hand(Cid.IRIS_ABSOLUTE, iris)
+    await late.run(4)
+    await stay.it.close()
+    await late.it.close()
+
+
+async def test_a_light_that_the_modules_matrices_do_not_reach_is_taken_for_the_last_that_they_do() -> None:
+    """They are looked at where the automatics go, and a person may go further."""
+    rig = Rig("35mm", 1, (256, 192))
+    least = white_xyz(12_000)  # from here on nothing is red
+    camera = np.array([[1.0, 0.0, -least[0] / least[2]], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    facts = replace(rig.facts, illuminants=(Illuminant(5000, tuple(np.linalg.inv(camera).flat)),))
+    control = ControlInfo(Cid.WHITE_BALANCE_TEMPERATURE, "Light", ControlType.INTEGER, 1000, 40_000, 1, 5600)
+    recipes: list[Recipe] = []
+
+    async def never(values: Mapping[int, int]) -> Mapping[int, int]:
+        raise AssertionError(values)
+
+    it = Autopilot(
+        replace(rig.mode, raw=facts), [control], {control.id: 5600}, never,
+        tune=recipes.append, tell=lambda control, value: None,
+    )  # fmt: skip
+    it.hand(control.id, 40_000)
+    assert it.values[control.id] == 40_000
+    assert recipes[-1].kelvin == LIMITS_K[1]
+    it.hand(control.id, 5600)
+    assert recipes[-1].kelvin == pytest.approx(5600)
+    await it.close()
+
+
+async def test_a_defect_while_it_writes_is_told_with_the_next_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else nothing would be written any more, and nobody would know."""
+    stay = Stay(size=(256, 192))
+    monkeypatch.setattr(stay.it, "_wrote", lambda wanted, written: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        await stay.run(20)
+    with pytest.raises(ZeroDivisionError):
+        await stay.it.close()

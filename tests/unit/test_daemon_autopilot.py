@@ -7,11 +7,13 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, replace
+from typing import cast
 
 import pytest
 
 from maglens_daemon import stage
 from maglens_daemon.config import FOCUS_ZONE, Config, NodeConfig
+from maglens_daemon.fake import FOCUS, FakeVisitor
 from maglens_daemon.in_process import VirtualVisitor
 from maglens_daemon.manager import Manager
 from maglens_driver.control import Cid, Origin
@@ -22,6 +24,7 @@ from maglens_driver.virtual.optics import SCENE_KELVIN, Optics
 from maglens_driver.virtual.scene import LAYERS
 from maglens_driver.virtual.source import VirtualSource
 from maglens_v4l2.auto_focus import Status
+from maglens_v4l2.autopilot import Autopilot
 from maglens_v4l2.controls import Controls
 from maglens_v4l2.measurement import Measurement, Window
 from maglens_v4l2.memory_node import MemoryReader
@@ -168,5 +171,46 @@ def test_there_is_one_autopilot_at_a_time_and_its_defect_is_its_own(
             assert source.camera.values()[Cid.IRIS_ABSOLUTE] == 200
             assert caplog.text.count("its automatics end") == 1
             assert t.manager.stage.playing is not None
+
+    asyncio.run(play())
+
+
+class Clumsy:
+    """An autopilot that cannot follow a hand on the ring."""
+
+    closed = False
+
+    def hand(self, control: int, value: int) -> Mapping[int, int]:
+        raise ZeroDivisionError
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+def test_a_hand_that_its_automatics_cannot_follow_ends_them_and_is_seen_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def play() -> None:
+        async with theatre() as t:
+            t.watch()
+            visitor = FakeVisitor()
+            await t.until_playing(t.arrive(visitor))
+            it, pilot = t.manager.stage, Clumsy()
+
+            async def until(condition: Callable[[], bool]) -> None:
+                async with asyncio.timeout(10):
+                    while not condition():  # noqa: ASYNC110 tasks of the stage's
+                        await asyncio.sleep(0.001)
+
+            await until(lambda: it.controls is not None and FOCUS.id in it.controls.values)
+            assert it.playing is not None
+            it._flight = stage._Flight(it.playing, cast(Autopilot, pilot))
+            for value in (120, 130):
+                assert visitor.source.sink is not None
+                visitor.source.sink.control(visitor.source.generation, FOCUS.id, value)
+                await until(lambda value=value: it.controls is not None and it.controls.values[FOCUS.id] == value)  # type: ignore[misc]
+            await until(lambda: it._flight is None)
+            await until(lambda: pilot.closed)
+            assert caplog.text.count("its automatics end") == 1
 
     asyncio.run(play())

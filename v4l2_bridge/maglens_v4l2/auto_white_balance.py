@@ -51,7 +51,8 @@ class AutoWhiteBalance:
 
     def __init__(self, facts: RawFacts, kelvin: float, limits: tuple[int, int] = LIMITS_K) -> None:
         warm, cool = max(limits[0], LIMITS_K[0]), min(limits[1], LIMITS_K[1])
-        self._mireds = np.linspace(1e6 / max(cool, warm), 1e6 / warm, STEPS)
+        self.limits = warm, max(cool, warm)  # between which the module's matrices make sense
+        self._mireds = np.linspace(1e6 / self.limits[1], 1e6 / warm, STEPS)
         whites = np.array([neutral(facts, 1e6 / mired) for mired in self._mireds])
         warmth = np.log(whites[:, 0] / whites[:, 2])  # red to blue
         # Where the line of daylight gives way to that of black bodies it goes back a little.

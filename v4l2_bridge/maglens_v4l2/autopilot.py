@@ -24,12 +24,12 @@ from maglens_v4l2.auto_white_balance import LIMITS_K, AutoWhiteBalance
 from maglens_v4l2.automatics import switches_to_end
 from maglens_v4l2.exposure_program import (
     GAIN_UNIT,
-    IRIS_UNITS,
     TIME_UNIT_S,
     Exposure,
     ExposureProgram,
     Free,
     above_zero,
+    opening,
 )
 from maglens_v4l2.focus_search import CONFUSION_PER_DIAGONAL
 from maglens_v4l2.measurement import UDPT_PER_CDPT, Measurement, Window
@@ -74,7 +74,7 @@ class Autopilot:
         self._write, self._tune, self._tell = write, tune, tell
         self._trim = 1.0
         self._unsettled = 0  # frames since exposure was right
-        self._recipe: Recipe | None = None
+        self._developed: tuple[float, float] | None = None  # for which light and trim
         self._pending: dict[int, int] = {}  # what the automatics want and nobody has written yet
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()  # one exchange with the module at a time
@@ -127,7 +127,9 @@ class Autopilot:
         return ended
 
     def observe(self, seen: Measurement) -> None:
-        """A frame came."""
+        """A frame came. Raises what has ended the writing meanwhile."""
+        if self._worker.done():
+            self._worker.result()
         if self._exposure is None:
             self._exposure = self._make_exposure(seen)
             self._steer_exposure()
@@ -209,7 +211,7 @@ class Autopilot:
             above_zero(self._module.get(Cid.GAIN)),
             self._module.get(Cid.IRIS_ABSOLUTE) if meta.fnumber_milli else None,
             self._interval_s,
-            fnumber * 2 ** (iris / IRIS_UNITS),
+            fnumber * opening(iris),
         )
         return AutoExposure(program, self._exposure_now(program))
 
@@ -268,9 +270,15 @@ class Autopilot:
     def _develop(self) -> None:
         """Have the frames to come developed for the present light, if that has changed."""
         kelvin, trim = self._balance.kelvin, self._trim
-        if self._recipe is None or (self._recipe.kelvin, self._recipe.brightness) != (kelvin, trim):
-            self._recipe = recipe_for(self._facts, kelvin, trim)
-            self._tune(self._recipe)
+        if self._developed == (kelvin, trim):
+            return
+        self._developed = kelvin, trim
+        try:
+            recipe = recipe_for(self._facts, kelvin, trim)
+        except ValueError:  # its matrices make no sense so far out
+            warm, cool = self._balance.limits
+            recipe = recipe_for(self._facts, min(max(kelvin, warm), cool), trim)
+        self._tune(recipe)
 
     # Focus.
 

@@ -16,6 +16,7 @@ from maglens_driver.control import ControlInfo
 TIME_UNIT_S: Final = 1e-4  # of EXPOSURE_ABSOLUTE
 GAIN_UNIT: Final = 1000  # of GAIN
 IRIS_UNITS: Final = 200  # of IRIS_ABSOLUTE, per doubling of the f-number's inverse
+IRIS_MOST: Final = 20 * IRIS_UNITS  # twice as many doublings as any lens has; a module may say anything
 PULSE_S: Final = {0: 0.0, 1: 1 / 100, 2: 1 / 120}  # by POWER_LINE_FREQUENCY's items: off, 50 Hz, 60 Hz
 BASE_S: Final = 0.01  # where the iris may be moved, it keeps the time from getting shorter than this
 MAX_TRIM: Final = 1.25  # the most that is made up for by digital gain
@@ -63,7 +64,7 @@ class ExposureProgram:
 
     def fnumber(self, iris: int) -> float:
         """Of a value of IRIS_ABSOLUTE."""
-        return self.fnumber_most / 2 ** (iris / IRIS_UNITS)
+        return self.fnumber_most / opening(iris)
 
     def iris_value(self, fnumber: float) -> int:
         """The inverse, as the module takes it; between two values the smaller aperture."""
@@ -99,6 +100,11 @@ class ExposureProgram:
             wanted_s = math.floor(wanted_s / pulse_s + 1e-9) * pulse_s
             return self.time.clamp(round(wanted_s / TIME_UNIT_S)) * TIME_UNIT_S
         return _down(self.time, wanted_s / TIME_UNIT_S) * TIME_UNIT_S
+
+
+def opening(iris: int) -> float:
+    """How many times as wide as at IRIS_ABSOLUTE 0 a lens is open; beyond ``IRIS_MOST`` no further."""
+    return float(2 ** (min(max(iris, -IRIS_MOST), IRIS_MOST) / IRIS_UNITS))
 
 
 def above_zero(info: ControlInfo | None) -> ControlInfo | None:
