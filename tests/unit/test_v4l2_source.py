@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import mmap
 import os
 import re
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 
 from maglens_driver import dmabuf
-from maglens_driver.errors import Deadline, Interrupted, MissingDependency, Refused, WrongState
+from maglens_driver.errors import Deadline, Gone, Interrupted, MissingDependency, Refused, WrongState
 from maglens_driver.frame import Frame
 from maglens_driver.link.limits import MAX_TEXT_BYTES
 from maglens_driver.mode import MJPG, NV12, YUYV, Mode, make_mode, nearest_mode
@@ -441,6 +442,29 @@ def test_a_device_that_goes_silent_without_an_error_is_given_up_and_can_be_start
             assert (lost, type(why)) == (generation, Interrupted)
             await silent.stop()
         await silent.close()
+
+    asyncio.run(play())
+
+
+def test_a_device_whose_stream_ends_by_an_error_can_be_started_again(
+    silent: V4L2Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a webcam's does after EIO or EPROTO. Only what says that there is no such device is gone."""
+
+    async def play() -> None:
+        for generation, (number, kind) in enumerate(((errno.EPROTO, Interrupted), (errno.ENODEV, Gone))):
+            sink, error = Sink(), OSError(number, os.strerror(number))
+            monkeypatch.setattr(source._Stream, "_deliver_all", lambda self, error=error: broken(error))
+            await silent.configure(silent.modes[0])
+            await silent.start(sink, generation)
+            await sink.until(lambda sink=sink: bool(sink.lost_why))  # type: ignore[misc]
+            ((lost, why),) = sink.lost_why
+            assert (lost, type(why)) == (generation, kind)
+            await silent.stop()
+        await silent.close()
+
+    def broken(error: OSError) -> None:
+        raise error
 
     asyncio.run(play())
 

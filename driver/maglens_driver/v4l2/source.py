@@ -265,7 +265,7 @@ class _Stream:
         os.close(self._halt)
 
     def _run(self) -> None:
-        why: Gone | None = Gone(f"{self._path} stopped by an error; see the log")
+        why: Gone | None = Interrupted(f"{self._path} stopped by an error; see the log")
         try:
             with gone_is_gone(self._path):
                 self._deliver_all()
@@ -273,7 +273,7 @@ class _Stream:
         except Gone as gone:
             why = gone
         except OSError as error:
-            why = Gone(f"{self._path} stopped: {error}")
+            why = Interrupted(f"{self._path} stopped: {error}")
         finally:
             if why is not None:
                 if not isinstance(why, Interrupted):  # else it is there still
