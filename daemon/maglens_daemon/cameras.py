@@ -85,6 +85,7 @@ class Cameras:
         self._seen: Sequence[Seen] = ()  # what libcamera told last
         self._asked_of: Mapping[tuple[int, int], int] | None = None  # the nodes there were then, with their tokens
         self._asking = False
+        self._ask_again = False  # though the nodes are as they were
         self._question = SecondChance(self._ask_anew)
         self._background = Background()
         self._told_missing = False
@@ -97,9 +98,9 @@ class Cameras:
         devices = self._devices()
         self._compare(devices)
         self._started = True
-        changed = self._libcameras_nodes(devices) != self._asked_of
+        changed = self._ask_again or self._libcameras_nodes(devices) != self._asked_of
         if self._manager.config.cameras.libcamera and changed and not self._asking:
-            self._asking = True
+            self._asking, self._ask_again = True, False
             self._background.begin(self._ask(), "libcamera-list")
 
     def _libcameras_nodes(self, devices: Sequence[VideoDevice]) -> Mapping[tuple[int, int], int]:
@@ -138,7 +139,7 @@ class Cameras:
         self.look()
 
     def _ask_anew(self) -> None:
-        self._asked_of = None
+        self._ask_again = True
         self.look()
 
     def _compare(self, devices: Sequence[VideoDevice]) -> None:
