@@ -30,7 +30,7 @@ from maglens_daemon.stage import OpenNode, Stage
 from maglens_daemon.visitor import Visitor
 from maglens_driver import names
 from maglens_driver.control import ControlFlag, ControlInfo, Origin
-from maglens_driver.errors import Gone, Refused
+from maglens_driver.errors import Gone, Refused, WrongState
 from maglens_driver.source import Identity
 from maglens_v4l2.controls import Controls
 from maglens_v4l2.orientation import Orientation
@@ -176,7 +176,14 @@ class Manager:
             if chosen == identity:  # it plays on one node only
                 self.choices[node] = policy.AUTO
         self.choices[name] = identity
+        for session in self.sessions:
+            if session.identity is not None and session.identity.key == identity:
+                self._tell_use(session)
         self.reconsider()
+
+    def _tell_use(self, session: Session) -> None:
+        for tell in self.on_use:
+            tell(session)
 
     def rules(self, name: str) -> policy.Rules:
         """See :class:`director.House`."""
@@ -240,7 +247,7 @@ class Manager:
 
     def use(self, name: str, node: str = "") -> str:
         """Pin a source on a node, by identity key, port, port name or serial number, or ``auto``. Raises
-        :class:`NotFound`."""
+        :class:`NotFound`, and ``WrongState`` for what was refused before it was identified."""
         if node not in self.choices:
             there = ", ".join(known for known in self.choices if known) or "none but the first"
             raise NotFound(f"there is no node {node!r}; there is {there}", hint="maglens status")
@@ -248,24 +255,28 @@ class Manager:
             self.choose(node, policy.AUTO)
             return policy.AUTO
         session = self.find_session(name)
-        assert session.identity is not None
+        if session.identity is None:
+            self._tell_use(session)
+            refused = f"{session.label} was refused: {session.reason}"
+            if session.unplugged:  # another stay has begun in its place
+                raise WrongState(f"{refused}; it is tried again now", hint="maglens use, once it is ready")
+            raise WrongState(refused, hint=session.hint)
         self.choose(node, session.identity.key)
-        for tell in self.on_use:
-            tell(session)
         return self.choices[node]
 
     def find_session(self, name: str) -> Session:
-        """The identified session that an identity key, port, port name, serial number or model means."""
-        present = [s for s in self.sessions if s.identity is not None and not s.unplugged]
-        fits = []
+        """The session that an identity key, port, port name, serial number or model means: an identified one, or one
+        that was refused."""
+        known = [s for s in self.sessions if s.identity is not None or s.state is SessionState.QUARANTINED]
+        present, fits = [s for s in known if not s.unplugged], []
         for session in present:
             who = session.identity
-            assert who is not None
-            if name in (who.key, who.serial, who.model, session.port.path, session.port.name):
+            names_of = (who.key, who.serial, who.model) if who is not None else ()
+            if name in (*names_of, session.port.path, session.port.name):
                 fits.append(session)
         if len(fits) == 1:
             return fits[0]
-        there = ", ".join(s.identity.key for s in present if s.identity) or "none"
+        there = ", ".join(s.identity.key if s.identity else s.port.label for s in present) or "none"
         what = "no module" if not fits else f"{len(fits)} modules"
         raise NotFound(f"{what} fit {name!r}; there is {there}", hint="maglens modules")
 

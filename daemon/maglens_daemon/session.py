@@ -386,7 +386,8 @@ class Session:
             async with asyncio.timeout(GONE_GRACE_S):
                 await self._removed.wait()
         except TimeoutError:
-            hint = "lift it off and snap it on again"
+            self.unplugged = False
+            hint = "lift it off and snap it on again" if self.visitor.snapped else TRIED_AGAIN
             self._quarantine(MaglensError(f"the module stopped answering, but is still there: {gone}", hint=hint))
             await self._close()
 

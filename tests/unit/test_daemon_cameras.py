@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +21,10 @@ from maglens_daemon.session_state import SessionState
 from maglens_daemon.visitor import Visitor
 from maglens_daemon.visitors import CameraVisitor, LibcameraVisitor
 from maglens_daemon.webcams import VideoDevice, names_by_id, video_devices
-from maglens_driver.errors import Interrupted, MissingDependency, Refused
+from maglens_driver.errors import Gone, Interrupted, MissingDependency, Refused, WrongState
 from maglens_driver.libcamera.source import Seen
 from tests.unit import fake_clock
+from tests.unit.test_daemon_manager import Theatre, theatre
 from tests.unit.test_daemon_session import FakeHost
 
 WEBCAM = VideoDevice("/dev/video0", (81, 0), 100, "uvcvideo", "1-4", False)
@@ -393,6 +395,79 @@ def test_libcamera_that_could_not_be_asked_is_asked_again() -> None:
         await cameras.close()
 
     fake_clock.run(play())
+
+
+def test_a_camera_that_plays_is_left_alone_while_libcamera_is_asked_again() -> None:
+    machine = Machine(SENSOR, seen=(CSI,))
+
+    async def play() -> None:
+        house = House()
+        cameras = Cameras(house, machine.list, machine.ask, lambda: {})
+        cameras.look()
+        await asyncio.sleep(PAUSES_S[0])
+        machine.trouble = Interrupted("it crashed")
+        machine.devices.append(replace(SENSOR, path="/dev/video5", number=(81, 5), token=105))
+        cameras.look()
+        await asyncio.sleep(PAUSES_S[0] + PAUSES_S[1] + WAIT_S)
+        assert machine.asked == 4
+        assert house.moves == ["+libcamera:" + CSI.id]
+        await cameras.close()
+
+    fake_clock.run(play())
+
+
+@asynccontextmanager
+async def cameras_of(t: Theatre, monkeypatch: pytest.MonkeyPatch, *visitors: FakeVisitor) -> AsyncIterator[None]:
+    """A webcam on port 1-4 of a real manager, with what is opened there at its first stay, its second, ..."""
+    stays = iter(visitors)
+    monkeypatch.setattr("maglens_daemon.cameras.CameraVisitor", lambda *_, **__: next(stays))
+    cameras = Cameras(t.manager, Machine(WEBCAM).list, Machine().ask, lambda: {})
+    cameras.look()
+    try:
+        yield
+    finally:
+        await cameras.close()
+
+
+def test_maglens_use_reaches_a_camera_that_could_not_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        async with theatre() as t:
+            t.watch()
+            async with cameras_of(t, monkeypatch, BuiltIn(sick=True), BuiltIn()):
+                await t.until(lambda: t.manager.sessions[0].state is SessionState.QUARANTINED)
+                first = t.manager.sessions[0]
+                with pytest.raises(WrongState, match=r"out of order; it is tried again now") as caught:
+                    t.manager.use("1-4")
+                assert "maglens use" in caught.value.hint
+                await t.until(lambda: first not in t.manager.sessions)
+                await t.until_playing(t.manager.sessions[0])
+                assert t.manager.use("1-4") == "fake/camera/1"
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("by", ["use", "input"])
+def test_a_choice_reaches_a_camera_that_was_refused_after_it_played(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        monkeypatch.setattr("maglens_daemon.session.GONE_GRACE_S", 0.01)
+        async with theatre() as t:
+            app, camera = t.watch(), BuiltIn()
+            async with cameras_of(t, monkeypatch, camera, BuiltIn()):
+                first = t.manager.sessions[0]
+                await t.until_playing(first)
+                await t.until(lambda: len(t.nodes[0].inputs) == 2)
+                camera.source.lose(Gone("its driver says that it is not there"))
+                await t.until(lambda: first.state is SessionState.QUARANTINED)
+                assert first.hint == TRIED_AGAIN, "nobody can lift it off"
+                if by == "use":
+                    assert t.manager.use("1-4") == "fake/camera/1"
+                else:
+                    app.choose_input(1)
+                await t.until(lambda: first not in t.manager.sessions)
+                await t.until_playing(t.manager.sessions[0])
+                assert t.manager.pinned == "fake/camera/1"
+
+    asyncio.run(play())
 
 
 def test_sysfs(tmp_path: Path) -> None:
