@@ -27,8 +27,8 @@ _PATIENCE_FACTOR: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What had been done at one time. ``shown`` pictures of any kind, ``arrived`` frames good or dropped;
-    ``generation`` None while no source plays; ``interval_s`` of its mode."""
+    """What had been done at one time. ``shown`` pictures of any kind, those that were left to the kernel among them;
+    ``arrived`` frames good or dropped; ``generation`` None while no source plays; ``interval_s`` of its mode."""
 
     watched: bool
     shown: int
@@ -45,7 +45,7 @@ def measure(stage: Stage) -> Progress:
     stats = pipeline.stats()
     return Progress(
         pipeline.watched,
-        stats.submitted + stats.repeated + stats.cards,
+        stats.submitted + stats.repeated + stats.cards + stats.left,
         stats.frames_in + sum(stats.dropped.values()),
         playing.generation if playing else None,
         float(playing.mode.interval) if playing else 0.0,

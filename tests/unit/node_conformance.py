@@ -302,7 +302,8 @@ async def readers_come_and_go(rig: Rig) -> None:
 async def calls_beyond_its_caps_do_nothing(rig: Rig) -> None:
     node = rig.node
     generation = node.adopt()
-    node.placeholder(pattern(node.state().format, 1))
+    format = node.state().format
+    node.placeholder(pattern(format, 1), format)
     node.push(generation, 0x009A090A, ControlChange(value=100))
     node.push_inputs([InputInfo("Automatic", True), InputInfo("Module", False)])
 

@@ -507,6 +507,24 @@ def test_a_node_that_is_taken_away_is_told_once() -> None:
     play(act)
 
 
+def test_fillers_that_come_too_late_are_left_to_a_node_that_fills_and_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fills = replace(MemoryNode((NODE,)).caps, outlives_daemon=True)
+    monkeypatch.setattr(MemoryNode, "caps", fills)
+
+    async def act(stage: Stage) -> None:
+        def hold_up() -> None:
+            with stage.pipeline._wake:
+                time.sleep(0.1)  # ten pictures
+
+        await stage.see(is_card(CARD))
+        await asyncio.to_thread(hold_up)
+        await stage.until(lambda: stage.pipeline.stats().left > 0)
+
+    play(act)
+
+
 def test_nothing_runs_while_nobody_watches() -> None:
     async def act(stage: Stage) -> None:
         stage.pipeline.begin(1, NODE)

@@ -11,7 +11,7 @@ import pytest
 from maglens_driver.errors import Gone
 from maglens_driver.frame import Frame
 from maglens_driver.mode import YUYV, make_mode
-from maglens_v4l2.card import Card
+from maglens_v4l2.card import Card, render
 from maglens_v4l2.convert import PictureConverter
 from maglens_v4l2.feed import Feed
 from tests.unit.test_bridge_pipeline import CARD, FAST, NODE, WAIT_S, Stage, flat, frame, is_card, play
@@ -94,6 +94,31 @@ def test_no_filler_and_no_placeholder_overtakes_it(monkeypatch: pytest.MonkeyPat
         gate.open.set()
         await stage.see(flat(NODE, 60))
         await stage.until(lambda: stage.pipeline.stats().repeated > repeated)
+
+    play(act)
+
+
+def test_where_there_is_always_one_on_its_way_a_card_goes_between_two(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cards: list[bytes] = []  # that the node has, as each picture comes
+
+    async def act(stage: Stage) -> None:
+        gate, feed = await held_up(stage, monkeypatch)
+        feed.deliver(frame(feed, luma=70))
+        await stage.until(lambda: gate.converted == 2)
+        submit = stage.node.submit
+
+        def noting(one: Frame) -> bool:
+            cards.append(stage.node.placeholder_image)
+            return submit(one)
+
+        monkeypatch.setattr(stage.node, "submit", noting)
+        stage.pipeline.show(Card("Other"))
+        await stage.until(lambda: stage.pipeline._card_image == render(Card("Other"), NODE))
+        gate.open.set()
+        await stage.see(flat(NODE, 70))
+        assert cards[0] == render(Card("Other"), NODE)
 
     play(act)
 

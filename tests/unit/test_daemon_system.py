@@ -12,7 +12,10 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -23,13 +26,15 @@ from maglens_daemon.doctor import examine
 from maglens_daemon.errors import AlreadyRunning, NoPermission
 from maglens_daemon.exits import Exit
 from maglens_daemon.fake import FakeVisitor
-from maglens_daemon.heartbeat import Progress, Pulse
+from maglens_daemon.heartbeat import Progress, Pulse, measure
 from maglens_daemon.machine import Finding, Machine, Verdict
 from maglens_daemon.notify import Notifier, stored
 from maglens_daemon.port import make_port
 from maglens_daemon.session import Session
 from maglens_daemon.session_state import SessionState
+from maglens_daemon.stage import Stage
 from maglens_driver.errors import BadModule
+from maglens_v4l2.pipeline_stats import PipelineStats
 from tests.unit import fake_clock
 from tests.unit.test_daemon_session import FakeHost
 
@@ -185,6 +190,21 @@ def test_a_stream_that_only_loses_frames_is_alive() -> None:
 def test_a_new_stream_has_its_time() -> None:
     series = [(2.0 * n, progress(60 * n, 7, n)) for n in range(9)]
     assert pulse(*series) == [True] * 9
+
+
+def test_pictures_that_are_left_to_the_kernel_are_pictures() -> None:
+    """A busy machine is late with each of its own, and the node shows one instead."""
+    stats = PipelineStats(
+        frames_in=0, submitted=0, repeated=0, cards=5, left=0, filled=0, dropped={}, last_frame_ns=0, generation=None,
+        first_frame_ns=0,
+    )  # fmt: skip
+    pipeline = SimpleNamespace(watched=True, stats=lambda: stats)
+    stage = cast(Stage, SimpleNamespace(pipeline=pipeline, playing=None))
+    series = []
+    for second in range(0, 12, 2):
+        stats = replace(stats, left=30 * second)
+        series.append((float(second), measure(stage)))
+    assert pulse(*series) == [True] * 6
 
 
 def test_it_recovers() -> None:

@@ -72,8 +72,9 @@ class Feed:
         try:
             way = through(self.optics, self.mode, shown, self._orientation, self.book, self._measured, self._first)
             return way, True
-        except Refused as error:
-            log.warning("frames are dropped until the source is configured anew: %s", error)
+        except (Refused, MemoryError) as error:
+            why = str(error) or "there is no memory for what it takes"
+            log.warning("frames are dropped until the source is configured anew: %s", why)
             return None, False
 
     def reformat(self, shown: Mode, way: tuple[Converter | None, bool]) -> None:

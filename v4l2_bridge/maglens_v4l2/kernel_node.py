@@ -178,14 +178,17 @@ class KernelNode(NodeBase):
             return False
         return self._show(held, self._last[1], self._last[0], exposure_ns, generation)
 
-    def placeholder(self, image: bytes) -> None:
+    def placeholder(self, image: bytes, format: Mode) -> None:
         """The kernel's copy of what is shown when this process is late or dead."""
+        mode, serial = self._choice
+        if format != mode:
+            return
         picture = ctypes.create_string_buffer(image, len(image))
         placeholder = abi.Placeholder(
             generation=self._generation,
             address=addressof(picture),
             bytesused=len(image),
-            format_serial=self._choice[1],
+            format_serial=serial,
         )
         self._tolerant(abi.IOC_PLACEHOLDER, placeholder, errno.ESTALE, errno.EREMCHG, errno.EMSGSIZE)
 

@@ -151,7 +151,7 @@ class LoopbackNode(NodeBase):
             self._queue(index, nbytes, exposure_ns)
             return True
 
-    def placeholder(self, image: bytes) -> None:
+    def placeholder(self, image: bytes, format: Mode) -> None:
         """v4l2loopback's own filler repeats old timestamps, which breaks recordings: it is not used."""
 
     def push(self, generation: int, control: int, change: ControlChange) -> None:

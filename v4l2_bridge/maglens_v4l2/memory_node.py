@@ -224,8 +224,10 @@ class MemoryNode(NodeBase):
             self._show(exposure_ns)
             return True
 
-    def placeholder(self, image: bytes) -> None:
-        self.placeholder_image = image
+    def placeholder(self, image: bytes, format: Mode) -> None:
+        with self._lock:
+            if format == self._format:
+                self.placeholder_image = image
 
     def push(self, generation: int, control: int, change: ControlChange) -> None:
         with self._lock:

@@ -163,8 +163,9 @@ class Node(Protocol):
         format, or the generation is stale."""
         ...
 
-    def placeholder(self, image: bytes) -> None:
-        """What the node shows by itself when its owner is late, where it can; exactly one frame."""
+    def placeholder(self, image: bytes, format: Mode) -> None:
+        """What the node shows by itself when its owner is late, where it can; exactly one frame of ``format``. No
+        effect once that is not the present one."""
         ...
 
     def push(self, generation: int, control: int, change: ControlChange) -> None:

@@ -39,6 +39,7 @@ from maglens_v4l2.optics import Optics
 from maglens_v4l2.orientation import UPRIGHT, Orientation
 from maglens_v4l2.pacer import Pacer
 from maglens_v4l2.painter import Painter
+from maglens_v4l2.pipeline_stats import PipelineStats
 from maglens_v4l2.recipe_book import Measured
 from maglens_v4l2.stamps import Stamps
 
@@ -49,27 +50,6 @@ HOLD_NS = 500_000_000  # how long the last frame stands in for a missing one
 HOLD_INTERVALS = 2  # the same for a source slower than that, in its own intervals
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class PipelineStats:
-    """Counts since the pipeline was made.
-
-    ``frames_in`` frames delivered; ``submitted`` source frames shown, ``repeated`` and ``cards`` fillers shown, and
-    ``filled`` those that the node has shown by itself since this pipeline was late;
-    ``dropped`` frames not shown, by cause; ``last_frame_ns`` when a source frame was last shown, and
-    ``first_frame_ns`` when the first one of ``generation`` was (CLOCK_MONOTONIC; 0: not yet).
-    """
-
-    frames_in: int
-    submitted: int
-    repeated: int
-    cards: int
-    filled: int
-    dropped: Mapping[str, int]
-    last_frame_ns: int
-    generation: int | None
-    first_frame_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +111,7 @@ class Pipeline:
         self._pacer = Pacer(state.format.interval_ns)
         self._card_image = black(state.format)
         self._placeholder_due = False
-        self._frames_in = self._submitted = self._repeated = self._cards = self._filled = 0
+        self._frames_in = self._submitted = self._repeated = self._cards = self._left = self._filled = 0
         self._dropped: Counter[str] = Counter()
         self._last_frame_ns = self._first_frame_ns = 0
         self._going: Future[None] | None = None  # the picture on its way to the node
@@ -145,6 +125,7 @@ class Pipeline:
         self._painter = Painter(loop, self._brush, self._painted)
         self._show(card, now=True)
         self._listener = loop.create_task(self._listen(), name="maglens-node-events")
+        self._listener.add_done_callback(self._deaf)
 
     # What is done otherwise where there is to be no thread (tests/faults/pipeline.py).
 
@@ -248,6 +229,7 @@ class Pipeline:
                 self._submitted,
                 self._repeated,
                 self._cards,
+                self._left,
                 self._filled,
                 dict(self._dropped),
                 self._last_frame_ns,
@@ -367,6 +349,13 @@ class Pipeline:
                 self._reformat(event.format)
             self._on_event(event)
 
+    def _deaf(self, listener: asyncio.Task[None]) -> None:
+        """Nobody listens any more. Where that is no end of the node's or of ours, neither may go on so."""
+        why = None if listener.cancelled() else listener.exception()
+        if isinstance(why, Exception):
+            log.error("the events of %s are not heard any more", self._node.path, exc_info=why)
+            self._on_failed(why)
+
     def _watch(self, watched: bool) -> None:
         displaced = None
         with self._wake:
@@ -383,18 +372,27 @@ class Pipeline:
     def _reformat(self, format: Mode) -> None:
         """An app chose another format: new converter, new card. The source goes on if it can be converted."""
         ways: dict[Feed, tuple[Converter | None, bool]] = {}
-        while missing := self._reformatted(format, ways):
+        displaced: list[Frame] = []
+        while missing := self._reformatted(format, ways, displaced):
             ways |= {feed: feed.way(format) for feed in missing}
+        for frame in displaced:
+            self._release(frame)
         self._painter.want(self._card, format)
 
-    def _reformatted(self, format: Mode, ways: Mapping[Feed, tuple[Converter | None, bool]]) -> Sequence[Feed]:
+    def _reformatted(
+        self, format: Mode, ways: Mapping[Feed, tuple[Converter | None, bool]], displaced: list[Frame]
+    ) -> Sequence[Feed]:
         """The format is ``format`` from now on; or nothing has changed, for these feeds have no way to it yet: any
-        thread may have begun one meanwhile."""
+        thread may have begun one meanwhile. ``displaced`` gets what cannot be shown in it, for :meth:`_release`."""
         with self._wake:
             feeds = [*self._coming.values(), *([self._feed] if self._feed is not None else [])]
             if missing := [feed for feed in feeds if feed not in ways]:
                 return missing
             self._format = format
+            if self._mailbox is not None and self._feed is not None and not ways[self._feed][1]:
+                displaced.append(self._mailbox)
+                self._mailbox = None
+                self._dropped["format"] += 1
             for feed in feeds:
                 feed.reformat(format, ways[feed])
             self._pacer = Pacer(format.interval_ns)
@@ -436,7 +434,7 @@ class Pipeline:
             if not closing:
                 self._call(self._on_failed, failure)
 
-    def _next(self) -> bytes | _Job | None:
+    def _next(self) -> tuple[bytes, Mode] | _Job | None:
         """Wait until something is due: a new placeholder, or a picture; None when closing."""
         with self._wake:
             while not self._closing:
@@ -446,12 +444,11 @@ class Pipeline:
                 self._wake.wait(wait_s)
             return None
 
-    def _due(self) -> tuple[bytes | _Job | None, float | None]:
+    def _due(self) -> tuple[tuple[bytes, Mode] | _Job | None, float | None]:
         """Under the lock: what is due now; if nothing, seconds until something may be (None: not by itself)."""
         settled = self._settled()
-        if self._placeholder_due and settled:
-            self._placeholder_due = False
-            return self._card_image, None
+        if settled and (card := self._due_card()) is not None:
+            return card, None
         if not self._watched and not self._idle_fill:
             return None, None
         if self._mailbox is None and not settled:
@@ -463,15 +460,21 @@ class Pipeline:
         if now < due:
             return None, (due - now) / 1e9
         if self._mailbox is None and self._watched and self._node_fills and self._pacer.leave(now):
+            self._left += 1
             return self._due()
         frame, self._mailbox = self._mailbox, None
         hold = self._watched and now - self._last_frame_ns <= self._hold_ns()
         converter = self._feed.converter if self._feed is not None else None
         return _Job(frame, converter, self._format, self._node_generation, self._card_image, hold), None
 
-    def _serve(self, due: bytes | _Job) -> None:
-        if isinstance(due, bytes):
-            self._node.placeholder(due)
+    def _due_card(self) -> tuple[bytes, Mode] | None:
+        """Under the lock: a new placeholder that is to be handed over now, and its format."""
+        due, self._placeholder_due = self._placeholder_due, False
+        return (self._card_image, self._format) if due else None
+
+    def _serve(self, due: tuple[bytes, Mode] | _Job) -> None:
+        if isinstance(due, tuple):
+            self._node.placeholder(*due)
         elif due.frame is not None:
             self._show_frame(due.frame, due)
         else:
@@ -495,6 +498,9 @@ class Pipeline:
         with self._wake:
             while not self._settled():
                 self._wake.wait()
+            card = self._due_card()  # frames that follow each other closely leave no other place for it
+        if card is not None:
+            self._node.placeholder(*card)
         now = self._now()
         stamp = self._stamps.frame(frame.exposure_ns, now, job.format.interval_ns)
         ready = Frame(lease, nbytes, job.format, frame.seq, stamp, job.node_generation, frame.meta)

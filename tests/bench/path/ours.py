@@ -81,8 +81,8 @@ class Node(KernelNode):
         super().__init__(fd)
         self.has_card = threading.Event()
 
-    def placeholder(self, image: bytes) -> None:
-        super().placeholder(image)
+    def placeholder(self, image: bytes, format: Mode) -> None:
+        super().placeholder(image, format)
         self.has_card.set()
 
 
