@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 RETRY_S: Final = 5.0  # where the bus refuses the name: nobody would tell of a change
 
 _PROPERTIES: Final = "org.freedesktop.DBus.Properties"
+_ACCESSORS: Final[Mapping[str, str]] = {"Get": "ss", "GetAll": "s", "Set": "ssv"}
 _INTROSPECTABLE: Final = "org.freedesktop.DBus.Introspectable"
 _PEER: Final = "org.freedesktop.DBus.Peer"
 _UNKNOWN_METHOD: Final = "org.freedesktop.DBus.Error.UnknownMethod"
@@ -257,7 +258,7 @@ class Bus:
         if target is None:
             raise _Fault(_UNKNOWN_OBJECT, f"there is no object {path}")
         if interface == _PROPERTIES:
-            return self._properties(target, member, message.body)
+            return self._properties(target, member, message.signature, message.body)
         method = self._schema[target.interface].methods.get(member)
         if method is None or interface not in ("", target.interface):
             raise _Fault(_UNKNOWN_METHOD, f"{path} has no method {interface}.{member}")
@@ -269,15 +270,20 @@ class Bus:
         handler: Callable[..., Awaitable[list[Any]]] = target.methods()[member]
         return method.gives, await handler(*message.body)
 
-    def _properties(self, target: Object, member: str, body: list[Any]) -> tuple[str, list[Any]]:
-        interface = body[0] if body else ""
+    def _properties(self, target: Object, member: str, signature: str, body: list[Any]) -> tuple[str, list[Any]]:
+        takes = _ACCESSORS.get(member)
+        if takes is None:
+            raise _Fault(_UNKNOWN_METHOD, f"{_PROPERTIES} has no method {member}")
+        if signature != takes:
+            raise _Fault(_INVALID_ARGS, f"{member} takes ({takes}), not ({signature})")
+        interface = body[0]
         schema = self._schema[target.interface].properties
         if interface not in ("", target.interface):
             raise _Fault(_UNKNOWN_PROPERTY, f"no interface {interface} here")
         if member == "GetAll":
             values: Mapping[str, Any] = target.properties()
             return "a{sv}", [{name: Variant(schema[name].signature, value) for name, value in values.items()}]
-        name = body[1] if len(body) > 1 else ""
+        name = body[1]
         if name not in schema:
             raise _Fault(_UNKNOWN_PROPERTY, f"{target.interface} has no property {name}")
         if member == "Get":
