@@ -80,6 +80,11 @@ def error_name(error: MaglensError) -> str:
     return f"{names.BUS_NAME}.Error.Failed"
 
 
+def _stays(objects: Mapping[str, Object]) -> dict[str, Session]:
+    """Whose the modules' objects are."""
+    return {path: it.session for path, it in objects.items() if isinstance(it, ModuleObject)}
+
+
 def _failed(message: Message, error: Exception) -> Message:
     return Message.new_error(message, f"{names.BUS_NAME}.Error.Failed", f"{type(error).__name__}: {error}")
 
@@ -95,7 +100,8 @@ class Bus:
         self._authority = Authority()
         self._schema = bus_schema.load()
         self._bus: MessageBus | None = None
-        self._objects: dict[str, Object] = {}
+        self._objects: dict[str, Object] = {}  # as they are served
+        self._announced: dict[str, Object] = {}  # as it was told last which there are
         self._told: dict[str, dict[str, Any]] = {}
         self._calls: dict[asyncio.Task[None], str] = {}  # under way, with their senders
         self._calls_of: Counter[str] = Counter()
@@ -124,6 +130,7 @@ class Bus:
         self._bus = bus
         bus.add_message_handler(self._on_message)
         self._sync()
+        self._announced = self._objects
         try:
             reply = await bus.request_name(names.BUS_NAME, NameFlag.DO_NOT_QUEUE)
         except BaseException:
@@ -148,14 +155,15 @@ class Bus:
 
     def _tell(self) -> None:
         """Announce new and gone modules and every property that is not as it was told last."""
-        before = dict(self._objects)
         self._sync()
+        before, now = _stays(self._announced), _stays(self._objects)
+        self._announced = self._objects
         for path, gone in before.items():
-            if path not in self._objects and isinstance(gone, ModuleObject):
-                reason = gone.session.reason or "unplugged"
+            if now.get(path) is not gone:
+                reason = gone.reason or "unplugged"
                 self._signal(names.BUS_PATH, names.BUS_INTERFACE, "ModuleRemoved", [path, reason])
-        for path in self._objects:
-            if path not in before:
+        for path, session in now.items():
+            if before.get(path) is not session:
                 self._signal(names.BUS_PATH, names.BUS_INTERFACE, "ModuleAdded", [path])
         for path, target in self._objects.items():
             self._tell_properties(path, target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import re
 import threading
@@ -203,6 +204,47 @@ def test_changes_are_told(address: str) -> None:
     on_the_bus(address, play)
 
 
+def test_a_question_before_a_change_is_told_takes_nothing_from_what_is_told(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maglens_daemon.herald.TELL_AFTER_S", 0.2)
+
+    async def play(t: Theatre, bus: Bus, client: Client) -> None:
+        seen: list[str] = []
+        news = asyncio.Event()
+
+        async def listen() -> None:
+            async for message in client.changes():
+                if (message.member or "").startswith("Module"):
+                    seen.append(message.member or "")
+                    news.set()
+
+        async def told(*members: str) -> None:
+            async with asyncio.timeout(10):
+                while len(seen) < len(members):
+                    news.clear()
+                    await news.wait()
+            assert seen == [*members]
+
+        listener = asyncio.create_task(listen())
+        await client.status()
+        await asyncio.sleep(0.05)  # the match rules of the listener are on their way over another connection's turn
+        first = t.arrive(FakeVisitor("7"))
+        await client.status()
+        await told("ModuleAdded")
+        t.manager.depart("1-1")
+        await t.until(lambda: first not in t.manager.sessions)
+        t.arrive(FakeVisitor("8"))
+        await client.status()
+        await told("ModuleAdded", "ModuleRemoved", "ModuleAdded")
+        t.manager.depart("1-1")
+        await client.status()
+        await told("ModuleAdded", "ModuleRemoved", "ModuleAdded", "ModuleRemoved")
+        listener.cancel()
+
+    on_the_bus(address, play)
+
+
 def test_controls(address: str) -> None:
     async def play(t: Theatre, bus: Bus, client: Client) -> None:
         session = t.arrive(FakeVisitor())
@@ -301,13 +343,25 @@ STRAY = [
     ("/elsewhere", names.BUS_INTERFACE, "Status", "", (), "UnknownObject"),
     (names.BUS_PATH, names.BUS_INTERFACE, "Use", "u", (3,), "InvalidArgs"),
     (names.BUS_PATH, PROPERTIES, "Get", "ss", (names.BUS_INTERFACE, "Age"), "UnknownProperty"),
+    (names.BUS_PATH, PROPERTIES, "Get", "sas", (names.BUS_INTERFACE, ["State"]), "InvalidArgs"),
+    (names.BUS_PATH, PROPERTIES, "Get", "s", (names.BUS_INTERFACE,), "InvalidArgs"),
+    (names.BUS_PATH, PROPERTIES, "GetAll", "as", ([names.BUS_INTERFACE],), "InvalidArgs"),
+    (names.BUS_PATH, PROPERTIES, "Set", "ss", (names.BUS_INTERFACE, "State"), "InvalidArgs"),
+    (names.BUS_PATH, PROPERTIES, "Let", "ss", (names.BUS_INTERFACE, "State"), "UnknownMethod"),
     (names.BUS_PATH, PROPERTIES, "Set", "ssv", (names.BUS_INTERFACE, "State", Variant("s", "x")), "PropertyReadOnly"),
 ]
 
 
 @pytest.mark.parametrize(("path", "interface", "member", "signature", "body", "error"), STRAY)
 def test_stray_calls(
-    address: str, path: str, interface: str, member: str, signature: str, body: Any, error: str
+    address: str,
+    path: str,
+    interface: str,
+    member: str,
+    signature: str,
+    body: Any,
+    error: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def play(t: Theatre, bus: Bus, client: Client) -> None:
         message = Message(
@@ -323,6 +377,9 @@ def test_stray_calls(
         assert reply.error_name == f"org.freedesktop.DBus.Error.{error}"
 
     on_the_bus(address, play)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR], (
+        "anybody could fill the journal"
+    )
 
 
 def test_who_may(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,6 +437,48 @@ def test_polkit_asks_for_a_password_only_where_the_caller_allows_it(
         assert message.body[3] == allowed
         await client.manager("Use", "s", "auto")
         assert asked[1].body[3] == 1, "the command line has a person before it"
+        agent.disconnect()
+
+    on_the_bus(address, play)
+
+
+def test_calls_that_wait_for_a_password_keep_nobody_out(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody may ask for one, and never type it."""
+    monkeypatch.setattr(authority, "is_member", lambda uid: False)
+    monkeypatch.setattr(authority, "ASK_S", 2.0)
+    asked: list[Message] = []
+    taken_back: list[str] = []
+    enough = asyncio.Event()
+
+    def polkit(message: Message) -> bool | Message:
+        if message.member == "CheckAuthorization":
+            asked.append(message)
+            return (
+                Message.new_method_return(message, "(bba{ss})", [[False, True, {}]]) if not message.body[3] else True
+            )
+        if message.member == "CancelCheckAuthorization":
+            taken_back.append(message.body[0])
+            enough.set()
+        return False
+
+    async def play(t: Theatre, bus: Bus, client: Client) -> None:
+        agent = await MessageBus(bus_address=address, bus_type=BusType.SYSTEM).connect()
+        agent.add_message_handler(polkit)
+        await agent.request_name("org.freedesktop.PolicyKit1")
+        waiting = [asyncio.create_task(client.manager("Use", "s", "auto")) for _ in range(20)]
+        pending = set(waiting)
+        while len(pending) > authority.ASKS_OF_ONE:
+            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            assert not taken_back, "they are answered while the others wait"
+        assert [bool(message.body[3]) for message in asked].count(True) == authority.ASKS_OF_ONE
+        for one in waiting:
+            with pytest.raises(Denied, match="may not control"):
+                await one
+        async with asyncio.timeout(10):
+            while len(taken_back) < authority.ASKS_OF_ONE:
+                enough.clear()
+                await enough.wait()
+        assert taken_back == [message.body[4] for message in asked if message.body[3]], "nobody is asked any more"
         agent.disconnect()
 
     on_the_bus(address, play)
