@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Final
 
 from maglens_daemon.effort import Effort
 from maglens_daemon.ladder import Move
 from maglens_daemon.link_health import LinkHealth, LinkRules, reading
+from maglens_daemon.mode_choice import obstacle
 from maglens_daemon.restraint import RESEAT
 from maglens_daemon.session import Session
-from maglens_driver.mode import Mode
+from maglens_driver.mode import MJPG, Mode
 from maglens_driver.source import Source
 
 log = logging.getLogger(__name__)
@@ -46,8 +48,7 @@ class LinkWatch:
 
     def _look_at_link(self, source: Source, playing: Mode) -> bool:
         restraint = self._restraint
-        prices = sorted({mode.mbit_s for mode in source.modes if mode.fourcc == playing.fourcc})
-        move = self.health.judge_link(prices, playing.mbit_s)
+        move = self.health.judge_link(self._prices(source, playing), playing.mbit_s)
         if move is Move.STAY:
             return False
         ceiling = restraint.mbit_s = self.health.link.ceiling
@@ -60,6 +61,15 @@ class LinkWatch:
             tried = "all modes" if ceiling is None else f"up to {ceiling} Mbit/s"
             self._tell(f"the link was quiet for a while; trying {tried}")
         return True
+
+    def _prices(self, source: Source, playing: Mode) -> list[int]:
+        """Mbit/s of what is to be tried: the other sizes of its format; where none of them takes less, and it is not
+        compressed already, of everything that can be played."""
+        own = sorted({mode.mbit_s for mode in source.modes if mode.fourcc == playing.fourcc})
+        if playing.fourcc == MJPG or (own and own[0] < playing.mbit_s):
+            return own
+        means = replace(self._session.means(), mbit_s=None)
+        return sorted({mode.mbit_s for mode in source.modes if not obstacle(mode, means)})
 
     def _look_at_module(self, source: Source, playing: Mode) -> bool:
         restraint, now = self._restraint, Effort.of(playing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -82,6 +83,20 @@ def test_a_bad_link_may_be_answered_by_compression() -> None:
     assert play.run(2, 25, payload_crc=5) == [BIG, BIG_JPEG]
     assert "the link is bad" in play.session.restraint.link_note
     assert play.session.restraint.pace_note == ""
+
+
+def test_a_bad_link_leads_to_compression_where_the_format_has_no_smaller_size() -> None:
+    play = Play((BIG, BIG_JPEG))
+    assert play.run(2, 25, payload_crc=5) == [BIG, BIG_JPEG]
+    assert play.run(60, 30) == [BIG_JPEG, BIG]
+    assert play.session.restraint.link_note == ""
+
+
+@pytest.mark.parametrize("other", [replace(BIG_JPEG, mw=4000), replace(BIG_JPEG, fourcc=fourcc("H264"))])
+def test_a_bad_link_never_leads_to_what_cannot_be_played(other: Mode) -> None:
+    play = Play((BIG, other))
+    play.session.restraint.mw = 1000
+    assert play.run(10, 25, payload_crc=5) == [BIG]
 
 
 def test_a_module_that_cannot_keep_up_never_has_to_compress(caplog: pytest.LogCaptureFixture) -> None:
