@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -25,7 +25,7 @@ from maglens_driver.errors import Deadline, Gone, Interrupted, MissingDependency
 from maglens_driver.frame import Frame
 from maglens_driver.link.limits import MAX_TEXT_BYTES
 from maglens_driver.mode import MJPG, NV12, YUYV, Mode, make_mode, nearest_mode
-from maglens_driver.v4l2 import binding, buffers, identity, memory, source
+from maglens_driver.v4l2 import binding, buffers, identity, memory, modes, source
 from maglens_driver.v4l2.buffers import BufferSet
 from maglens_driver.v4l2.identity import usb_device
 from maglens_driver.v4l2.memory import Choice
@@ -59,15 +59,15 @@ def test_linuxpy_is_imported_in_one_place_only() -> None:
 
 
 def test_the_nearest_mode_has_the_format_before_the_size_before_the_rate() -> None:
-    modes = [
+    offered = [
         make_mode(YUYV, 1280, 720, RATE),
         make_mode(NV12, 640, 480, RATE),
         make_mode(NV12, 1280, 720, Fraction(1, 10)),
         make_mode(NV12, 1280, 720, Fraction(1, 25)),
     ]
-    assert nearest_mode(modes, make_mode(NV12, 1280, 720, RATE)) == modes[3]
-    assert nearest_mode(modes, make_mode(NV12, 700, 480, RATE)) == modes[1]
-    assert nearest_mode(modes, make_mode(MJPG, 1280, 720, RATE)) == modes[0]
+    assert nearest_mode(offered, make_mode(NV12, 1280, 720, RATE)) == offered[3]
+    assert nearest_mode(offered, make_mode(NV12, 700, 480, RATE)) == offered[1]
+    assert nearest_mode(offered, make_mode(MJPG, 1280, 720, RATE)) == offered[0]
 
 
 def test_a_device_that_is_none_of_usbs_has_no_usb_folder() -> None:
@@ -145,6 +145,65 @@ class FakeV4L2:
         self.freed.append(memory)
         if self.gone:
             raise OSError(16, "leases are out")
+
+
+class Rates:
+    """A driver whose fractions have nothing to divide by, as linuxpy makes of them."""
+
+    BufferType = SimpleNamespace(VIDEO_CAPTURE=1)
+    Field = SimpleNamespace(ANY=0)
+    FrameSizeType = SimpleNamespace(DISCRETE=1)
+    raw = SimpleNamespace(v4l2_format=lambda: SimpleNamespace(fmt=SimpleNamespace(pix=SimpleNamespace())))
+
+    def __init__(self, *told: Fraction) -> None:
+        self._told = told
+
+    def set_raw_format(self, fd: int, wanted: Any) -> None:
+        wanted.fmt.pix.bytesperline, wanted.fmt.pix.sizeimage = 1280, 1280 * 480
+
+    def set_fps(self, fd: int, kind: int, fps: Fraction) -> None:
+        pass
+
+    def get_fps(self, fd: int, kind: int) -> Fraction:
+        return Fraction(1, 0)
+
+    def iter_read_formats(self, fd: int, kind: int) -> Iterator[Any]:
+        yield SimpleNamespace(pixel_format=YUYV)
+
+    def iter_read_frame_sizes(self, fd: int, code: int) -> Iterator[Any]:
+        yield SimpleNamespace(type=1, info=SimpleNamespace(width=640, height=480))
+
+    def iter_read_frame_intervals(self, fd: int, code: int, width: int, height: int) -> Iterator[Any]:
+        for rate in self._told:
+            yield SimpleNamespace(min_fps=rate, max_fps=rate)
+        yield Fraction(30, 0)
+
+
+def test_a_driver_that_tells_a_rate_of_nothing_sends_at_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = make_mode(YUYV, 640, 480, RATE)
+    monkeypatch.setattr(modes, "linuxpy", Rates)
+    assert modes.set_mode(3, wanted) == wanted
+    assert modes.read_modes(3) == (wanted,)
+    monkeypatch.setattr(modes, "linuxpy", lambda: Rates(Fraction(15)))
+    assert modes.read_modes(3) == (make_mode(YUYV, 640, 480, Fraction(1, 15)),)
+
+
+def test_one_timestamp_of_the_future_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would count for every later frame, since they rise."""
+    stream: Any = source._Stream.__new__(source._Stream)
+    stream._mode, stream._last_exposure = make_mode(YUYV, 640, 480, RATE), 0
+    flags = source.MONOTONIC | source.START_OF_EXPOSURE
+    for now_s, told_s, means_s in ((10, 3600, 10), (11, 11, 11)):
+        monkeypatch.setattr(source, "time", SimpleNamespace(monotonic_ns=lambda now_s=now_s: now_s * 10**9))
+        info = SimpleNamespace(flags=flags, timestamp=SimpleNamespace(secs=told_s, usecs=0))
+        assert stream._exposure_ns(info) == means_s * 10**9
+
+
+def test_how_long_a_device_is_waited_for_can_be_waited() -> None:
+    """Whatever it says of its rate: poll takes 24 days at most."""
+    assert source.stall_s(make_mode(YUYV, 640, 480, RATE)) == 3.0
+    assert source.stall_s(make_mode(YUYV, 640, 480, Fraction(2))) == 20.0
+    assert source.stall_s(make_mode(YUYV, 640, 480, Fraction(2**32))) == source.STALL_MOST_S
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def set_mode(fd: int, mode: Mode) -> Mode:
     try:
         v4l2.set_fps(fd, kind, 1 / mode.interval)
         rate = v4l2.get_fps(fd, kind)
-    except OSError:  # a device without a rate to set sends at its own
+    except (OSError, ZeroDivisionError):  # a device without a rate to set, or that tells none, sends at its own
         return settled
     return replace(settled, interval=1 / rate) if rate else settled
 
@@ -80,10 +80,15 @@ def _sizes(v4l2: Any, fd: int, code: int) -> Iterator[tuple[int, int]]:
 
 
 def _intervals(v4l2: Any, fd: int, code: int, width: int, height: int) -> Iterator[Fraction]:
-    for offered in v4l2.iter_read_frame_intervals(fd, code, width, height):
-        # Discrete ones come alone; of a range, from its ends, the fastest rate is what apps want.
-        rate = max(Fraction(offered.min_fps), Fraction(offered.max_fps)).limit_denominator(MAX_DENOMINATOR)
-        yield 1 / rate if rate else RATE
+    found = []
+    try:
+        for offered in v4l2.iter_read_frame_intervals(fd, code, width, height):
+            # Discrete ones come alone; of a range, from its ends, the fastest rate is what apps want.
+            rate = max(Fraction(offered.min_fps), Fraction(offered.max_fps)).limit_denominator(MAX_DENOMINATOR)
+            found.append(1 / rate if rate else RATE)
+    except ZeroDivisionError:  # linuxpy's, at an interval of 0 s: what came before it is what there is
+        found = found or [RATE]
+    yield from found
 
 
 def _raw_format(v4l2: Any, mode: Mode) -> Any:

@@ -37,6 +37,7 @@ OPEN_S = 10.0  # some webcams answer hundreds of questions
 # it has no buffer to fill.)
 STALL_S = 3.0  # without a frame, and at least ...
 STALL_INTERVALS = 10  # ... so long: exposure in the dark takes several intervals of what was set
+STALL_MOST_S = 600.0  # whatever a device says of its rate
 FIRST_FRAME_S = 5.0  # on top of that for the first one: sensors start up, and change their exposure
 MAX_GAP_COUNTED = 64  # missed frames of one gap that are counted
 MONOTONIC = 0x2000  # V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC, of the mask 0xe000
@@ -195,6 +196,11 @@ class V4L2Source:
         self._gone = why
 
 
+def stall_s(mode: Mode) -> float:
+    """How long a device that sends ``mode`` may be silent."""
+    return min(max(STALL_S, STALL_INTERVALS * float(mode.interval)), STALL_MOST_S)
+
+
 def _nothing() -> None:
     """Done when all that was asked of the executor's thread before is done."""
 
@@ -284,8 +290,8 @@ class _Stream:
         poll = select.poll()
         poll.register(self._halt, select.POLLIN)
         poll.register(self._fd, select.POLLIN | select.POLLPRI)
-        stall_s = max(STALL_S, STALL_INTERVALS * float(self._mode.interval))
-        patience_s, heard = FIRST_FRAME_S + stall_s, time.monotonic()
+        limit_s = stall_s(self._mode)
+        patience_s, heard = FIRST_FRAME_S + limit_s, time.monotonic()
         while True:
             ready = dict(poll.poll(max(0.0, heard + patience_s - time.monotonic()) * 1000))
             if self._halt in ready:
@@ -294,7 +300,7 @@ class _Stream:
             if happened & select.POLLPRI:
                 self._tell_changes()
             if happened & (select.POLLIN | select.POLLERR | select.POLLHUP) and self._deliver():
-                patience_s, heard = stall_s, time.monotonic()
+                patience_s, heard = limit_s, time.monotonic()
                 continue
             now, fed = time.monotonic(), self._buffers.fed_at
             heard = now if fed is None else max(heard, fed)
@@ -345,7 +351,7 @@ class _Stream:
         now = time.monotonic_ns()
         stamp = now
         if info.flags & 0xE000 == MONOTONIC:
-            stamp = (info.timestamp.secs * 1_000_000 + info.timestamp.usecs) * 1000
+            stamp = min(now, (info.timestamp.secs * 1_000_000 + info.timestamp.usecs) * 1000)
         if info.flags & 0x70000 != START_OF_EXPOSURE:
             stamp -= self._mode.interval_ns
         self._last_exposure = max(stamp, self._last_exposure + 1)
