@@ -9,22 +9,23 @@ from dataclasses import replace
 
 import pytest
 
-from maglens_driver.mode import MJPG
+from maglens_driver.mode import MJPG, Mode
 from maglens_v4l2 import feed as feeds
 from maglens_v4l2 import kernel_abi as abi
 from maglens_v4l2.card import render
 from maglens_v4l2.kernel_node import KernelNode
-from maglens_v4l2.node import NodeEvent
+from maglens_v4l2.node import FormatChosen, NodeEvent
 from tests.unit.test_bridge_pipeline import CARD, NODE, WAIT_S, WIDE, Stage, flat, frame, is_card, play
 from tests.unit.test_bridge_submitting import Gate
 
 JPEG = replace(NODE, fourcc=MJPG, stride=0, nbytes=65536)
 
 
-def choose_at_once(stage: Stage) -> None:
+def choose_at_once(stage: Stage, *modes: Mode) -> None:
     """The app stops, chooses and starts before anybody has heard of it."""
     stage.reader.stop()
-    stage.reader.choose_format(JPEG)
+    for mode in modes:
+        stage.reader.choose_format(mode)
     stage.reader.start()
 
 
@@ -37,7 +38,7 @@ def test_a_frame_that_waits_is_not_shown_in_a_format_that_it_does_not_have(monke
         await stage.until(gate.entered.is_set)
         waits = frame(feed, luma=70)
         feed.deliver(waits)
-        choose_at_once(stage)
+        choose_at_once(stage, JPEG)
         await stage.until(lambda: stage.pipeline.format == JPEG)
         assert len(waits.lease.view) == 0, "it was not given back"
         gate.open.set()
@@ -50,6 +51,23 @@ def test_a_frame_that_waits_is_not_shown_in_a_format_that_it_does_not_have(monke
         assert stage.pipeline.stats().dropped == {"format": 1, "refused": 1}
 
     play(act, formats=(NODE, JPEG))
+
+
+def test_an_app_that_tries_formats_and_takes_the_first_again_finds_the_card() -> None:
+    """The pipeline hears of the last choice only, which is what it has; the node has forgotten its card meanwhile."""
+
+    async def act(stage: Stage) -> None:
+        await stage.see(is_card(CARD))
+        await stage.until(lambda: stage.node.placeholder_image == render(CARD, NODE))
+        stage.node.placeholder_image = b""  # as the kernel does with each change
+        choose_at_once(stage, WIDE, NODE)
+        await stage.until(lambda: FormatChosen(1, NODE) in stage.events)
+        await stage.until(lambda: stage.node.placeholder_image == render(CARD, NODE))
+        got = await asyncio.to_thread(stage.reader.copy, WAIT_S)
+        assert got is not None
+        assert got[1] == render(CARD, NODE)
+
+    play(act, formats=(NODE, WIDE))
 
 
 def test_the_kernels_card_is_one_of_the_format_that_it_was_drawn_for(monkeypatch: pytest.MonkeyPatch) -> None:

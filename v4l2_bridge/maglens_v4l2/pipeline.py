@@ -388,7 +388,7 @@ class Pipeline:
             feeds = [*self._coming.values(), *([self._feed] if self._feed is not None else [])]
             if missing := [feed for feed in feeds if feed not in ways]:
                 return missing
-            self._format = format
+            before, self._format = self._format, format
             if self._mailbox is not None and self._feed is not None and not ways[self._feed][1]:
                 displaced.append(self._mailbox)
                 self._mailbox = None
@@ -398,7 +398,10 @@ class Pipeline:
             self._pacer = Pacer(format.interval_ns)
             self._pacer.follow(None if self._feed is None else self._feed.mode.interval_ns)
             self._pacer.restart(self._now())
-            self._card_image = black(format)
+            if format == before:  # an app has tried others meanwhile, and the node has forgotten its placeholder
+                self._placeholder_due = True
+            else:
+                self._card_image = black(format)
             self._wake.notify()
             return ()
 
