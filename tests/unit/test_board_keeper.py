@@ -476,6 +476,37 @@ def test_a_meter_without_a_switch_refuses() -> None:
     play(scene, Fittings(meter=True))
 
 
+def test_a_reading_that_fails_once_does_not_end_metering() -> None:
+    """Without a switch the module's power stays, and with it the meter's task."""
+
+    async def scene(bench: Bench) -> None:
+        bench.usb()
+        await bench.until(lambda: bool(bench.house.sessions) and bench.session.state is S.READY)
+        bench.port.broken = OSError(121, "Remote I/O error")
+        await bench.until_attach(AttachState.RECOVER)
+        assert bench.keeper.report().code is Code.BOARD_ERROR
+        bench.port.broken = None
+        await bench.until(lambda: bench.session.state is S.READY)
+        bench.port.draw = Draw(5000, 2000, 10_000)
+        await bench.until(lambda: bench.session.state is S.QUARANTINED)
+        assert bench.session.cause == "over_draw"
+
+    play(scene, Fittings(meter=True))
+
+
+def test_a_meter_that_stays_broken_is_no_way_past_the_rule(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(bench: Bench) -> None:
+        bench.usb()
+        await bench.until(lambda: bool(bench.house.sessions) and bench.session.state is S.READY)
+        bench.port.broken = OSError(121, "Remote I/O error")
+        await bench.until(lambda: bench.session.state is S.QUARANTINED)
+        assert bench.session.cause == "board_error"
+        await asyncio.sleep(10 * SLOW_S)
+        assert caplog.text.count("Remote I/O error") == 1
+
+    play(scene, Fittings(meter=True))
+
+
 def test_overdraw_judges_every_sample() -> None:
     judge = Overdraw(0.0)
     assert not judge.judge(2501, 2500, 0.0)

@@ -43,9 +43,9 @@ class FakePort:
         return self._levels[pin]
 
     async def power(self, limit_mw: int | None) -> None:
-        if self.broken is not None:
-            raise self.broken
         if self._fittings.switch:
+            if self.broken is not None:
+                raise self.broken
             self._powered = limit_mw is not None
         self.log.append((asyncio.get_running_loop().time(), limit_mw))
 

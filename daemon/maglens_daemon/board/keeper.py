@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from maglens_daemon.board.attach import Attach, AttachState, Do
 from maglens_daemon.board.failures import FAILURES, AttachFailed, Code
 from maglens_daemon.board.hardware import Draw, Pin, PinEvent, PortHardware
-from maglens_daemon.board.overdraw import Overdraw
+from maglens_daemon.board.overdraw import SLOW_S, Overdraw
 from maglens_daemon.board.report import Report
 from maglens_daemon.journal import about
 from maglens_daemon.port import SUPPLY_MV, UNCONFIGURED_MA, Port
@@ -242,8 +242,9 @@ class Keeper:
         except OSError:
             return False
 
-    def _board_error(self, error: OSError) -> None:
-        log.error("port %s: the board: %s", self.label, error, extra=about(port=self.path, cause="board_error"))
+    def _board_error(self, error: OSError, *, told: bool = False) -> None:
+        level = logging.DEBUG if told else logging.ERROR
+        log.log(level, "port %s: the board: %s", self.label, error, extra=about(port=self.path, cause="board_error"))
         self._obey(self.attach.fail(Code.BOARD_ERROR, self._loop.time()))
 
     async def _switch(self) -> None:
@@ -259,15 +260,20 @@ class Keeper:
             self._house.reconsider()
 
     async def _measure(self) -> None:
-        """Meter what a module draws, while it has power; often only while it draws more than standby."""
+        """Meter what a module draws, while it has power; often only while it draws more than standby. A reading that
+        fails is a failure each time; without a switch the module has its power all the while."""
+        told = False
         while True:
             try:
                 draw = await self._hardware.measure()
             except OSError as error:
-                self._board_error(error)
-                return
+                self._board_error(error, told=told)
+                told = True
+                await asyncio.sleep(SLOW_S)
+                continue
             if draw is None:
                 return
+            told = False
             self._draw, limit_mw, now = draw, self.limit_mw, self._loop.time()
             if draw.alarm:
                 self._obey(self.attach.fail(Code.CURRENT_ALARM, now))
