@@ -135,24 +135,26 @@ class Manifest:
         while level not in ("", "/") and not self.layout.staged(level).exists():
             made.append(level)
             level = os.path.dirname(level)
-        self.layout.staged(path).mkdir(parents=True, exist_ok=True)
         self.directories += [p for p in reversed(made) if p not in self.directories]
+        self.layout.staged(path).mkdir(parents=True, exist_ok=True)
         return self.layout.staged(path)
 
     def write(self, path: str, content: str, mode: int) -> None:
         """Write one file."""
         self.directory(os.path.dirname(path))
+        if path not in self.files:
+            self.files.append(path)
         target = self.layout.staged(path)
         target.unlink(missing_ok=True)
         target.write_text(content)
         target.chmod(mode)
-        if path not in self.files:
-            self.files.append(path)
 
     def save(self) -> None:
-        """Keep it beside the venv."""
+        """Keep it beside the venv; where that fails, the one there was."""
         content = {"files": self.files, "directories": self.directories}
-        self.path.write_text(json.dumps(content, indent=1) + "\n")
+        coming = self.path.with_suffix(".new")
+        coming.write_text(json.dumps(content, indent=1) + "\n")
+        coming.replace(self.path)
 
     @classmethod
     def load(cls, layout: Layout) -> Manifest | None:
@@ -248,6 +250,16 @@ def take_over(layout: Layout) -> None:
     shutil.rmtree(going, ignore_errors=True)
 
 
+def write_files(layout: Layout, manifest: Manifest) -> None:
+    """All that lies outside the venv."""
+    for name, module in PROGRAMS.items():
+        content = LAUNCHER.format(python=f"{layout.home}/bin/python", module=module)
+        manifest.write(f"{layout.prefix}/bin/{name}", content, 0o755)
+    for source, template in FILES:
+        content = (ROOT / source).read_text().replace("@PREFIX@", layout.prefix)
+        manifest.write(layout.place(template), content, 0o644)
+
+
 def install(layout: Layout) -> None:
     """Everything but the kernel module."""
     put_back(layout)
@@ -259,12 +271,12 @@ def install(layout: Layout) -> None:
         shutil.rmtree(layout.staged(layout.coming), ignore_errors=True)
         raise
     take_over(layout)
-    for name, module in PROGRAMS.items():
-        content = LAUNCHER.format(python=f"{layout.home}/bin/python", module=module)
-        manifest.write(f"{layout.prefix}/bin/{name}", content, 0o755)
-    for source, template in FILES:
-        content = (ROOT / source).read_text().replace("@PREFIX@", layout.prefix)
-        manifest.write(layout.place(template), content, 0o644)
+    try:
+        write_files(layout, manifest)
+    except BaseException:  # what was written can be taken away all the same, and what there was
+        manifest.files += [path for path in previous.files if path not in manifest.files] if previous else []
+        manifest.save()
+        raise
     manifest.save()
     for path in previous.files if previous else ():
         if path not in manifest.files:
@@ -277,8 +289,11 @@ def install(layout: Layout) -> None:
 
 
 def uninstall(layout: Layout) -> None:
-    """What the manifest lists, and nothing else."""
+    """What the manifest lists, what one that was cut off has left beside it, and nothing else."""
     put_back(layout)
+    for path in (layout.coming, layout.going):
+        if layout.staged(path).exists():
+            shutil.rmtree(layout.staged(path))
     manifest = Manifest.load(layout)
     if manifest is None:
         raise InstallError(

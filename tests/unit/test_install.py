@@ -7,6 +7,7 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -84,6 +85,59 @@ def test_an_update_that_fails_later_can_be_taken_away(
         patch.setattr(installer.Manifest, "write", full)
         assert installer.main(arguments("install", tmp_path)) == installer.FAILED
     assert not (tmp_path / "usr/lib/maglens.old").exists()
+    assert installer.main(arguments("uninstall", tmp_path)) == 0
+    assert contents(tmp_path) == {}
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["update", "first"])
+def test_one_that_cannot_write_a_directory_can_be_taken_away(
+    installer: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    before: bool,
+) -> None:
+    """A first installation as well, which has left no manifest; nor does the other's forget what is new."""
+
+    def packages(layout: object, manifest: Any) -> None:
+        manifest.directory("/usr/lib")
+        (tmp_path / "usr/lib/maglens.new").mkdir()
+
+    if before:
+        earlier(installer, tmp_path)
+        (tmp_path / "usr/lib/maglens.old").mkdir()
+    in_the_way = tmp_path / "usr/share"
+    in_the_way.parent.mkdir(exist_ok=True)
+    in_the_way.write_text("no directory\n")
+    monkeypatch.setattr(installer, "make_packages", packages)
+    assert installer.main(arguments("install", tmp_path)) == installer.FAILED
+    assert "usr/share" in capsys.readouterr().err
+    assert (tmp_path / "usr/lib/systemd/system/maglensd.service").exists(), "so far it has come"
+    (tmp_path / "usr/lib/maglens.new").mkdir()  # of one more try, which was cut off
+    (tmp_path / "usr/lib/maglens.new/half").write_text("")
+    assert installer.main(arguments("uninstall", tmp_path)) == 0
+    assert contents(tmp_path) == {"usr/share": b"no directory\n"}
+
+
+def test_a_manifest_that_cannot_be_written_leaves_the_one_there_was(
+    installer: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier(installer, tmp_path)
+    before = contents(tmp_path)
+    layout = installer.Layout("/usr", "/etc", str(tmp_path))
+    manifest = installer.Manifest(layout, files=["/usr/bin/other"])
+
+    def full(path: Path, text: str) -> int:
+        path.touch()
+        path.write_bytes(b"{")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match="No space"):
+            manifest.save()
+    after = contents(tmp_path)
+    assert all(after[name] == content for name, content in before.items())
     assert installer.main(arguments("uninstall", tmp_path)) == 0
     assert contents(tmp_path) == {}
 
