@@ -50,10 +50,9 @@ class Service:
         self._adoptable = stored()  # of the service before us; then one of each camera that we have
         self._stop = asyncio.Event()
 
-    async def _open_node(self, settings: NodeConfig) -> Node:
+    async def _open_node(self, name: str, settings: NodeConfig) -> Node:
         """The camera that a daemon before this one left with systemd, else a new one; kept with systemd from now on
         where it can outlive us."""
-        name = next((name for name, known in self._manager.config.nodes.items() if known == settings), "")
         stored_as = _stored_as(name)
         kind, kept = NodeKind(settings.kind), self._adoptable.pop(stored_as, None)
         if kept is not None:

@@ -39,7 +39,7 @@ ATTACH_AGAIN_S: Final = (1.0, 2.0, 5.0)  # a module that did not answer may have
 
 T = TypeVar("T")
 
-OpenNode = Callable[[NodeConfig], Awaitable[Node]]
+OpenNode = Callable[[str, NodeConfig], Awaitable[Node]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Crew(Protocol):
 
 class Stage:
     """One per node. ``name`` is empty for ``[node]`` itself, else that of ``[node.NAME]``; ``settings`` gives its
-    configuration as it is now; ``open_node`` makes or adopts the node."""
+    configuration as it is now; ``open_node`` makes or adopts the node of that name."""
 
     def __init__(
         self, name: str, settings: Callable[[], NodeConfig], open_node: OpenNode, store: Store, crew: Crew
@@ -131,7 +131,7 @@ class Stage:
         while True:
             self._hint.clear()
             try:
-                node = await self._open_node(self.settings())
+                node = await self._open_node(self.name, self.settings())
             except (MaglensError, OSError) as error:
                 if isinstance(error, PermissionError) and await self._hinted_within(NODE_SETTLE_S):
                     continue  # a device just made is root's until udev has seen it

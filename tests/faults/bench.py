@@ -124,7 +124,7 @@ class Bench:
         self.manager.allotment.ledger = WatchedLedger(self.check)
         self.manager.listeners.append(self._changed)
 
-    async def _open_node(self, settings: NodeConfig) -> Node:
+    async def _open_node(self, name: str, settings: NodeConfig) -> Node:
         self.node = MemoryNode([settings.mode])
         return self.node
 

@@ -44,7 +44,7 @@ class Theatre:
         self._turn = asyncio.Event()
         self.manager.listeners.append(self._turn.set)
 
-    async def _open_node(self, settings: NodeConfig) -> Node:
+    async def _open_node(self, name: str, settings: NodeConfig) -> Node:
         if self.trouble:
             raise self.trouble[0]
         self.nodes.append(MemoryNode([settings.mode, *self._also]))

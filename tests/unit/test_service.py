@@ -9,7 +9,7 @@ import os
 import pytest
 
 from maglens_daemon import service
-from maglens_daemon.config import Config
+from maglens_daemon.config import Config, NodeConfig
 from maglens_daemon.notify import Notifier
 from maglens_daemon.service import Service
 from maglens_driver.errors import WrongState
@@ -54,7 +54,7 @@ def play(kernel: Kernel, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
         settings = Config()
         served = Service(settings, Notifier({}))
         for _ in range(times):
-            node = await served._open_node(settings.node)
+            node = await served._open_node("", settings.node)
             assert isinstance(node, Camera)
             os.close(node.fileno())
         for spare in served._adoptable.values():
@@ -77,3 +77,25 @@ def test_a_camera_of_no_use_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None
     kernel.broken = True
     play(kernel, monkeypatch, 2)
     assert len(kernel.made) == 2 and not kernel.adopted
+
+
+def test_a_node_that_is_configured_no_more_leaves_the_others_their_camera(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is kept until the service is restarted, and may fail before that."""
+    kernel = Kernel()
+
+    async def run() -> None:
+        settings = Config(more={"front": NodeConfig(name="front")})
+        served = Service(settings, Notifier({}))
+        nodes = [await served._open_node(name, known) for name, known in settings.nodes.items()]
+        served._manager.config = Config()
+        nodes.append(await served._open_node("front", settings.nodes["front"]))
+        assert kernel.adopted == kernel.made[1:]
+        for node in nodes:
+            assert isinstance(node, Camera)
+            os.close(node.fileno())
+        for spare in served._adoptable.values():
+            os.close(spare)
+
+    monkeypatch.setattr(service, "open_node", kernel.open_node)
+    monkeypatch.setattr(service, "adopt_node", kernel.adopt_node)
+    asyncio.run(run())

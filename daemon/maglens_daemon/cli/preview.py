@@ -189,7 +189,7 @@ async def _show(
     the picture whenever that changes. Returns what the status said at the height of it."""
     made: list[MemoryNode] = []
 
-    async def open_node(wanted: NodeConfig) -> Node:
+    async def open_node(name: str, wanted: NodeConfig) -> Node:
         made.append(MemoryNode([wanted.mode]))
         return made[-1]
 
