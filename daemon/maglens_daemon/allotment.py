@@ -203,7 +203,8 @@ class Allotment:
         """Begin what each stay needs; one that is slow to answer holds up nobody else."""
         self.ledger.total_mw = self._condition().budget_mw
         self._rested.set()
-        for session in self._stays:
+        for session, stay in self._stays.items():
+            stay.needs = needs_of(session)  # its port may give more or less than before
             if session.feed is not None:
                 supply = session.feed.supply
                 supply.ceiling_mw = self.ledger.ceiling(_key(session), supply.limit_mw)

@@ -395,6 +395,29 @@ def test_a_module_that_says_it_needs_nothing_at_rest_is_squeezed_all_the_same() 
     play(scene)
 
 
+def test_a_port_that_may_give_more_gives_it_at_once_and_one_that_may_give_less_takes_it() -> None:
+    async def whole() -> None:
+        async with bench() as it:
+
+            async def contract_of(mw: int) -> int:
+                config = it.manager.config
+                it.manager.apply(replace(config, port={**config.port, SICK: replace(config.port[SICK], max_mw=mw)}))
+                if it.sick.port is None:
+                    it.sick.snap_on(it.ports[SICK])
+                await it.pass_time(5.0)
+                session = it.session(SICK)
+                assert session is not None and session.contract is not None and it.state() == "streaming"
+                assert session.mode is not None and session.mode.mw == session.contract.mw
+                return session.contract.mw
+
+            assert await contract_of(MIDDLE.mw) == MIDDLE.mw
+            assert await contract_of(4500) == BIG.mw
+            assert await contract_of(MIDDLE.mw) == MIDDLE.mw
+            assert it.overdrawn == []
+
+    run(whole())
+
+
 def test_the_ledger_gives_nobody_what_is_not_there() -> None:
     ledger = Ledger(5000)
     assert ledger.reserve("a", 500, 3000) == 3000
