@@ -344,7 +344,7 @@ class Director:
         if playing is None or record is None:
             return []
         if record.link is None:
-            record.link = LinkWatch(playing.session, self._house.link_rules())
+            record.link = LinkWatch(playing.session, self._house.link_rules)
         moved, again = record.link.look(now, playing.generation, playing.mode)
         if moved:
             self.reconsider()

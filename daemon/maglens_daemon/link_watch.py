@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -22,10 +23,11 @@ LOOK_S: Final = 1.0
 
 
 class LinkWatch:
-    """One per stay."""
+    """One per stay. ``rules`` gives those that hold now; with others everything is learnt anew."""
 
-    def __init__(self, session: Session, rules: LinkRules) -> None:
-        self.health = LinkHealth(rules)
+    def __init__(self, session: Session, rules: Callable[[], LinkRules]) -> None:
+        self.health = LinkHealth(rules())
+        self._rules = rules
         self._session = session
         self._restraint = session.restraint
         self._generation: int | None = None
@@ -33,18 +35,24 @@ class LinkWatch:
 
     def look(self, now: float, generation: int, playing: Mode) -> tuple[bool, float]:
         """While ``playing`` plays: whether another mode is to be chosen, and when to look again (loop time)."""
-        source = self._session.source
-        if self._restraint is not self._session.restraint:  # it has begun anew, and so does all that was learnt of it
-            self._restraint, self.health = self._session.restraint, LinkHealth(self.health.rules)
+        source, rules = self._session.source, self._rules()
+        freed = self.health.rules != rules
+        if freed:
+            restraint = self._restraint
+            restraint.mbit_s, restraint.link_note, restraint.effort, restraint.pace_note = None, "", None, ""
+        if (
+            freed or self._restraint is not self._session.restraint
+        ):  # it has begun anew, and so does all that was learnt
+            self._restraint, self.health = self._session.restraint, LinkHealth(rules)
         if self._generation != generation:
             self._generation, self._look_at = generation, now
             self.health.restart()
         if now < self._look_at or source is None:
-            return False, self._look_at
+            return freed, self._look_at
         self._look_at = now + LOOK_S
         self.health.observe(now, reading(getattr(source, "counters", {})))
         moved = self._look_at_link(source, playing) or self._look_at_module(source, playing)
-        return moved, self._look_at
+        return moved or freed, self._look_at
 
     def _look_at_link(self, source: Source, playing: Mode) -> bool:
         restraint = self._restraint

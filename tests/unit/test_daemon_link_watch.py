@@ -53,7 +53,8 @@ class Play:
         visitor.needs_power = False
         self.session = Session(1, make_port("1-2", 5000, Config()), visitor, FakeHost())
         self.session.source = self.source
-        self.watch = LinkWatch(self.session, LinkRules())
+        self.rules = LinkRules()
+        self.watch = LinkWatch(self.session, lambda: self.rules)
         self.now = 0.0
         self.generation = 1
         self.playing = self.best()
@@ -135,3 +136,12 @@ def test_a_stay_that_begins_anew_is_known_nothing_of() -> None:
     play.session.restraint = Restraint()
     play.playing, play.generation = BIG, play.generation + 1
     assert play.run(120, 30) == [BIG]
+
+
+def test_other_rules_hold_at_once_and_nothing_that_was_learnt_by_the_old_ones() -> None:
+    play = Play((BIG, BIG_JPEG))
+    play.run(2, 25, payload_crc=5)
+    assert play.playing == BIG_JPEG
+    play.rules = LinkRules(damaged_share=0.5)
+    assert play.run(20, 25, payload_crc=5) == [BIG_JPEG, BIG]
+    assert play.session.restraint.link_note == ""
