@@ -15,7 +15,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol
 
@@ -52,10 +52,12 @@ class Host(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _There:
-    """A camera that is there: what it is made of, as far as a change of that means another camera."""
+    """A camera that is there: what it is made of, as far as a change of that means another camera. ``snapped``: see
+    :class:`visitors.CameraVisitor`."""
 
     token: object
     visit: Callable[[], Visitor]
+    snapped: bool = False
 
 
 @dataclass(slots=True)
@@ -89,6 +91,7 @@ class Cameras:
         self._question = SecondChance(self._ask_anew)
         self._background = Background()
         self._told_missing = False
+        self._came_later: dict[int, bool] = {}  # than our first look, by the token of each device that is there
         self._started = False
         manager.listeners.append(self._heed_refusals)
         manager.on_use.append(self._heed_choice)
@@ -96,6 +99,7 @@ class Cameras:
     def look(self) -> None:
         """After every uevent of a video device, and after a reload."""
         devices = self._devices()
+        self._came_later = {d.token: self._came_later.get(d.token, self._started) for d in devices}
         self._compare(devices)
         self._started = True
         changed = self._ask_again or self._libcameras_nodes(devices) != self._asked_of
@@ -151,7 +155,11 @@ class Cameras:
                 self._manager.depart(port)
         for port, camera in wanted.items():
             if port in self._stays:
-                self._stays[port].chance.take()
+                stay = self._stays[port]
+                stay.camera = camera
+                if stay.session is not None and isinstance(stay.session.visitor, CameraVisitor):
+                    stay.session.visitor.snapped = camera.snapped
+                stay.chance.take()
             else:
                 session = self._manager.arrive(port, 0, camera.visit())
                 self._stays[port] = _Stay(camera, session, SecondChance(partial(self._begin_anew, port)))
@@ -186,11 +194,12 @@ class Cameras:
                 wanted[path] = _There(token, partial(CameraVisitor, path, names.get(node, "")))
         for device in devices if settings.auto else ():
             if device.driver == UVC and device.number not in taken:
-                wanted[device.port or device.path] = _There(device.token, self._visit(device, names))
+                wanted[device.port or device.path] = self._webcam(device, names)
         for camera in libcamera:
             made_of = frozenset((number, (self._asked_of or {}).get(number)) for number in camera.devices)
             wanted[LIBCAMERA + camera.id] = _There(made_of, partial(LibcameraVisitor, camera.id))
-        return wanted
+        enabled = self._manager.config.port_config
+        return {port: replace(it, token=(it.token, enabled(port).enabled)) for port, it in wanted.items()}
 
     def _is_libcameras(self, camera: Seen, devices: Sequence[VideoDevice]) -> bool:
         """Whether it is libcamera's to play: not a webcam, and not named by its path in the configuration."""
@@ -199,8 +208,9 @@ class Cameras:
         others = {d.number for d in devices if d.driver == UVC or d.path in configured}
         return settings.libcamera and not others & camera.devices
 
-    def _visit(self, device: VideoDevice, names: Mapping[str, str]) -> Callable[[], Visitor]:
+    def _webcam(self, device: VideoDevice, names: Mapping[str, str]) -> _There:
         config = self._manager.config
-        snapped = device.removable or device.port in config.port or self._started
+        snapped = device.removable or device.port in config.port or self._came_later[device.token]
         plugged_in = config.policy.hotplug and snapped
-        return partial(CameraVisitor, device.path, names.get(device.path, ""), snapped=plugged_in)
+        visit = partial(CameraVisitor, device.path, names.get(device.path, ""), snapped=plugged_in)
+        return _There(device.token, visit, plugged_in)

@@ -110,6 +110,34 @@ def test_ports_without_pins_go_past() -> None:
     asyncio.run(play())
 
 
+def test_a_port_without_pins_that_is_to_be_left_alone_from_now_on() -> None:
+    async def play() -> None:
+        async with stage() as scene:
+            manager = scene.t.manager
+
+            async def apply(enabled: bool) -> None:
+                port = {**CONFIG.port, "3-1": PortConfig(enabled=enabled)}
+                manager.apply(replace(CONFIG, port=port))
+                await scene.boards.apply()
+
+            scene.boards.arrive("3-1", 5000, FakeVisitor("other"))
+            (session,) = manager.sessions
+            await scene.until(lambda: session.state is SessionState.READY)
+            await apply(True)
+            assert manager.sessions == [session]
+            await apply(False)
+            await scene.until(lambda: session.state is SessionState.GONE and not manager.sessions)
+            scene.boards.arrive("3-2", 5000, FakeVisitor("another"))
+            await apply(True)
+            assert [s.port.path for s in manager.sessions] == ["3-2", "3-1"]
+            await apply(False)
+            scene.boards.depart("3-1")
+            await apply(True)
+            await scene.until(lambda: [s.port.path for s in manager.sessions] == ["3-2"])
+
+    asyncio.run(play())
+
+
 def test_an_app_reads_on_through_a_cut() -> None:
     async def play() -> None:
         async with stage() as scene:

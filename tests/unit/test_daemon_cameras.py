@@ -164,6 +164,46 @@ def test_what_counts_as_snapped_on(device: VideoDevice, config: Config, snapped:
     run(Machine(device), act, config)
 
 
+def test_a_camera_whose_port_is_to_be_left_alone_from_now_on() -> None:
+    async def act(house: House, cameras: Cameras) -> None:
+        for enabled in (True, True, False, False, True):
+            house.config = Config(port={"1-4": PortConfig(enabled=enabled)})
+            cameras.look()
+        assert house.moves == ["+1-4", "-1-4", "+1-4", "-1-4", "+1-4"], "the manager leaves it alone as it comes"
+
+    run(Machine(WEBCAM), act)
+
+
+def test_what_counts_as_snapped_on_changes_with_the_configuration_while_it_plays_on() -> None:
+    class Hall(House):
+        def arrive(self, path: str, speed_mbit_s: int, visitor: Visitor) -> Session | None:
+            super().arrive(path, speed_mbit_s, visitor)
+            return Session(len(self.moves), make_port(path, 0, self.config), visitor, FakeHost())
+
+    async def play() -> None:
+        machine, hall = Machine(WEBCAM), Hall()
+        cameras = Cameras(hall, machine.list, machine.ask, lambda: {})
+        cameras.look()
+        machine.devices.append(replace(WEBCAM, path="/dev/video4", number=(81, 4), token=104, port="1-1"))
+
+        def snapped(config: Config) -> list[bool]:
+            hall.config = replace(config, cameras=CamerasConfig(libcamera=False))
+            cameras.look()
+            return [hall.there[port].snapped for port in ("1-4", "1-1")]
+
+        assert snapped(Config()) == [False, True]
+        assert snapped(Config(port={"1-4": PortConfig(name="back")})) == [True, True]
+        assert snapped(Config(policy=PolicyConfig(hotplug=False))) == [False, False]
+        assert snapped(Config()) == [False, True]
+        assert hall.moves == ["+1-4", "+1-1"]
+        hall.config = replace(Config(), cameras=CamerasConfig(auto=False, libcamera=False))
+        cameras.look()
+        assert snapped(Config()) == [False, True], "one that was there before we looked did not come later"
+        await cameras.close()
+
+    asyncio.run(play())
+
+
 def test_one_made_anew_between_two_looks_is_another() -> None:
     machine = Machine(WEBCAM)
 

@@ -46,6 +46,7 @@ class Boards:
         self._keepers: dict[str, Keeper] = {}  # by the port's path
         self._settings: dict[str, tuple[PortConfig, object]] = {}  # of those keepers
         self._on_usb: dict[str, _OnUsb] = {}  # by USB path
+        self._left_alone: set[str] = set()  # of those the ones without a keeper that the configuration does not want
         self._changing = asyncio.Lock()
         self._changed = asyncio.Event()
         manager.reports = self.reports
@@ -57,13 +58,15 @@ class Boards:
         self._on_usb[path] = _OnUsb(speed_mbit_s, visitor)
         keeper = self._keepers.get(self._manager.config.port_of(path))
         if keeper is None:
-            self._manager.arrive(path, speed_mbit_s, visitor)
+            if self._manager.arrive(path, speed_mbit_s, visitor) is None:
+                self._left_alone.add(path)
         else:
             keeper.arrive(speed_mbit_s, visitor)
 
     def depart(self, path: str) -> None:
         """It has gone from USB."""
         self._on_usb.pop(path, None)
+        self._left_alone.discard(path)
         keeper = self._keepers.get(self._manager.config.port_of(path))
         if keeper is None:
             self._manager.depart(path)
@@ -105,6 +108,19 @@ class Boards:
             for usb, it in let_go.items():
                 if self._on_usb.get(usb) is it and config.port_of(usb) not in kept:
                     self.arrive(usb, it.speed_mbit_s, it.module)
+            for usb, it in self._on_usb.items():
+                if config.port_of(usb) not in self._keepers:
+                    self._heed_switch(usb, it, config.port_config(usb).enabled)
+
+    def _heed_switch(self, usb: str, it: _OnUsb, enabled: bool) -> None:
+        """A port without pins may be wanted no more, or again."""
+        if enabled and usb in self._left_alone:
+            self._left_alone.discard(usb)
+            self._manager.arrive(usb, it.speed_mbit_s, it.module)
+        elif not enabled and usb not in self._left_alone:
+            log.info("port %s: left alone from now on, as configured", usb, extra=about(port=usb))
+            self._left_alone.add(usb)
+            self._manager.depart(usb)
 
     async def _let_go(self, path: str) -> Mapping[str, _OnUsb]:
         """The modules that were on it: the configuration may say by now that they are on another port."""
