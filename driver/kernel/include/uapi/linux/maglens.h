@@ -470,8 +470,8 @@ enum maglens_event_type {
  * @format_serial: see struct maglens_state
  * @interval:	chosen interval
  * @input:	chosen input
- * @comm:	CONTROL, INPUT, FORMAT: that process's name, as in /proc/TGID/comm, which a backend in a
- *		sandbox cannot read; ends with a zero
+ * @comm:	CONTROL, INPUT, FORMAT: that process's name, as in /proc/TGID/comm, which a backend
+ *		in a sandbox cannot read; ends with a zero
  *
  * There is at most one event pending per type and control: the latest wins and nothing can
  * overflow. Read by several processes, each event reaches one of them. poll() says POLLIN while
