@@ -66,6 +66,24 @@ def mypy(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return run(sys.executable, "-m", "mypy", *arguments)
 
 
+def too_wide(path: Path, columns: int = 100) -> list[str]:
+    """Lines of C that checkpatch would complain of; itself it needs a kernel's source, as make kernel-test has."""
+    lines = path.read_text().splitlines()
+    return [f"{path}:{number}" for number, line in enumerate(lines, 1) if len(line.expandtabs(8)) > columns]
+
+
+def test_lines_of_the_kernel_module() -> None:
+    files = sorted((ROOT / "driver/kernel").rglob("*.[ch]"))
+    assert len(files) > 5
+    assert not [line for path in files for line in too_wide(path)]
+
+
+def test_a_wide_line_would_be_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "wide.c"
+    path.write_text("\t" * 2 + "x" * 84 + "\n" + "\t" * 2 + "x" * 85 + "\n")
+    assert too_wide(path) == [f"{path}:2"]
+
+
 def test_ruff_check() -> None:
     done = ruff("check", "--output-format=concise", *PYTHON_TREES, "setup.py")
     assert done.returncode == 0, done.stdout + done.stderr
