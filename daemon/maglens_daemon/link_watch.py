@@ -36,13 +36,11 @@ class LinkWatch:
     def look(self, now: float, generation: int, playing: Mode) -> tuple[bool, float]:
         """While ``playing`` plays: whether another mode is to be chosen, and when to look again (loop time)."""
         source, rules = self._session.source, self._rules()
-        freed = self.health.rules != rules
+        freed, anew = self.health.rules != rules, self._restraint is not self._session.restraint
         if freed:
             restraint = self._restraint
             restraint.mbit_s, restraint.link_note, restraint.effort, restraint.pace_note = None, "", None, ""
-        if (
-            freed or self._restraint is not self._session.restraint
-        ):  # it has begun anew, and so does all that was learnt
+        if freed or anew:  # nothing that was learnt of it holds any more
             self._restraint, self.health = self._session.restraint, LinkHealth(rules)
         if self._generation != generation:
             self._generation, self._look_at = generation, now

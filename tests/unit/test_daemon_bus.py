@@ -442,12 +442,15 @@ def test_polkit_asks_for_a_password_only_where_the_caller_allows_it(
     on_the_bus(address, play)
 
 
-def test_calls_that_wait_for_a_password_keep_nobody_out(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_that_wait_for_a_password_keep_nobody_out(
+    address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Anybody may ask for one, and never type it."""
     monkeypatch.setattr(authority, "is_member", lambda uid: False)
     monkeypatch.setattr(authority, "ASK_S", 2.0)
     asked: list[Message] = []
     taken_back: list[str] = []
+    agents: list[MessageBus] = []
     enough = asyncio.Event()
 
     def polkit(message: Message) -> bool | Message:
@@ -458,11 +461,15 @@ def test_calls_that_wait_for_a_password_keep_nobody_out(address: str, monkeypatc
             )
         if message.member == "CancelCheckAuthorization":
             taken_back.append(message.body[0])
+            call = next(call for call in asked if call.body[4] == message.body[0])
+            late = Message.new_error(call, "org.freedesktop.PolicyKit1.Error.Cancelled", "nobody waits for it")
+            agents[0].send(late)
             enough.set()
         return False
 
     async def play(t: Theatre, bus: Bus, client: Client) -> None:
         agent = await MessageBus(bus_address=address, bus_type=BusType.SYSTEM).connect()
+        agents.append(agent)
         agent.add_message_handler(polkit)
         await agent.request_name("org.freedesktop.PolicyKit1")
         waiting = [asyncio.create_task(client.manager("Use", "s", "auto")) for _ in range(20)]
@@ -479,9 +486,11 @@ def test_calls_that_wait_for_a_password_keep_nobody_out(address: str, monkeypatc
                 enough.clear()
                 await enough.wait()
         assert taken_back == [message.body[4] for message in asked if message.body[3]], "nobody is asked any more"
+        await client.status()  # polkit's own answers have come before
         agent.disconnect()
 
     on_the_bus(address, play)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_a_slow_user_database_holds_up_nobody_else(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
