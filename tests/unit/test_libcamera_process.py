@@ -6,8 +6,6 @@ from __future__ import annotations
 import asyncio
 import os
 
-import pytest
-
 from maglens_driver.errors import BadModule, MaglensError
 from maglens_driver.libcamera.packet import MAX_ANSWERS, BufferBody, FrameBody, Kind, Packet
 from maglens_driver.libcamera.process import Answer, ChildProcess
@@ -30,16 +28,23 @@ class Deaf:
         return None
 
 
+def inode(fd: int) -> int | None:
+    """Of what is open there; the number may have been given to something else at once."""
+    try:
+        return os.fstat(fd).st_ino
+    except OSError:
+        return None
+
+
 def test_an_answer_without_end_leaves_no_descriptors_behind() -> None:
     async def play() -> None:
         child = ChildProcess(Deaf(), environment())
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         child._waiting[7] = (Answer([Packet(Kind.TEXT, 7, "x")] * MAX_ANSWERS), future)
         ends = os.pipe()
+        pipe = os.fstat(ends[0]).st_ino
         child._answer(Packet(Kind.BUFFER, 7, BufferBody(epoch=1, index=0, planes=2)), ends)
-        for end in ends:
-            with pytest.raises(OSError, match="Bad file descriptor"):
-                os.fstat(end)
+        assert not [end for end in ends if inode(end) == pipe]
         async with asyncio.timeout(QUICK.open_s):
             await child.ended()
         assert isinstance(future.exception(), BadModule)
