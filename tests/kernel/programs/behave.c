@@ -71,6 +71,7 @@ static const struct {
 	{"before_create", test_before_create},
 	{"create_refuses", test_create_refuses},
 	{"ring", test_ring},
+	{"buffers", test_buffers},
 	{"events", test_events},
 	{"submit", test_submit},
 	{"filler", test_filler},

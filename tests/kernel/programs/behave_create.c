@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Creation: what is refused, the ring. */
+/* Creation: what is refused; the ring, and readers' buffers. */
 #include "behave.h"
 
 #include <errno.h>
@@ -147,6 +147,46 @@ void test_ring(void)
 	p = mmap(NULL, page, PROT_READ, MAP_PRIVATE, b.fd, 0);
 	check(p == MAP_FAILED, "ring: a private mapping is refused");
 	check(xioctl(b.fd, MAGLENS_IOC_CREATE, &c) == -EEXIST, "create: one camera per file");
+	camera_close(&b);
+}
+
+/* CREATE_BUFS for one buffer of so many bytes: 0 or -errno. */
+static int create_buffer(const struct reader *r, uint32_t bytes)
+{
+	struct v4l2_create_buffers create = {
+		.count = 1,
+		.memory = V4L2_MEMORY_MMAP,
+		.format = {.type = V4L2_BUF_TYPE_VIDEO_CAPTURE, .fmt.pix.sizeimage = bytes},
+	};
+
+	return xioctl(r->fd, VIDIOC_CREATE_BUFS, &create);
+}
+
+void test_buffers(void)
+{
+	struct v4l2_buffer buf = {.type = V4L2_BUF_TYPE_VIDEO_CAPTURE, .memory = V4L2_MEMORY_MMAP};
+	uint32_t most = 2 * test_formats()[YUYV_1080].sizeimage; /* twice the largest format */
+	uint32_t least = test_formats()[NV12_VGA].sizeimage;
+	struct maglens_state st;
+	struct backend b;
+	struct reader r;
+
+	camera_open(&b, 0);
+	reader_open(&r, &b);
+	reader_format(&r, V4L2_PIX_FMT_NV12, 640, 480);
+	check(create_buffer(&r, least - 1) == -EINVAL, "buffers: none that its format does not fit");
+	check(create_buffer(&r, most + 1) == -EINVAL, "buffers: none over twice the largest format");
+	check(create_buffer(&r, MAGLENS_MAX_SIZEIMAGE) == -EINVAL,
+	      "buffers: not even as large as another camera's picture may be");
+	camera_state(&b, &st);
+	check(st.holders == 0, "buffers: one that was refused locks no format");
+	check(!create_buffer(&r, most), "buffers: twice the largest format is given");
+	check(!create_buffer(&r, least), "buffers: and one that just fits");
+	check(!xioctl(r.fd, VIDIOC_QUERYBUF, &buf) && buf.length >= most,
+	      "buffers: the first is as long as was asked");
+	camera_state(&b, &st);
+	check(st.holders == 1, "buffers: its reader is a holder now");
+	reader_close(&r);
 	camera_close(&b);
 }
 
