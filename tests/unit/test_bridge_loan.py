@@ -72,6 +72,13 @@ def test_the_slot_shown_last_is_not_lent(ring: KernelRing) -> None:
     assert ring.lease(1) is None
 
 
+def test_a_slot_that_was_not_shown_after_all_is_lent_again(ring: KernelRing) -> None:
+    loans = [leased(ring) for _ in range(SLOTS - 1)]
+    loans[1].release()
+    assert leased(ring).index == loans[1].index
+    assert ring.lease(1) is None
+
+
 def test_too_much_is_not_lent(ring: KernelRing) -> None:
     assert ring.lease(SLOT + 1) is None
 

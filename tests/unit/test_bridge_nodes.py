@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from fractions import Fraction
 
 import pytest
@@ -14,50 +15,46 @@ import pytest
 from maglens_driver.errors import WrongState
 from maglens_driver.mode import NV12, Mode, make_mode
 from maglens_v4l2 import canonical, kernel_abi, kernel_node, nodes
+from maglens_v4l2.kernel_node import KernelNode
 from maglens_v4l2.node_kind import NodeKind
 
 MODE = make_mode(NV12, 1280, 720, Fraction(1, 30))
 
 
-@dataclass
-class Usage:
-    openers: int
+class Kernel:
+    """Stands in for maglens.ko: remembers the camera that is made, and tells of it."""
+
+    def __init__(self) -> None:
+        self.camera: kernel_abi.Create | None = None
+        self.formats = self.controls = b""
+        self.openers = 0
+
+    def ioctl(self, fd: int, request: int, argument: ctypes.Structure) -> None:
+        if isinstance(argument, kernel_abi.Create):
+            self.camera = kernel_abi.Create.from_buffer_copy(argument)
+            size_f, size_c = ctypes.sizeof(kernel_abi.Format), ctypes.sizeof(kernel_abi.Control)
+            self.formats = ctypes.string_at(argument.formats, argument.n_formats * size_f)
+            self.controls = ctypes.string_at(argument.controls, argument.n_controls * size_c)
+            return
+        assert isinstance(argument, kernel_abi.State)
+        if self.camera is None:
+            raise OSError(errno.ENODEV, "no camera was made")
+        ctypes.memmove(argument.formats, self.formats, len(self.formats))
+        ctypes.memmove(argument.controls, self.controls, len(self.controls))
+        for field in ("abi_version", "card", "camera_id", "n_slots", "n_formats", "n_controls"):
+            setattr(argument, field, getattr(self.camera, field))
+        argument.video_nr, argument.openers = 7, self.openers
+        argument.slot_size, argument.ring_size = 4096, argument.n_slots * 4096
+        argument.held_slot = argument.n_slots
+        argument.interval = kernel_abi.Format.from_buffer_copy(self.formats).intervals[0]
 
 
-class Kept:
-    """Stands in for ``KernelNode``, which needs the kernel's module: made for one list of formats and one name."""
-
-    path = "/dev/video7"
-    formats: Sequence[Mode] = canonical.formats(MODE, False)
-    openers = 0
-    broken = False
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-
-    @classmethod
-    def adopt_fd(cls, fd: int) -> Kept:
-        if cls.broken:
-            raise WrongState("of no use")
-        return cls(fd)
-
-    def is_like(self, formats: Sequence[Mode], name: str) -> bool:
-        return formats == self.formats and name == "maglens"
-
-    def state(self) -> Usage:
-        return Usage(self.openers)
-
-    def close(self) -> None:
-        os.close(self.fd)
-
-
-@pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch) -> type[Kept]:
-    class Fresh(Kept):
-        """Of this test's own."""
-
-    monkeypatch.setattr(nodes, "KernelNode", Fresh)
-    return Fresh
+@pytest.fixture(autouse=True)
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    made = Kernel()
+    monkeypatch.setattr(kernel_node, "_open_device", lambda: os.open(os.devnull, os.O_RDWR))
+    monkeypatch.setattr(fcntl, "ioctl", made.ioctl)
+    return made
 
 
 def is_open(fd: int) -> bool:
@@ -65,59 +62,73 @@ def is_open(fd: int) -> bool:
 
 
 @pytest.fixture
-def fd() -> Iterator[int]:
-    fd = os.open(os.devnull, os.O_RDWR)
+def fd(kernel: Kernel) -> Iterator[int]:
+    """The descriptor of a camera that the service before has made."""
+    node = nodes.open_node(NodeKind.KERNEL, MODE, mjpeg=True)
+    assert isinstance(node, KernelNode)
+    fd = os.dup(node.fileno())
+    node.close()
     yield fd
     if is_open(fd):
         os.close(fd)
 
 
-def test_a_kept_camera_is_adopted(kept: type[Kept], fd: int) -> None:
-    assert nodes.adopt_node(fd, NodeKind.AUTO, MODE).path == kept.path
+def test_a_kept_camera_is_adopted(fd: int) -> None:
+    assert nodes.adopt_node(fd, NodeKind.AUTO, MODE, mjpeg=True).path == "/dev/video7"
     assert is_open(fd)
 
 
-@pytest.mark.usefixtures("kept")
-@pytest.mark.parametrize(("mode", "name"), [(make_mode(NV12, 640, 480, Fraction(1, 30)), "maglens"), (MODE, "other")])
-def test_one_that_is_configured_otherwise_now_goes(fd: int, mode: Mode, name: str) -> None:
+@pytest.mark.parametrize(
+    ("mode", "name", "mjpeg"),
+    [
+        (make_mode(NV12, 640, 480, Fraction(1, 30)), "maglens", True),
+        (make_mode(NV12, 1280, 720, Fraction(1, 12)), "maglens", True),
+        (MODE, "other", True),
+        (MODE, "maglens", False),
+    ],
+)
+def test_one_that_is_configured_otherwise_now_goes(fd: int, mode: Mode, name: str, mjpeg: bool) -> None:
     with pytest.raises(WrongState, match="/dev/video7 is not what is configured now"):
-        nodes.adopt_node(fd, NodeKind.KERNEL, mode, name=name)
+        nodes.adopt_node(fd, NodeKind.KERNEL, mode, name=name, mjpeg=mjpeg)
     assert not is_open(fd)
 
 
-def test_but_not_while_an_app_has_it_open(kept: type[Kept], fd: int, caplog: pytest.LogCaptureFixture) -> None:
-    kept.openers = 1
+def test_so_does_one_with_the_controls_of_another_version(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canonical, "CONTROLS", canonical.CONTROLS[1:])
+    with pytest.raises(WrongState, match="is not what is configured now"):
+        nodes.adopt_node(fd, NodeKind.KERNEL, MODE, mjpeg=True)
+    assert not is_open(fd)
+
+
+def test_but_not_while_an_app_has_it_open(kernel: Kernel, fd: int, caplog: pytest.LogCaptureFixture) -> None:
+    kernel.openers = 1
     nodes.adopt_node(fd, NodeKind.AUTO, MODE, name="other")
     assert is_open(fd)
     assert "stays as it was made" in caplog.text
 
 
-def test_one_of_no_use_is_closed(kept: type[Kept], fd: int) -> None:
-    kept.broken = True
+def test_one_of_no_use_is_closed(kernel: Kernel, fd: int) -> None:
+    kernel.camera = None
     with pytest.raises(WrongState, match="of no use"):
         nodes.adopt_node(fd, NodeKind.AUTO, MODE)
     assert not is_open(fd)
 
 
-@pytest.mark.usefixtures("kept")
 def test_v4l2loopback_takes_no_camera_of_the_kernels(fd: int) -> None:
     with pytest.raises(WrongState, match="v4l2loopback is configured"):
         nodes.adopt_node(fd, NodeKind.LOOPBACK, MODE)
     assert not is_open(fd)
 
 
-def test_the_kernel_gets_an_id_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kernel_gets_an_id_that_it_takes(kernel: Kernel) -> None:
     """Whatever its name: a second node's has a space (maglens_id_ok in maglens-main.c)."""
-    asked: list[kernel_abi.Create] = []
+    nodes.open_node(NodeKind.KERNEL, MODE, name="maglens für vorn").close()
+    assert kernel.camera is not None
+    assert kernel.camera.camera_id == b"maglens-f-r-vorn"
+    assert kernel.camera.card.decode() == "maglens für vorn"
 
-    def ioctl(fd: int, request: int, create: kernel_abi.Create) -> None:
-        asked.append(create)
-        raise OSError("enough")
 
-    monkeypatch.setattr(kernel_node, "_open_device", lambda: os.open(os.devnull, os.O_RDWR))
-    monkeypatch.setattr(fcntl, "ioctl", ioctl)
-    with pytest.raises(OSError, match="enough"):
-        nodes.open_node(NodeKind.KERNEL, MODE, name="maglens für vorn")
-    (create,) = asked
-    assert create.camera_id == b"maglens-f-r-vorn"
-    assert create.card.decode() == "maglens für vorn"
+def test_the_kernel_is_asked_for_as_many_slots_as_it_can_give(kernel: Kernel) -> None:
+    nodes.open_node(NodeKind.KERNEL, make_mode(NV12, 11648, 8736, Fraction(1, 30))).close()
+    assert kernel.camera is not None
+    assert kernel.camera.n_slots == 5

@@ -12,19 +12,26 @@ from fractions import Fraction
 import pytest
 
 from maglens_daemon.config import MAX_NODE_PIXELS
-from maglens_driver.mode import YUYV, make_mode
+from maglens_driver.mode import NV12, YUYV, make_mode
 from maglens_v4l2 import canonical
 from maglens_v4l2 import kernel_abi as abi
 from maglens_v4l2.kernel_node import EVENTS_AT_ONCE, SLOTS, SLOTS_LEAST, KernelNode, _slots
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "slots"),
-    [(1280, 720, SLOTS), (7680, 4320, SLOTS), (11648, 8736, 5), (16000, MAX_NODE_PIXELS // 16000, SLOTS_LEAST)],
+    ("fourcc", "width", "height", "slots"),
+    [
+        (YUYV, 1280, 720, SLOTS),
+        (YUYV, 7680, 4320, SLOTS),
+        (YUYV, 8192, 8192, 7),  # eight, but for the page behind each
+        (YUYV, 11648, 8736, 5),
+        (NV12, 11648, 8736, 5),  # the first choice is not the largest
+        (YUYV, 16000, MAX_NODE_PIXELS // 16000, SLOTS_LEAST),
+    ],
 )
-def test_a_ring_of_large_pictures_has_fewer_slots(width: int, height: int, slots: int) -> None:
+def test_a_ring_of_large_pictures_has_fewer_slots(fourcc: int, width: int, height: int, slots: int) -> None:
     """As many as the kernel takes (maglens_frame_init): a slot has whole pages, and one behind them."""
-    formats = canonical.formats(make_mode(YUYV, width, height, Fraction(1, 30)))
+    formats = canonical.formats(make_mode(fourcc, width, height, Fraction(1, 30)))
     assert _slots(formats) == slots
     slot = -(-max(mode.nbytes for mode in formats) // mmap.PAGESIZE) * mmap.PAGESIZE + mmap.PAGESIZE
     assert slots * slot <= abi.MAX_RING

@@ -47,6 +47,7 @@ def test_the_rules_for_nodes() -> None:
     assert loopback in rule("v4l/by-id", 'DEVPATH=="/devices/virtual/video4linux/*"')
     assert loopback in rule("ID_V4L_CAPABILITIES", 'DEVPATH=="/devices/virtual/video4linux/*"')
     assert rule("v4l/by-id", 'ATTRS{camera_id}=="?*"')
+    assert "DEVICE_ATTR_RO(camera_id);" in (ROOT / "driver/kernel/maglens-main.c").read_text()
     assert len([line for line in rules() if "video4linux" in line]) == 3, "no other may speak of a webcam"
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -98,4 +101,65 @@ def test_a_node_that_is_configured_no_more_leaves_the_others_their_camera(monkey
 
     monkeypatch.setattr(service, "open_node", kernel.open_node)
     monkeypatch.setattr(service, "adopt_node", kernel.adopt_node)
+    asyncio.run(run())
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.setblocking(False)
+        yield listening
+
+
+def heard(systemd: socket.socket) -> tuple[str, list[int]]:
+    """What systemd was told last, and the inodes of the descriptors it got."""
+    text, fds, _, _ = socket.recv_fds(systemd, 4096, 4)
+    inodes = [os.fstat(fd).st_ino for fd in fds]
+    for fd in fds:
+        os.close(fd)
+    return text.decode(), inodes
+
+
+def test_systemd_keeps_the_camera_and_drops_one_of_no_use(
+    systemd: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = Kernel()
+
+    async def run() -> None:
+        settings = Config()
+        served = Service(settings, Notifier({"NOTIFY_SOCKET": systemd.getsockname()}))
+        node = await served._open_node("", settings.node)
+        assert heard(systemd) == ("FDSTORE=1\nFDNAME=camera", kernel.made)
+        kernel.broken = True
+        again = await served._open_node("", settings.node)
+        assert heard(systemd) == ("FDSTOREREMOVE=1\nFDNAME=camera", [])
+        assert heard(systemd) == ("FDSTORE=1\nFDNAME=camera", kernel.made[1:])
+        for camera in (node, again):
+            assert isinstance(camera, Camera)
+            os.close(camera.fileno())
+        os.close(served._adoptable["camera"])
+
+    monkeypatch.setattr(service, "open_node", kernel.open_node)
+    monkeypatch.setattr(service, "adopt_node", kernel.adopt_node)
+    asyncio.run(run())
+
+
+def test_cameras_that_are_configured_no_more_are_given_up(systemd: socket.socket) -> None:
+    """Kept by the service before, they would be seen and show nothing for good. What else it kept is not ours."""
+
+    async def run() -> None:
+        served = Service(Config(), Notifier({"NOTIFY_SOCKET": systemd.getsockname()}))
+        pipes = {name: os.pipe() for name in ("camera", "camera-front", "cameraman")}
+        served._adoptable = {name: ours for name, (ours, _) in pipes.items()}
+        served._forget_others()
+        assert heard(systemd) == ("FDSTOREREMOVE=1\nFDNAME=camera-front", [])
+        assert served._adoptable.keys() == {"camera", "cameraman"}
+        with pytest.raises(BrokenPipeError):
+            os.write(pipes["camera-front"][1], b"x")
+        with pytest.raises(BlockingIOError):
+            heard(systemd)
+        for spare in (*served._adoptable.values(), *(theirs for _, theirs in pipes.values())):
+            os.close(spare)
+
     asyncio.run(run())
