@@ -19,6 +19,7 @@ from maglens_daemon.session_state import SessionState
 from maglens_driver.control import Cid
 from maglens_driver.errors import Gone, Refused
 from maglens_driver.link import limits
+from maglens_driver.link.pd import PdMessage, PdType
 from maglens_driver.link.wire import CapabilityLevel
 from tests.faults.bench import HEALTHY, SICK, Bench, bench
 from tests.faults.loop import run
@@ -69,6 +70,44 @@ def test_each_movement_has_its_time() -> None:
         assert allotment.limit_mw(session) == PEAK_MW
         await asyncio.sleep(limits.BURST_S * 0.2)
         assert allotment.limit_mw(session) == allotment.granted_mw == limit
+
+    play(scene)
+
+
+def test_no_movement_ends_beneath_one_that_is_being_told() -> None:
+    async def scene(it: Bench, session: Session) -> None:
+        allotment = it.manager.allotment
+        limit = allotment.limit_mw(session)
+        await session.write({int(Cid.FOCUS_ABSOLUTE): 100})
+        await asyncio.sleep(limits.BURST_S * 0.9)
+        async with allotment.burst(session):
+            await asyncio.sleep(limits.BURST_S * 0.5)  # the module is slow to answer
+            assert allotment.limit_mw(session) == PEAK_MW
+        await asyncio.sleep(limits.BURST_S * 0.9)
+        assert allotment.limit_mw(session) == PEAK_MW
+        await asyncio.sleep(limits.BURST_S * 0.2)
+        assert allotment.limit_mw(session) == allotment.granted_mw == limit
+
+    play(scene)
+
+
+def test_a_movement_of_the_stay_before_ends_none_of_the_next() -> None:
+    """A module that is powered up again on the board goes on as the same session."""
+
+    async def scene(it: Bench, session: Session) -> None:
+        allotment = it.manager.allotment
+        async with allotment.burst(session):
+            pass
+        await asyncio.sleep(limits.BURST_S * 0.5)
+        allotment.forget(session)
+        allotment.reserve(session)
+        async with allotment.burst(session):
+            pass
+        before = allotment.granted_mw
+        await asyncio.sleep(limits.BURST_S * 0.7)
+        assert allotment.granted_mw == before
+        await asyncio.sleep(limits.BURST_S * 0.5)
+        assert allotment.granted_mw == before - (PEAK_MW - BIG.mw)
 
     play(scene)
 
@@ -287,6 +326,38 @@ def test_a_newcomer_that_refuses_what_it_is_offered_later_is_refused_itself() ->
             assert it.state() == "quarantined"
             assert "wants nothing of what it is offered" in it.message()
             assert it.manager.allotment.granted_mw == 0
+
+    run(whole())
+
+
+def test_a_newcomer_that_was_only_put_off_stays() -> None:
+    """It asked for what it was offered; that there is less by now is no fault of its."""
+
+    async def whole() -> None:
+        async with bench() as it:
+            _spare(it, 1300)
+            it.healthy.snap_on(it.ports[HEALTHY])
+            await it.pass_time(3.0)
+            it.sick.snap_on(it.ports[SICK])
+            await it.reach("ready")
+            visitor, session = it.sick.visitor, it.session(SICK)
+            assert visitor is not None and session is not None and session.feed is not None
+            supply = session.feed.supply
+            answers: list[PdType] = []
+            send = visitor.sink.receive
+
+            def late(message: PdMessage) -> bool:
+                """The budget shrinks while it thinks."""
+                answers.append(message.type)
+                if message.type is PdType.SOURCE_CAPABILITIES and answers.count(message.type) == 1:
+                    supply.ceiling_mw = 500
+                return send(message)
+
+            visitor.sink.receive = late  # type: ignore[method-assign]
+            it.healthy.lift_off()
+            await it.reach("streaming")
+            assert answers[:2] == [PdType.SOURCE_CAPABILITIES, PdType.WAIT]
+            assert session.contract is not None and session.contract.mw == 1300
 
     run(whole())
 

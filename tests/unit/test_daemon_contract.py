@@ -16,7 +16,7 @@ from maglens_daemon.conversation import agree as talk_of
 from maglens_daemon.conversation import blocking, converse
 from maglens_daemon.in_process import SinkLink
 from maglens_daemon.port import offers
-from maglens_daemon.supply import DEFAULT_MW, Limit, Send, Supply, SupplyState
+from maglens_daemon.supply import DEFAULT_MW, MAX_REQUESTS, Limit, Send, Supply, SupplyState
 from maglens_driver.errors import BadModule, Deadline, Refused, WrongState
 from maglens_driver.gadget.power import Sink, SinkState
 from maglens_driver.link import limits
@@ -230,6 +230,45 @@ def test_after_reject_a_silent_module_has_no_contract() -> None:
     module = on_capabilities(request(position=7))
     with pytest.raises(Refused, match="wants nothing"):
         agree(module)
+
+
+def told(supply: Supply, message: PdMessage, number: int) -> list[PdType]:
+    """What the module hears for its message."""
+    steps = supply.receive(PdMessage(message.type, number, message.objects))
+    return [step.message.type for step in steps if isinstance(step, Send)]
+
+
+REJECTED, PUT_OFF = request(position=7), request()  # the latter while there is less than was offered
+
+
+@pytest.mark.parametrize(
+    ("before", "last", "answer", "other"),
+    [(PUT_OFF, REJECTED, PdType.REJECT, True), (REJECTED, PUT_OFF, PdType.WAIT, False)],
+)
+def test_what_was_rejected_is_not_what_was_put_off(
+    before: PdMessage, last: PdMessage, answer: PdType, other: bool
+) -> None:
+    supply = Supply()
+    supply.ceiling_mw = 2000
+    supply.offer(FIVE_VOLT)
+    assert told(supply, before, 0) and told(supply, last, 1) == [answer]
+    supply.lapse()
+    assert supply.has_answered
+    assert supply.wants_other == other, "its last word is what counts"
+    supply.offer(FIVE_VOLT)
+    assert not supply.wants_other, "it has heard other offers since"
+
+
+def test_one_with_a_contract_wants_nothing_else_whatever_it_asks_for() -> None:
+    supply = Supply()
+    negotiate(SinkLink(Sink(want_mw=1000, least_mw=500)), offers(4000), supply)
+    supply.offer(offers(2000))
+    for number in range(1, MAX_REQUESTS):
+        assert told(supply, request(position=7), number) == [PdType.REJECT]
+    with pytest.raises(Refused, match="that it was not offered"):
+        told(supply, request(position=7), MAX_REQUESTS)
+    assert supply.contract is not None and supply.state is SupplyState.CONTRACT
+    assert not supply.wants_other
 
 
 def test_offers_are_repeated_on_request() -> None:
