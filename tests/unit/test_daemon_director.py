@@ -15,11 +15,12 @@ import pytest
 from maglens_daemon import director
 from maglens_daemon.config import PolicyConfig, Rule, SourceConfig
 from maglens_daemon.director import START_S, STREAM_TRIES
-from maglens_daemon.fake import MODE, FakeVisitor
+from maglens_daemon.fake import MODE, FakeSource, FakeVisitor
 from maglens_daemon.session_state import SessionState
 from maglens_driver.errors import Deadline, Gone, Interrupted
 from maglens_driver.frame import Frame
 from maglens_driver.mode import Mode
+from maglens_driver.source import FrameSink
 from maglens_v4l2.feed import Feed
 from maglens_v4l2.pipeline import Pipeline
 from tests.unit.test_bridge_developing import raw_mode
@@ -106,20 +107,112 @@ def test_the_next_plays_on_when_the_one_before_goes_as_its_first_frame_comes(how
     asyncio.run(play())
 
 
-def test_one_lost_right_behind_its_first_frame_leaves_nobody_on_the_stage() -> None:
+class Brief(FakeSource):
+    """It has its first frame while it starts, and goes in the same moment."""
+
+    async def start(self, sink: FrameSink, generation: int) -> None:
+        await super().start(sink, generation)
+        raise Gone("pulled")
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_one_lost_right_behind_its_first_frame_gives_the_stage_back(heard: bool) -> None:
+    """Whether or not the loop has heard of that frame when it hears of the loss."""
+
+    async def play() -> None:
+        async with theatre() as t:
+            app = t.watch()
+            first, brief = FakeVisitor("1"), FakeVisitor("2")
+            if heard:
+                brief.source.plays = False
+            else:
+                brief.source = Brief(brief.steps, "2")
+            one = t.arrive(first, "1-1")
+            await t.until_playing(one)
+            two = t.arrive(brief, "1-2")
+            if heard:
+                await t.until(lambda: two.state is SessionState.STREAMING)
+                assert brief.source.frame(200)
+                brief.source.lose(Gone("pulled"))
+            await t.until(lambda: two.unplugged)
+            await t.until_playing(one)  # displaced for a moment, and brought again
+            assert first.source.frame(201)
+            while (got := await asyncio.to_thread(app.copy, WAIT_S)) is not None:
+                if got[1][0] == 201:
+                    break
+            assert got is not None
+
+    asyncio.run(play())
+
+
+def test_one_lost_right_behind_its_first_frame_leaves_an_empty_stage() -> None:
     async def play() -> None:
         async with theatre() as t:
             t.watch()
-            brief = FakeVisitor("2")
-            brief.source.plays = False
-            one = t.arrive(FakeVisitor("1"), "1-1")
+            brief = FakeVisitor("1")
+            brief.source = Brief(brief.steps, "1")
+            one = t.arrive(brief)
+            await t.until(lambda: one.unplugged)
+            pipeline = t.manager.stage.pipeline
+            assert pipeline is not None and t.manager.stage.playing is None
+            assert pipeline.stats().frames_in == 1
+            assert pipeline.stats().generation is None
+
+    asyncio.run(play())
+
+
+def test_one_that_is_called_off_as_its_first_frame_comes_takes_the_stage_and_leaves_it() -> None:
+    """Its frame has taken the stage from the one before, which has to be brought again."""
+
+    async def play() -> None:
+        async with theatre() as t:
+            app = t.watch()
+            first, second = FakeVisitor("1"), FakeVisitor("2")
+            second.source.plays = False
+            one = t.arrive(first, "1-1")
             await t.until_playing(one)
-            two = t.arrive(brief, "1-2")
+            two = t.arrive(second, "1-2")
             await t.until(lambda: two.state is SessionState.STREAMING)
-            assert brief.source.frame(200)
-            brief.source.lose(Gone("pulled"))
-            await t.until(lambda: two.state is SessionState.QUARANTINED)
-            await t.until_playing(one)  # displaced for a moment, and brought again
+            t.manager.use("fake/camera/1")
+            assert second.source.frame(200)
+            await t.until(lambda: two.state is SessionState.READY)
+            await t.until_playing(one)
+            assert first.source.frame(201)
+            while (got := await asyncio.to_thread(app.copy, WAIT_S)) is not None:
+                if got[1][0] == 201:
+                    break
+            assert got is not None
+
+    asyncio.run(play())
+
+
+def test_nobody_takes_a_stage_whose_node_has_gone() -> None:
+    async def play() -> None:
+        async with theatre() as t:
+            t.watch()
+            first, second = FakeVisitor("1"), FakeVisitor("2")
+            second.source.plays = False
+            await t.until_playing(t.arrive(first, "1-1"))
+            two = t.arrive(second, "1-2")
+            await t.until(lambda: two.state is SessionState.STREAMING)
+            first.steps.hold("stop")
+            stage, pipeline = t.manager.stage, t.manager.stage.pipeline
+            assert pipeline is not None
+            stage._on_failed(Gone("the node was taken away"))
+            await first.steps.reached("stop")
+            assert stage.pipeline is None
+            assert second.source.frame(200), "its pipeline is still there"
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert stage.playing is None
+            t.manager.reconsider()
+            await t.until(lambda: two.state is SessionState.READY, "called off")
+            assert pipeline.stats().generation is not None, "at once, not when that pipeline has ended"
+            second.source.plays = True
+            first.steps.free("stop")
+            await t.until(lambda: len(t.nodes) == 2 and stage.pipeline is not None)
+            t.watch()
+            await t.until_playing(two)
 
     asyncio.run(play())
 
