@@ -39,7 +39,7 @@ class FakeLogind:
     """Hands out locks, and says that the system goes to sleep."""
 
     def __init__(self, bus: MessageBus) -> None:
-        self._bus = bus
+        self.bus = bus
         self.asked: list[list[str]] = []
         self.ends: list[int] = []
         self._lent: list[int] = []  # our copies of what was sent
@@ -63,7 +63,7 @@ class FakeLogind:
 
     async def say(self, going: bool) -> None:
         self._close_copies()
-        await self._bus.send(
+        await self.bus.send(
             Message.new_signal(
                 "/org/freedesktop/login1", "org.freedesktop.login1.Manager", "PrepareForSleep", "b", [going]
             )
@@ -88,7 +88,7 @@ class FakeLogind:
     def stop(self) -> None:
         for end in self.ends:
             os.close(end)
-        self._bus.disconnect()
+        self.bus.disconnect()
 
 
 def test_sleep_waits_until_the_streams_are_parked(tmp_path: Path) -> None:

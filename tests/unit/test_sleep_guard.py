@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from dbus_fast import BusType, Message, MessageType
 from dbus_fast.aio import MessageBus
 
 from maglens_daemon.sleep_guard import LOGIND
-from maglens_daemon.system_bus import SystemBus
+from maglens_daemon.system_bus import Part, SystemBus
 from tests.unit.private_bus import private_bus
 from tests.unit.test_daemon_sleep import WAIT_S, FakeLogind, Guard
 
@@ -40,10 +40,10 @@ class Sleeper:
 
 
 @asynccontextmanager
-async def guarding(address: str) -> AsyncIterator[tuple[Guard, Sleeper]]:
+async def guarding(address: str, *others: Part) -> AsyncIterator[tuple[Guard, Sleeper]]:
     sleeper = Sleeper()
     guard = Guard(sleeper.park, sleeper.unpark)
-    task = asyncio.create_task(SystemBus(guard, address=address).run())
+    task = asyncio.create_task(SystemBus(guard, *others, address=address).run())
     try:
         yield guard, sleeper
         assert not task.done(), task
@@ -139,6 +139,82 @@ def test_what_a_stranger_says_of_sleep_counts_for_nothing(tmp_path: Path) -> Non
             await logind.say(True)
             await logind.released()
             assert sleeper.did == ["park"], "it listens to logind all the same"
+        stranger.disconnect()
+        logind.stop()
+
+    with private_bus(tmp_path) as address:
+        asyncio.run(play(address))
+
+
+def test_of_logind_too_counts_only_what_it_says_of_sleep(tmp_path: Path) -> None:
+    async def play(address: str) -> None:
+        logind = await FakeLogind.start(address)
+        path, interface = "/org/freedesktop/login1", "org.freedesktop.login1.Manager"
+        async with guarding(address) as (guard, sleeper):
+            assert await asked(guard)
+            for signal in (
+                ("/org/freedesktop/login1/seat/seat0", interface, "PrepareForSleep", "b", [True]),
+                (path, "org.freedesktop.login1.Session", "PrepareForSleep", "b", [True]),
+                (path, interface, "PrepareForShutdown", "b", [True]),
+                (path, interface, "PrepareForSleep", "s", ["soon"]),
+                (path, interface, "PrepareForSleep", "", []),
+            ):
+                await tell_everybody(logind.bus, **signal_of(*signal))
+            assert guard.holds and sleeper.did == [] and not guard.took.is_set()
+            await logind.say(True)
+            await logind.released()
+            assert sleeper.did == ["park"]
+        logind.stop()
+
+    with private_bus(tmp_path) as address:
+        asyncio.run(play(address))
+
+
+def signal_of(path: str, interface: str, member: str, signature: str, body: Sequence[object]) -> dict[str, object]:
+    return {"path": path, "interface": interface, "member": member, "signature": signature, "body": [*body]}
+
+
+class Nosy:
+    """Another part of the service, that has the bus tell of every name."""
+
+    def __init__(self) -> None:
+        self.listens = asyncio.Event()
+
+    async def serve(self, bus: MessageBus) -> None:
+        rule = "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged'"
+        message = Message(
+            destination="org.freedesktop.DBus",
+            path="/org/freedesktop/DBus",
+            interface="org.freedesktop.DBus",
+            member="AddMatch",
+            signature="s",
+            body=[rule],
+        )
+        await bus.call(message)
+        self.listens.set()
+        await asyncio.get_running_loop().create_future()
+
+    async def lost(self, why: str) -> None:
+        """Nothing to do."""
+
+
+def test_who_takes_another_name_is_not_logind(tmp_path: Path) -> None:
+    """Parts share a connection: what one has asked to be told of, all of them hear."""
+
+    async def play(address: str) -> None:
+        logind = await FakeLogind.start(address)
+        stranger = await MessageBus(address, BusType.SYSTEM, negotiate_unix_fd=True).connect()
+        nosy = Nosy()
+        async with guarding(address, nosy) as (guard, sleeper):
+            assert await asked(guard)
+            await asyncio.wait_for(nosy.listens.wait(), WAIT_S)
+            await stranger.request_name("org.example.Other")
+            sleep = ("/org/freedesktop/login1", "org.freedesktop.login1.Manager", "PrepareForSleep", "b", [True])
+            await tell_everybody(stranger, **signal_of(*sleep))
+            assert guard.holds and sleeper.did == []
+            await logind.say(True)
+            await logind.released()
+            assert sleeper.did == ["park"]
         stranger.disconnect()
         logind.stop()
 
