@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -27,7 +28,7 @@ class Gate:
         self.entered, self.open = threading.Event(), threading.Event()
         self.threads: list[str] = []  # that submitted
         self.calls: list[str] = []  # what else the node was asked for meanwhile
-        self.converted = 0
+        self.converted = self.converted_ns = 0  # how many, and when the last was begun
         self.fails: Exception | None = None
         submit, convert = stage.node.submit, PictureConverter.run
 
@@ -40,6 +41,7 @@ class Gate:
             return submit(one)
 
         def counted(converter: PictureConverter, one: Frame, dst: memoryview) -> str | None:
+            self.converted_ns = time.monotonic_ns()
             self.converted += 1
             return convert(converter, one, dst)
 
@@ -80,6 +82,21 @@ def test_the_next_is_converted_while_one_is_submitted(monkeypatch: pytest.Monkey
             await stage.see(flat(NODE, luma))
         await stage.until(lambda: stage.pipeline.stats().submitted == 3)
         assert stage.pipeline.stats().dropped == {}
+
+    play(act)
+
+
+def test_the_next_has_a_place_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pacer is told of a picture when it was shown; one on its way counts as well."""
+
+    async def act(stage: Stage) -> None:
+        gate, feed = await held_up(stage, monkeypatch)
+        due = stage.pipeline._now()
+        monkeypatch.setattr(stage.pipeline._pacer, "next_ns", lambda fresh: due)
+        feed.deliver(frame(feed, luma=70))
+        await stage.until(lambda: gate.converted == 2)
+        assert gate.converted_ns - due >= NODE.interval_ns
+        gate.open.set()
 
     play(act)
 
