@@ -122,6 +122,32 @@ def test_streams_only_while_somebody_watches() -> None:
     asyncio.run(play())
 
 
+def test_a_node_that_fails_again_is_not_made_in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same cause would fail it at once; what may have changed that is waited for, at least for a while."""
+
+    async def play() -> None:
+        async with theatre() as t:
+            played = t.manager.stage
+            waits, hinted = asyncio.Event(), played._hinted_within
+
+            async def noted(limit_s: float) -> bool:
+                waits.set()
+                return await hinted(limit_s)
+
+            monkeypatch.setattr(played, "_hinted_within", noted)
+            played._on_failed(Gone("the node was taken away"))
+            await t.until(lambda: len(t.nodes) == 2 and played.pipeline is not None, "at once")
+            assert not waits.is_set()
+            played._on_failed(Gone("the node was taken away"))
+            await asyncio.wait_for(waits.wait(), WAIT_S)
+            assert len(t.nodes) == 2
+            t.manager.node_hint()
+            await t.until(lambda: len(t.nodes) == 3, "it was hinted at")
+
+    monkeypatch.setattr(stage, "NODE_SETTLE_S", 10 * WAIT_S)
+    asyncio.run(play())
+
+
 def test_controls_are_written_once_a_frame_was_seen_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
     async def play() -> None:
         async with theatre() as t:
