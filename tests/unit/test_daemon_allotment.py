@@ -91,6 +91,27 @@ def test_no_movement_ends_beneath_one_that_is_being_told() -> None:
     play(scene)
 
 
+def test_what_waits_twice_for_power_is_given_it_once() -> None:
+    async def scene(it: Bench, session: Session) -> None:
+        allotment = it.manager.allotment
+        _spare(it, BIG.mw)
+        await it.pass_time(1.0)
+
+        async def move() -> None:
+            async with allotment.burst(session):
+                assert allotment.granted_mw == PEAK_MW
+
+        moving = [asyncio.create_task(move()) for _ in range(2)]
+        await it.pass_time(0.1)
+        assert not any(task.done() for task in moving)
+        _spare(it, 6000)
+        await asyncio.gather(*moving)
+        await asyncio.sleep(limits.BURST_S * 1.1)
+        assert allotment.granted_mw == BIG.mw
+
+    play(scene)
+
+
 def test_a_movement_of_the_stay_before_ends_none_of_the_next() -> None:
     """A module that is powered up again on the board goes on as the same session."""
 
