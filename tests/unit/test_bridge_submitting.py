@@ -140,6 +140,20 @@ def test_where_there_is_always_one_on_its_way_a_card_goes_between_two(
     play(act)
 
 
+def test_one_that_is_displaced_on_its_way_is_not_the_first_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def act(stage: Stage) -> None:
+        gate, _ = await held_up(stage, monkeypatch)
+        successor = stage.pipeline.begin(2, CONVERTED)
+        successor.deliver(frame(successor, luma=70))
+        gate.open.set()
+        await stage.see(flat(NODE, 60))
+        await stage.see(flat(NODE, 70))
+        await stage.until(lambda: stage.pipeline.stats().submitted == 2 and bool(stage.first))
+        assert stage.taken == [1, 2] and stage.first == [2]
+
+    play(act)
+
+
 def test_what_passes_through_is_not_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     async def act(stage: Stage) -> None:
         await stage.see(is_card(CARD))
