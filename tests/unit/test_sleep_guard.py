@@ -98,9 +98,9 @@ def test_a_restarted_logind_is_asked_again_and_parked_streams_go_on(tmp_path: Pa
         asyncio.run(play(address))
 
 
-async def tell_everybody(stranger: MessageBus, **signal: object) -> None:
-    """Send a signal straight to each connection, as the stock policy of the system's bus lets every user do; returns
-    when they have heard it."""
+async def tell_everybody(stranger: MessageBus, kind: MessageType = MessageType.SIGNAL, /, **signal: object) -> None:
+    """Send a signal, or what ``kind`` says, straight to each connection, as the stock policy of the system's bus lets
+    every user do; returns when they have heard it."""
     listed = await stranger.call(
         Message(
             destination="org.freedesktop.DBus",
@@ -112,7 +112,7 @@ async def tell_everybody(stranger: MessageBus, **signal: object) -> None:
     assert listed is not None
     for name in listed.body[0]:
         if name.startswith(":") and name != stranger.unique_name:
-            await stranger.send(Message(destination=name, message_type=MessageType.SIGNAL, **signal))  # type: ignore[arg-type]
+            await stranger.send(Message(destination=name, message_type=kind, **signal))  # type: ignore[arg-type]
             ping = Message(destination=name, path="/", interface="org.freedesktop.DBus.Peer", member="Ping")
             assert await stranger.call(ping) is not None
 
@@ -222,14 +222,15 @@ def test_who_takes_another_name_is_not_logind(tmp_path: Path) -> None:
         asyncio.run(play(address))
 
 
-def test_descriptors_that_a_stranger_sends_are_closed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [MessageType.SIGNAL, MessageType.METHOD_CALL])
+def test_descriptors_that_a_stranger_sends_are_closed(kind: MessageType, tmp_path: Path) -> None:
     async def play(address: str) -> None:
         stranger = await MessageBus(address, BusType.SYSTEM, negotiate_unix_fd=True).connect()
         async with guarding(address) as (guard, _):
             assert not await asked(guard)
             ours, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             await tell_everybody(
-                stranger, path="/", interface="a.b", member="C", signature="h", body=[0], unix_fds=[theirs]
+                stranger, kind, path="/", interface="a.b", member="C", signature="h", body=[0], unix_fds=[theirs]
             )
             os.close(theirs)
             assert os.read(ours, 1) == b"", "somebody holds the other end still"
