@@ -30,6 +30,7 @@ class Gate:
         self.calls: list[str] = []  # what else the node was asked for meanwhile
         self.converted = self.converted_ns = 0  # how many, and when the last was begun
         self.fails: Exception | None = None
+        self.takes = True
         submit, convert = stage.node.submit, PictureConverter.run
 
         def held(one: Frame) -> bool:
@@ -38,7 +39,9 @@ class Gate:
             assert self.open.wait(WAIT_S)
             if self.fails is not None:
                 raise self.fails
-            return submit(one)
+            if not self.takes:
+                one.lease.release()
+            return self.takes and submit(one)
 
         def counted(converter: PictureConverter, one: Frame, dst: memoryview) -> str | None:
             self.converted_ns = time.monotonic_ns()
@@ -163,6 +166,21 @@ def test_what_passes_through_is_not_handed_on(monkeypatch: pytest.MonkeyPatch) -
         feed.deliver(frame(feed, luma=60))
         await stage.see(flat(NODE, 60))
         assert gate.threads[0] == "maglens-pipeline"
+
+    play(act)
+
+
+def test_what_the_node_does_not_take_is_counted_and_was_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def act(stage: Stage) -> None:
+        gate, feed = await held_up(stage, monkeypatch)
+        gate.takes = False
+        gate.open.set()
+        await stage.until(lambda: stage.pipeline.stats().dropped == {"refused": 1})
+        assert stage.pipeline.stats().submitted == 0 and stage.first == []
+        gate.takes = True
+        feed.deliver(frame(feed, luma=70))
+        await stage.see(flat(NODE, 70))
+        await stage.until(lambda: stage.first == [1])
 
     play(act)
 
