@@ -276,6 +276,8 @@ def test_what_a_module_says_of_its_standby_does_not_let_it_out_of_a_squeeze() ->
         await it.pass_time(8.0)
         assert session.contract is not None and session.contract.mw == STANDBY_MW
         assert greedy.contract.mw == limits.MAX_STANDBY_MW
+        assert greedy.state is SessionState.STANDBY
+        assert it.manager.allotment.limit_mw(greedy) == limits.MAX_STANDBY_MW
 
     play(scene)
 
@@ -300,6 +302,10 @@ def test_a_module_at_rest_is_held_to_its_standby_power() -> None:
         assert it.manager.allotment.limit_mw(session) == STANDBY_MW
         assert session.contract is not None
         assert session.contract.mw == BIG.mw, "what it needs to play again is kept for it"
+        async with it.manager.allotment.burst(session):
+            assert it.manager.allotment.limit_mw(session) == STANDBY_MW + PEAK_MW - BIG.mw
+        await asyncio.sleep(limits.BURST_S * 1.1)
+        assert it.manager.allotment.limit_mw(session) == STANDBY_MW
         it.watch(True)
         await it.reach("streaming")
         assert it.manager.allotment.limit_mw(session) == BIG.mw
