@@ -15,7 +15,7 @@ from maglens_daemon import service
 from maglens_daemon.config import Config, NodeConfig
 from maglens_daemon.notify import Notifier
 from maglens_daemon.service import Service
-from maglens_driver.errors import WrongState
+from maglens_driver.errors import MissingDependency, WrongState
 from maglens_driver.mode import Mode
 from maglens_v4l2.kernel_node import KernelNode
 from maglens_v4l2.node_kind import NodeKind
@@ -80,6 +80,27 @@ def test_a_camera_of_no_use_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None
     kernel.broken = True
     play(kernel, monkeypatch, 2)
     assert len(kernel.made) == 2 and not kernel.adopted
+
+
+def test_a_camera_of_no_use_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its descriptor is closed then, and its number may be another file's where no camera takes its place."""
+    kernel = Kernel()
+    kernel.broken = True
+
+    async def run() -> None:
+        settings = Config()
+        served = Service(settings, Notifier({}))
+        served._adoptable["camera"] = os.open(os.devnull, os.O_RDWR)
+        with pytest.raises(MissingDependency):
+            await served._open_node("", settings.node)
+        assert not served._adoptable
+
+    def refuse(*_: object, **__: object) -> Camera:
+        raise MissingDependency("no kernel module")
+
+    monkeypatch.setattr(service, "open_node", refuse)
+    monkeypatch.setattr(service, "adopt_node", kernel.adopt_node)
+    asyncio.run(run())
 
 
 def test_a_node_that_is_configured_no_more_leaves_the_others_their_camera(monkeypatch: pytest.MonkeyPatch) -> None:
