@@ -92,6 +92,9 @@ def test_a_restarted_logind_is_asked_again_and_parked_streams_go_on(tmp_path: Pa
             another = await FakeLogind.start(address)
             assert await asked(guard)
             assert len(another.asked) == 1
+            await another.say(True)
+            await another.released()
+            assert sleeper.did == ["park", "unpark", "park"], "it listens to the new one"
             another.stop()
 
     with private_bus(tmp_path) as address:
