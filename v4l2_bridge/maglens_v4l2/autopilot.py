@@ -76,6 +76,8 @@ class Autopilot:
         self._unsettled = 0  # frames since exposure was right
         self._developed: tuple[float, float] | None = None  # for which light and trim
         self._pending: dict[int, int] = {}  # what the automatics want and nobody has written yet
+        self._flying: Mapping[int, int] = {}  # what is being written for them now
+        self._theirs: dict[int, int] = {}  # what a hand has moved meanwhile
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()  # one exchange with the module at a time
         temperature = self._module.get(Cid.WHITE_BALANCE_TEMPERATURE)
@@ -124,6 +126,9 @@ class Autopilot:
             self._switched(switch, off)
         self._taken_over({control: value})
         self._moved_by_hand({control: value})
+        same = FOCUS if control in FOCUS else {control}
+        if self._flying.keys() & same and self._flying.get(control) != value:
+            self._theirs[control] = value
         return ended
 
     def observe(self, seen: Measurement) -> None:
@@ -325,12 +330,22 @@ class Autopilot:
                 values, self._pending = self._pending, {}
                 if not values:
                     continue
-                try:
-                    written = await self._write(values)
-                except MaglensError as error:
-                    log.info("the module did not take %s: %s", values, error)
-                    written = {}
+                written = await self._put(values)
+                while self._theirs:  # what was on its way has undone what the hand did
+                    theirs, self._theirs = self._theirs, {}
+                    await self._put(theirs)
             self._wrote(values, written)
+
+    async def _put(self, values: Mapping[int, int]) -> Mapping[int, int]:
+        """Write to the module; what it has taken."""
+        self._flying = values
+        try:
+            return await self._write(values)
+        except MaglensError as error:
+            log.info("the module did not take %s: %s", values, error)
+            return {}
+        finally:
+            self._flying = {}
 
     def _wrote(self, wanted: Mapping[int, int], written: Mapping[int, int]) -> None:
         """The module has taken ``written`` of what was ``wanted``; what a person took over meanwhile is theirs."""

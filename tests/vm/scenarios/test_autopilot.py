@@ -101,4 +101,5 @@ def test_converges_until_someone_takes_over(troupe: Troupe) -> None:
         troupe.sim.ring("focus", 150)
         seen.until(lambda: seen.value(Cid.FOCUS_AUTO) == 0, "the hand")
         assert seen.value(Cid.AUTO_FOCUS_STATUS) == Status.IDLE
-        assert (seen.value(Cid.FOCUS_ABSOLUTE), told(Cid.FOCUS_ABSOLUTE)) == (150, 150)
+        focus = Cid.FOCUS_ABSOLUTE
+        seen.until(lambda: (seen.value(focus), told(focus)) == (150, 150), "the hand's focus")

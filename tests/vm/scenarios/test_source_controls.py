@@ -24,13 +24,13 @@ from tests.vm.conftest import WatchUdev
 from tests.vm.guest import app_calls
 from tests.vm.guest.camera import camera
 from tests.vm.guest.devices import daemon_kept_away, succeed
-from tests.vm.guest.limits import EVENT_S
+from tests.vm.guest.limits import EVENT_S, TIME_FACTOR, emulated
 from tests.vm.guest.troupe import BUILT_IN, MODULE, WEBCAM, Troupe
 from tests.vm.scenarios.test_libcamera_source import SLOW, firmware_node
 
 CONFIG = '[node]\nwidth = 640\nheight = 480\nrate = 15\nkind = "{kind}"\n'
 BRIGHTER = 15.0  # of 220 steps of luma
-LOOKS = 40  # within which a picture has changed
+LOOKS = 40 * (TIME_FACTOR if emulated() else 1)  # within which a picture has changed
 
 StartTroupe = Callable[[str], Troupe]
 
