@@ -88,7 +88,7 @@ def pipeline_s() -> float:
 def watch(reader: MemoryReader, frames: int, count: bool, memory_too: bool) -> dict[str, object]:
     """Look at ``frames`` pictures, after a few that do not count, and with ``memory_too`` now and then at the memory
     of the process. Runs in a thread of its own."""
-    late = np.full(frames, np.nan)  # written once, or its pages would come one by one and be counted as growth
+    late = np.zeros(frames)
     memory: list[tuple[int, int]] = []
     for _ in range(WARM_UP):
         look(reader)
