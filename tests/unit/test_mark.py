@@ -104,6 +104,16 @@ def test_a_torn_picture_is_mixed(first: Mark, second: Mark, cut: float, size: tu
     assert found.bottom[-1] == second
 
 
+def test_one_row_that_is_misread_does_not_make_a_picture_mixed() -> None:
+    mark, misread = Mark(36, 1, 92), Mark(36, 0, 88)
+    luma = marked((640, 480), mark).copy()
+    edge = 480 - strip_height(480)
+    luma[edge] = marked((640, 480), misread)[edge]
+    assert read(luma) == mark
+    luma[edge + 1] = luma[edge]
+    assert isinstance(read(luma), Mixed)
+
+
 def test_a_half_picture_is_mixed() -> None:
     mark = Mark(35, 1, 7)
     luma = marked((640, 480), mark).copy()

@@ -10,6 +10,7 @@ without knowing the scale. A picture is whole only if both copies say the same.
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -148,7 +149,9 @@ def draw(view: memoryview | bytearray, mode: Mode, mark: Mark) -> None:
 
 
 def _decode(luma: Luma, sync: tuple[int, int], flip: int) -> tuple[Mark, ...]:
-    """The different marks with a right sync and CRC in any row of ``luma``, shape (rows, width)."""
+    """The different marks with a right sync and CRC in the rows of ``luma``, shape (rows, width). One in a single row
+    does not count beside others: where a strip blends with the picture, cells are misread, and a CRC of eight bits
+    lets one row in 256 of those pass."""
     low, high = luma.min(axis=1).astype(np.int16), luma.max(axis=1).astype(np.int16)
     keep = high - low >= MIN_CONTRAST
     luma, middle = luma[keep], ((low + high) // 2)[keep]
@@ -167,12 +170,13 @@ def _decode(luma: Luma, sync: tuple[int, int], flip: int) -> tuple[Mark, ...]:
     bits = total > 3 * middle[:, None]
     left, right = bits[:, :_SYNC_CELLS] @ _POWERS, bits[:, -_SYNC_CELLS:] @ _POWERS
     found = bits[(left == sync[0]) & (right == sync[1])]
-    marks: dict[Mark, None] = {}
+    rows: Counter[Mark] = Counter()
     for raw in np.packbits(found[:, _SYNC_CELLS:-_SYNC_CELLS] ^ bool(flip), axis=1):
         packed = raw.tobytes()
         if _crc8(packed[:-1]) == packed[-1]:
-            marks[Mark(packed[0], packed[1], int.from_bytes(packed[2:5], "big"))] = None
-    return tuple(marks)
+            rows[Mark(packed[0], packed[1], int.from_bytes(packed[2:5], "big"))] += 1
+    several = max(rows.values(), default=0) > 1
+    return tuple(mark for mark, count in rows.items() if count > several)
 
 
 def read(luma: Luma) -> Mark | Mixed | None:
