@@ -22,9 +22,19 @@ from maglens_driver.frame import Frame
 from maglens_driver.mode import Mode
 from maglens_driver.source import FrameSink
 from maglens_v4l2.feed import Feed
+from maglens_v4l2.memory_node import MemoryReader
 from maglens_v4l2.pipeline import Pipeline
 from tests.unit.test_bridge_developing import raw_mode
 from tests.unit.test_daemon_manager import SMALL, WAIT_S, theatre
+
+
+async def until_shown(app: MemoryReader, value: int) -> None:
+    """Until the app has a picture whose first byte is this."""
+    while (got := await asyncio.to_thread(app.copy, WAIT_S)) is not None:
+        if got[1][0] == value:
+            return
+    raise AssertionError(f"no picture of {value} came")
+
 
 FRAME_S = float(MODE.interval)
 SLACK_S = 0.1  # for a busy machine
@@ -97,10 +107,7 @@ def test_the_next_plays_on_when_the_one_before_goes_as_its_first_frame_comes(how
             pipeline = t.manager.stage.pipeline
             assert pipeline is not None
             assert second.source.frame(201)
-            while (got := await asyncio.to_thread(app.copy, WAIT_S)) is not None:
-                if got[1][0] == 201:
-                    break
-            assert got is not None
+            await until_shown(app, 201)
             assert t.manager.stage.playing is not None
             assert pipeline.stats().generation == t.manager.stage.playing.generation
 
@@ -137,10 +144,7 @@ def test_one_lost_right_behind_its_first_frame_gives_the_stage_back(heard: bool)
             await t.until(lambda: two.unplugged)
             await t.until_playing(one)  # displaced for a moment, and brought again
             assert first.source.frame(201)
-            while (got := await asyncio.to_thread(app.copy, WAIT_S)) is not None:
-                if got[1][0] == 201:
-                    break
-            assert got is not None
+            await until_shown(app, 201)
 
     asyncio.run(play())
 
@@ -178,10 +182,7 @@ def test_one_that_is_called_off_as_its_first_frame_comes_takes_the_stage_and_lea
             await t.until(lambda: two.state is SessionState.READY)
             await t.until_playing(one)
             assert first.source.frame(201)
-            while (got := await asyncio.to_thread(app.copy, WAIT_S)) is not None:
-                if got[1][0] == 201:
-                    break
-            assert got is not None
+            await until_shown(app, 201)
 
     asyncio.run(play())
 

@@ -50,6 +50,12 @@ class Kernel:
         return Camera(kept_fd)
 
 
+def close_spares(served: Service) -> None:
+    """What it would adopt its cameras from."""
+    for spare in served._adoptable.values():
+        os.close(spare)
+
+
 def play(kernel: Kernel, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     """The first node fails so often that there are this many in all."""
 
@@ -60,8 +66,7 @@ def play(kernel: Kernel, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
             node = await served._open_node("", settings.node)
             assert isinstance(node, Camera)
             os.close(node.fileno())
-        for spare in served._adoptable.values():
-            os.close(spare)
+        close_spares(served)
 
     monkeypatch.setattr(service, "open_node", kernel.open_node)
     monkeypatch.setattr(service, "adopt_node", kernel.adopt_node)
@@ -117,8 +122,7 @@ def test_a_node_that_is_configured_no_more_leaves_the_others_their_camera(monkey
         for node in nodes:
             assert isinstance(node, Camera)
             os.close(node.fileno())
-        for spare in served._adoptable.values():
-            os.close(spare)
+        close_spares(served)
 
     monkeypatch.setattr(service, "open_node", kernel.open_node)
     monkeypatch.setattr(service, "adopt_node", kernel.adopt_node)

@@ -488,18 +488,23 @@ def silent(fake: FakeV4L2, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> V
     return V4L2Source(str(tmp_path / "video"), ThreadPoolExecutor(1), Choice.MMAP)
 
 
+async def ends(silent: V4L2Source, generation: int, kind: type[Exception]) -> None:
+    """A stream is started, is lost for this reason, and is stopped."""
+    sink = Sink()
+    await silent.configure(silent.modes[0])
+    await silent.start(sink, generation)
+    await sink.until(lambda: bool(sink.lost_why))
+    ((lost, why),) = sink.lost_why
+    assert (lost, type(why)) == (generation, kind)
+    await silent.stop()
+
+
 def test_a_device_that_goes_silent_without_an_error_is_given_up_and_can_be_started_again(silent: V4L2Source) -> None:
     """Else the service would wait for ever, and with it its watchdog. The device is not gone."""
 
     async def play() -> None:
         for generation in (1, 2):
-            sink = Sink()
-            await silent.configure(silent.modes[0])
-            await silent.start(sink, generation)
-            await sink.until(lambda sink=sink: bool(sink.lost_why))  # type: ignore[misc]
-            ((lost, why),) = sink.lost_why
-            assert (lost, type(why)) == (generation, Interrupted)
-            await silent.stop()
+            await ends(silent, generation, Interrupted)
         await silent.close()
 
     asyncio.run(play())
@@ -512,14 +517,9 @@ def test_a_device_whose_stream_ends_by_an_error_can_be_started_again(
 
     async def play() -> None:
         for generation, (number, kind) in enumerate(((errno.EPROTO, Interrupted), (errno.ENODEV, Gone))):
-            sink, error = Sink(), OSError(number, os.strerror(number))
+            error = OSError(number, os.strerror(number))
             monkeypatch.setattr(source._Stream, "_deliver_all", lambda self, error=error: broken(error))
-            await silent.configure(silent.modes[0])
-            await silent.start(sink, generation)
-            await sink.until(lambda sink=sink: bool(sink.lost_why))  # type: ignore[misc]
-            ((lost, why),) = sink.lost_why
-            assert (lost, type(why)) == (generation, kind)
-            await silent.stop()
+            await ends(silent, generation, kind)
         await silent.close()
 
     def broken(error: OSError) -> None:
