@@ -40,7 +40,7 @@ from tests.vm.guest.recorder import Recording
 
 CYCLE_COUNT = 10
 HOLD = 60  # frames of a scene
-STEP = 30  # frames that one turn of a ring is shown, once the module has drawn its picture anew
+STEP = 30  # frames that one setting is shown, once the module has drawn its picture anew
 FIRST_FRAMES_S = 60.0
 FOCUS_NEAR = 200  # hundredths of a dioptre: half a metre, where the flowers are
 FOCUS_STEPS = (90, 140, FOCUS_NEAR)
@@ -175,7 +175,8 @@ def story(film: Film, node: dict[str, Any], sims: dict[str, SimClient]) -> None:
         film.note("attach", "the 35 mm module is snapped on", on["stay"]["attach_ns"])
         hold_until(app, lambda: streaming(wide, HOLD))
         for value in FOCUS_STEPS:
-            film.note("focus", f"the focus ring is turned to {100 / value:.2f} m", wide.ring("focus", value)["ns"])
+            film.note("focus", f"the focus is pulled to {100 / value:.2f} m")
+            set_control(node, "focus_absolute", value)
             show(app, partial(settled, wide, Cid.FOCUS_ABSOLUTE, value))
         film.note("iris", "the iris is opened to f/1.4")
         set_control(node, "iris_absolute", IRIS_WIDE)
