@@ -20,7 +20,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,17 +79,24 @@ NEEDS = (
     Need("libusb-1.0-0", "USB", _library("usb-1.0")),
     Need("libudev1", "hot-plug", _library("udev")),
     Need("dbus-daemon", "the D-Bus tests", _program("dbus-daemon")),
+    Need("pkg-config", "the C reader that tests compare with", _program("pkg-config")),
+    Need("libusb-1.0-0-dev", "the C reader that tests compare with", _header("libusb-1.0/libusb.h")),
+    Need("libudev-dev", "the C reader that tests compare with", _header("libudev.h")),
+)
+BENCH_NEEDS = (
+    Need("libavutil-dev", "swscale, which the bench compares with", _library("avutil")),
+    Need("libswscale-dev", "swscale, which the bench compares with", _library("swscale")),
 )
 
 
-def missing() -> list[Need]:
+def missing(needs: Sequence[Need] = NEEDS) -> list[Need]:
     """What this machine lacks."""
-    return [need for need in NEEDS if not need.present()]
+    return [need for need in needs if not need.present()]
 
 
-def install_packages() -> None:
+def install_packages(needs: Sequence[Need] = NEEDS) -> None:
     """Install what is missing, or say in one line how to."""
-    lacking = missing()
+    lacking = missing(needs)
     if not lacking:
         return
     names = [need.package for need in lacking]
@@ -102,7 +109,7 @@ def install_packages() -> None:
     if subprocess.run(install, env=environment, stdout=sys.stderr, check=False).returncode != 0:
         subprocess.run(["apt-get", "update", "-q"], env=environment, stdout=sys.stderr, check=True)
         subprocess.run(install, env=environment, stdout=sys.stderr, check=True)
-    still = missing()
+    still = missing(needs)
     if still:
         raise SystemExit(f"still missing after installation: {', '.join(need.package for need in still)}")
 
@@ -167,7 +174,8 @@ def _make(where: Path) -> None:
 
 
 def prepare_bench(where: Path) -> None:
-    """What `make bench` compares with, into the venv."""
+    """What `make bench` compares with: a library onto the machine, the rest into the venv."""
+    install_packages(BENCH_NEEDS)
     declared = configparser.ConfigParser()
     declared.read(ROOT / "setup.cfg")
     wanted = declared["options.extras_require"]["bench"].split()

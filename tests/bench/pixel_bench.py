@@ -22,7 +22,7 @@ from maglens_v4l2 import _pixels
 from tests.bench.case import Case, from_samples, timed
 from tests.bench.opencv_chain import Format, Short, Steps
 from tests.bench.pixel_raw_reference import Tuning
-from tests.bench.pixel_swscale import to_yuv420
+from tests.bench.pixel_swscale import libraries, to_yuv420
 
 MATRIX = (1.62, -0.45, -0.17, -0.31, 1.55, -0.24, 0.02, -0.61, 1.59)
 SIZES = {"1080p": (1920, 1080), "4k": (3840, 2160), "100mp": (11648, 8736)}
@@ -130,9 +130,7 @@ def full_size(repeats: int) -> Iterator[Case]:
                 yield cpu_timed(f"{job.case}/{peer}", run, other, peer, repeats=repeats)
             yield cpu_timed(f"{job.case}/memcpy", run, copying(job), "memcpy", repeats=repeats)
             samples = np.random.default_rng(2).integers(0, 65536, (fmt.height, fmt.width), dtype=np.uint16)
-            swscale = to_yuv420(samples, fmt.cfa)
-            if swscale is not None:
-                yield cpu_timed(f"{job.case}/swscale", run, swscale, "swscale", repeats=repeats)
+            yield cpu_timed(f"{job.case}/swscale", run, to_yuv420(samples, fmt.cfa), "swscale", repeats=repeats)
             yuyv = Job(name, fmt, SIZES[name], "YUYV")
             yield cpu_timed(f"{yuyv.case}/memcpy", ours(yuyv, packed), copying(yuyv), "memcpy", repeats=repeats)
 
@@ -220,7 +218,8 @@ PARTS = (full_size, levels, threads, growth, smaller, checksums, scaling)
 
 
 def cases(quick: bool = False) -> Iterator[Case]:
-    """Every case; fewer repeats when `quick`."""
+    """Every case; fewer repeats when `quick`. RuntimeError, before any, where a peer is not installed."""
+    libraries()
     cv2.setNumThreads(1)
     repeats = 3 if quick else 9
     for part in PARTS:

@@ -20,11 +20,11 @@ CFA_FORMAT = {
 }
 
 
-def libraries() -> tuple[ctypes.CDLL, ctypes.CDLL] | None:
-    """libavutil and libswscale; None where they are not installed."""
+def libraries() -> tuple[ctypes.CDLL, ctypes.CDLL]:
+    """libavutil and libswscale. RuntimeError: they are not installed, and a report without them would look whole."""
     names = [ctypes.util.find_library(name) for name in ("avutil", "swscale")]
     if None in names:
-        return None
+        raise RuntimeError("libswscale, a peer of the bench, is not installed\n  try: make bench, which installs it")
     util, scale = (ctypes.CDLL(name) for name in names)
     util.av_get_pix_fmt.argtypes = [ctypes.c_char_p]
     scale.sws_getContext.restype = ctypes.c_void_p
@@ -33,18 +33,18 @@ def libraries() -> tuple[ctypes.CDLL, ctypes.CDLL] | None:
     return util, scale
 
 
-def to_yuv420(samples: NDArray[np.uint16], cfa: str) -> Callable[[], NDArray[np.uint8]] | None:
-    """A function that demosaics and converts `samples` (16 bits, unpacked already) to I420; None without swscale."""
-    found = libraries()
-    if found is None:
-        return None
-    util, scale = found
+def to_yuv420(samples: NDArray[np.uint16], cfa: str) -> Callable[[], NDArray[np.uint8]]:
+    """A function that demosaics and converts `samples` (16 bits, unpacked already) to I420.
+
+    RuntimeError: swscale is not installed, or was built without Bayer formats.
+    """
+    util, scale = libraries()
     height, width = samples.shape
     formats = [util.av_get_pix_fmt(name) for name in (CFA_FORMAT[cfa], b"yuv420p")]
     sizes = (width, height, formats[0], width, height, formats[1])
     context = scale.sws_getContext(*sizes, SWS_FAST_BILINEAR, None, None, None)
     if min(formats) < 0 or not context:
-        return None
+        raise RuntimeError(f"this libswscale does not convert {CFA_FORMAT[cfa].decode()}")
     out = np.empty(width * height * 3 // 2, np.uint8)
     y, u, v = out.ctypes.data, out.ctypes.data + width * height, out.ctypes.data + width * height * 5 // 4
     source: Any = (ctypes.c_void_p * 4)(samples.ctypes.data)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.bench import pixel_swscale
 from tests.bench.color_difference import delta_e_2000, lab_of
 from tests.bench.pixel_quality import Planes
 
@@ -37,3 +38,9 @@ def test_lab_of_grey_white_and_red() -> None:
     assert lab_of(planes)[0, 1] == pytest.approx((0, 0, 0), abs=0.01)
     red = Planes(np.full((2, 2), 81.481), np.array([[90.203]]), np.array([[240.0]]))
     assert lab_of(red)[0, 0] == pytest.approx((53.24, 80.09, 67.20), abs=0.05)
+
+
+def test_a_peer_that_is_not_installed_is_not_left_out_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.util.find_library", lambda _: None)
+    with pytest.raises(RuntimeError, match="libswscale, a peer of the bench, is not installed"):
+        pixel_swscale.to_yuv420(np.zeros((2, 4), np.uint16), "RGGB")

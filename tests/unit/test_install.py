@@ -177,6 +177,28 @@ def test_an_old_python_is_told_so_before_an_environment_is_made(monkeypatch: pyt
         made.main()
 
 
+@pytest.mark.parametrize(
+    ("needs", "packages"),
+    [("NEEDS", "libusb-1.0-0-dev libudev-dev"), ("BENCH_NEEDS", "libavutil-dev libswscale-dev")],
+)
+def test_without_root_what_a_test_or_the_bench_needs_is_named_in_one_line(
+    needs: str, packages: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = program("prepare", monkeypatch)
+    monkeypatch.setattr(made.os, "geteuid", lambda: 1000)
+    wanted = [made.Need(need.package, need.purpose, lambda: False) for need in getattr(made, needs)]
+    with pytest.raises(SystemExit, match=rf"^missing: .*\n  try: sudo apt-get install .*{packages}$"):
+        made.install_packages(wanted)
+
+
+def test_the_bench_is_not_made_without_its_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = program("prepare", monkeypatch)
+    monkeypatch.setattr(made.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr("ctypes.util.find_library", lambda _: None)
+    with pytest.raises(SystemExit, match="swscale, which the bench compares with"):
+        made.prepare_bench(tmp_path)
+
+
 def test_python_and_permission_are_what_the_project_says(
     installer: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
