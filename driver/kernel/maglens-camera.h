@@ -20,6 +20,7 @@
 #include <linux/mutex.h>
 #include <linux/platform_device.h>
 #include <linux/poll.h>
+#include <linux/string.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
@@ -107,7 +108,7 @@ struct maglens_image {
  * @interval:	chosen frame interval
  * @input:	chosen input
  * @openers:	files open on @vdev
- * @holders:	those that have buffers
+ * @holders:	those that have buffers, or are about to
  *
  * @hdl:	controls
  * @ctrls:	one for each control of the backend's
@@ -124,9 +125,10 @@ struct maglens_image {
  *
  * @frame_lock:	guards all below up to @timer
  * @dead:	the backend has closed; nothing may start streaming
- * @generation:	what SUBMIT and PUSH must carry; raised with @lock and hdl.lock held as well
+ * @generation:	what SUBMIT and PUSH must carry; raised with @lock and hdl.lock held as well, so
+ *		any of the three keeps it
  * @readers:	those that stream
- * @n_streamers: length of @readers
+ * @n_streamers: length of @readers; maglens_take() reads it without the lock
  * @last:	the frame shown last; points into @ring or @stage
  * @held_slot:	which slot that is, or MAGLENS_NO_SLOT
  * @placeholder: the filler's picture, allocated
@@ -217,7 +219,8 @@ struct maglens_camera {
  * @cam:	the camera; lives at least as long
  * @lock:	q->lock
  * @q:		this file's own queue
- * @holds:	it has buffers and counts in maglens_camera.holders
+ * @holds:	it has buffers, or is about to, and counts in maglens_camera.holders; written with
+ *		@lock and maglens_camera.lock held
  * @sizeimage:	the format its buffers were made for
  * @queue_lock:	guards @queued
  * @queued:	buffers waiting for a frame
@@ -288,6 +291,7 @@ void maglens_video_unregister(struct maglens_camera *cam);
 /* maglens-state.c */
 int maglens_get_state(struct maglens_camera *cam, struct maglens_state *state);
 int maglens_adopt(struct maglens_camera *cam, struct maglens_adopt *adopt);
+int maglens_check_generation(struct maglens_camera *cam, u64 generation);
 int maglens_push_input(struct maglens_camera *cam, const struct maglens_input_push *push);
 int maglens_push_format(struct maglens_camera *cam, struct maglens_format_push *push);
 
@@ -305,9 +309,28 @@ static inline bool maglens_is_locked(const struct maglens_reader *reader)
 	return reader->cam->holders > reader->holds;
 }
 
+static inline bool maglens_is_compressed(const struct maglens_format *f)
+{
+	return !f->bytesperline;
+}
+
+/* Ended by a zero, and nothing but zeros behind it. */
+static inline bool maglens_padded(const char *text, size_t room)
+{
+	size_t n = strnlen(text, room);
+
+	return n < room && !memchr_inv(text + n, 0, room - n);
+}
+
 static inline bool maglens_text_ok(const char *text, size_t room)
 {
-	return text[0] && strnlen(text, room) < room;
+	return text[0] && maglens_padded(text, room);
+}
+
+static inline bool maglens_status_ok(u32 status)
+{
+	return !(status & ~(V4L2_IN_ST_NO_POWER | V4L2_IN_ST_NO_SIGNAL | V4L2_IN_ST_NO_COLOR |
+			    V4L2_IN_ST_HFLIP | V4L2_IN_ST_VFLIP));
 }
 
 #endif /* MAGLENS_CAMERA_H */

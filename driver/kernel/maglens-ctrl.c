@@ -125,7 +125,7 @@ static int maglens_ctrl_add(struct maglens_camera *cam, struct maglens_ctrl *mc,
 	v4l2_ctrl_fill(d->id, &name, &type, &min, &max, &step, &def, &flags);
 	standard = name;
 	if (standard) {
-		if (d->name[0] || (d->type && d->type != type))
+		if (memchr_inv(d->name, 0, sizeof(d->name)) || (d->type && d->type != type))
 			return -EINVAL;
 		cfg.name = name;
 		cfg.type = type;
@@ -224,11 +224,27 @@ static int maglens_push_range(const struct maglens_ctrl *mc, const struct maglen
 	return ret ? -ERANGE : 0;
 }
 
+/* What the core makes of a value for an integer control. */
+static s64 maglens_round(const struct v4l2_ctrl *ctrl, s64 value)
+{
+	s64 half = ctrl->step / 2;
+
+	value = clamp_t(s64, value, ctrl->minimum, ctrl->maximum);
+	if (ctrl->maximum >= 0 && value >= ctrl->maximum - half)
+		value = ctrl->maximum;
+	else
+		value = min_t(s64, value + half, ctrl->maximum);
+	return value - (u32)(value - ctrl->minimum) % (u32)ctrl->step;
+}
+
 static int maglens_push_value(struct v4l2_ctrl *ctrl, s64 value)
 {
 	switch (ctrl->type) {
+	case V4L2_CTRL_TYPE_INTEGER:
+		value = maglens_round(ctrl, value);
+		break;
 	case V4L2_CTRL_TYPE_BITMASK:
-		value &= U32_MAX;
+		value &= ctrl->maximum;
 		break;
 	case V4L2_CTRL_TYPE_MENU:
 	case V4L2_CTRL_TYPE_INTEGER_MENU:
@@ -249,8 +265,7 @@ int maglens_push(struct maglens_camera *cam, struct maglens_push *push)
 {
 	const u32 values = MAGLENS_PUSH_VALUE | MAGLENS_PUSH_RANGE | MAGLENS_PUSH_DEFAULT;
 	struct v4l2_ctrl *ctrl;
-	bool current_gen;
-	int ret = 0;
+	int ret;
 
 	if (push->what & ~(values | MAGLENS_PUSH_ACTIVE) || push->active > 1 ||
 	    memchr_inv(push->reserved, 0, sizeof(push->reserved)))
@@ -263,14 +278,10 @@ int maglens_push(struct maglens_camera *cam, struct maglens_push *push)
 
 	v4l2_ctrl_lock(ctrl);
 	/* ADOPT holds this lock too, so what is current here stays so until it is done. */
-	mutex_lock(&cam->frame_lock);
-	current_gen = push->generation == cam->generation;
-	if (!current_gen)
-		cam->counters.stale++;
-	mutex_unlock(&cam->frame_lock);
-	if (!current_gen) {
+	ret = maglens_check_generation(cam, push->generation);
+	if (ret) {
 		v4l2_ctrl_unlock(ctrl);
-		return -ESTALE;
+		return ret;
 	}
 	cam->from_backend = true;
 	if (push->what & (MAGLENS_PUSH_RANGE | MAGLENS_PUSH_DEFAULT))

@@ -69,10 +69,9 @@ static struct maglens_pending *maglens_take(struct maglens_camera *cam, struct m
 	ev->format_serial = cam->format_serial;
 	ev->interval = cam->interval;
 	ev->input = cam->input;
-	mutex_lock(&cam->frame_lock);
-	ev->streamers = cam->n_streamers;
 	ev->generation = cam->generation;
-	mutex_unlock(&cam->frame_lock);
+	/* Without frame_lock, under which frames are copied: a change of it posts after it. */
+	ev->streamers = READ_ONCE(cam->n_streamers);
 	mutex_unlock(&cam->lock);
 	return pending;
 }

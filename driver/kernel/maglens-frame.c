@@ -28,11 +28,6 @@ static u64 maglens_patience(const struct maglens_camera *cam)
 	return 2 * cam->interval_ns - cam->interval_ns / 4;
 }
 
-static bool maglens_is_compressed(const struct maglens_format *f)
-{
-	return !f->bytesperline;
-}
-
 /* Black, as far as the layout is known; zeros otherwise. */
 static void maglens_paint_black(const struct maglens_format *f, u8 *to)
 {
@@ -186,7 +181,9 @@ int maglens_reader_start(struct maglens_reader *reader)
 	} else {
 		reader->sequence = 0;
 		list_add_tail(&reader->node, &cam->readers);
-		if (!cam->n_streamers++) {
+		/* maglens_take() reads it without the lock. */
+		WRITE_ONCE(cam->n_streamers, cam->n_streamers + 1);
+		if (cam->n_streamers == 1) {
 			cam->arrived = ktime_get_ns();
 			cam->lag_ns = 0;
 			cam->filled = 0;
@@ -205,21 +202,29 @@ void maglens_reader_stop(struct maglens_reader *reader)
 	mutex_lock(&cam->frame_lock);
 	list_del(&reader->node);
 	/* What was seen before nobody watched is not for whoever watches next. */
-	if (!--cam->n_streamers)
+	WRITE_ONCE(cam->n_streamers, cam->n_streamers - 1);
+	if (!cam->n_streamers)
 		maglens_forget_last(cam);
 	mutex_unlock(&cam->frame_lock);
+}
+
+static int maglens_admit_generation(struct maglens_camera *cam, u64 generation)
+{
+	lockdep_assert_held(&cam->frame_lock);
+	if (generation == cam->generation)
+		return 0;
+	cam->counters.stale++;
+	return -ESTALE;
 }
 
 /* Is a picture of these properties welcome now? Counts those that are not. */
 static int maglens_admit(struct maglens_camera *cam, u64 generation, u32 serial, u32 bytes)
 {
 	const struct maglens_format *f = &cam->formats[cam->format];
+	int ret = maglens_admit_generation(cam, generation);
 
-	lockdep_assert_held(&cam->frame_lock);
-	if (generation != cam->generation) {
-		cam->counters.stale++;
-		return -ESTALE;
-	}
+	if (ret)
+		return ret;
 	if (serial != cam->format_serial) {
 		cam->counters.mismatched++;
 		return -EREMCHG;
@@ -283,7 +288,9 @@ static int maglens_submit_address(struct maglens_camera *cam, struct maglens_sub
 
 	if (submit->slot)
 		return -EINVAL;
-	mutex_lock(&cam->stage_lock);
+	/* Whoever holds it may wait for the backend's memory, and that for ever. */
+	if (mutex_lock_killable(&cam->stage_lock))
+		return -EINTR;
 
 	/* Spare the copy of what would be refused or seen by nobody. */
 	mutex_lock(&cam->frame_lock);
@@ -337,9 +344,13 @@ int maglens_set_placeholder(struct maglens_camera *cam, const struct maglens_pla
 
 	if (memchr_inv(p->reserved, 0, sizeof(p->reserved)))
 		return -EINVAL;
-	if (p->bytesused > cam->max_sizeimage)
-		return -EMSGSIZE;
 	if (p->bytesused) {
+		/* Spare the copy of what would be refused; this also bounds it. */
+		mutex_lock(&cam->frame_lock);
+		ret = maglens_admit(cam, p->generation, p->format_serial, p->bytesused);
+		mutex_unlock(&cam->frame_lock);
+		if (ret)
+			return ret;
 		image.data = vmalloc(p->bytesused);
 		if (!image.data)
 			return -ENOMEM;
@@ -352,8 +363,8 @@ int maglens_set_placeholder(struct maglens_camera *cam, const struct maglens_pla
 	mutex_lock(&cam->frame_lock);
 	if (image.data)
 		ret = maglens_admit(cam, p->generation, p->format_serial, p->bytesused);
-	else if (p->generation != cam->generation)
-		ret = -ESTALE;
+	else
+		ret = maglens_admit_generation(cam, p->generation);
 	if (!ret)
 		swap(cam->placeholder, image);
 	mutex_unlock(&cam->frame_lock);
@@ -361,7 +372,7 @@ int maglens_set_placeholder(struct maglens_camera *cam, const struct maglens_pla
 	return ret;
 }
 
-/* The caller holds cam->lock and has made sure that no reader has buffers. */
+/* The caller holds cam->lock; with another @index than the current, no reader has buffers. */
 void maglens_set_format(struct maglens_camera *cam, u32 index, struct maglens_fract interval)
 {
 	struct maglens_image old = { };
@@ -376,6 +387,11 @@ void maglens_set_format(struct maglens_camera *cam, u32 index, struct maglens_fr
 	}
 	cam->interval = interval;
 	cam->interval_ns = div_u64((u64)interval.numerator * NSEC_PER_SEC, interval.denominator);
+	/* A filler that sleeps by a longer interval must wake by this one. */
+	if (cam->n_streamers && !cam->dead) {
+		cam->due = min(cam->due, ktime_get_ns() + maglens_patience(cam));
+		hrtimer_start(&cam->timer, ns_to_ktime(cam->due), HRTIMER_MODE_ABS);
+	}
 	mutex_unlock(&cam->frame_lock);
 	vfree(old.data);
 }

@@ -145,6 +145,7 @@ static int maglens_take_inputs(struct maglens_camera *cam, const struct maglens_
 	cam->n_inputs = c->n_inputs;
 	for (in = cam->inputs; in < cam->inputs + cam->n_inputs; in++)
 		if (!maglens_text_ok(in->name, sizeof(in->name)) ||
+		    !maglens_status_ok(in->status) ||
 		    memchr_inv(in->reserved, 0, sizeof(in->reserved)))
 			return -EINVAL;
 	return 0;
@@ -187,7 +188,7 @@ static bool maglens_create_ok(const struct maglens_create *c)
 	return !(c->flags & ~MAGLENS_FLAG_EXCLUSIVE) &&
 	       !memchr_inv(c->reserved, 0, sizeof(c->reserved)) &&
 	       maglens_text_ok(c->card, sizeof(c->card)) &&
-	       strnlen(c->bus_info, sizeof(c->bus_info)) < sizeof(c->bus_info) &&
+	       maglens_padded(c->bus_info, sizeof(c->bus_info)) &&
 	       maglens_id_ok(c->camera_id, sizeof(c->camera_id)) &&
 	       c->n_slots >= MAGLENS_MIN_SLOTS && c->n_slots <= MAGLENS_MAX_SLOTS &&
 	       c->slot_slack <= MAGLENS_MAX_SLACK &&

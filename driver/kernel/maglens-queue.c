@@ -17,9 +17,10 @@ static int maglens_queue_setup(struct vb2_queue *q, unsigned int *n_buffers,
 	struct maglens_reader *reader = vb2_get_drv_priv(q);
 	struct maglens_camera *cam = reader->cam;
 
-	lockdep_assert_held(&cam->lock);
+	/* The reader counts as a holder already, so the format stays what it is. */
+	lockdep_assert_held(&reader->lock);
 	reader->sizeimage = cam->formats[cam->format].sizeimage;
-	/* Zeroed under the lock of the camera: no more than apps have a use for. */
+	/* No more than apps have a use for. */
 	if (*n_planes)
 		return *n_planes == 1 && sizes[0] >= reader->sizeimage &&
 		       sizes[0] <= 2 * cam->max_sizeimage ? 0 : -EINVAL;
@@ -89,41 +90,53 @@ static const struct vb2_ops maglens_queue_ops = {
 	MAGLENS_VB2_WAIT_OPS
 };
 
-/* Opens a section in which this reader may come to have buffers, or to have none. */
-static int maglens_hold_begin(struct maglens_reader *reader)
+static void maglens_set_holds(struct maglens_reader *reader, bool holds)
 {
 	struct maglens_camera *cam = reader->cam;
 
+	lockdep_assert_held(&cam->lock);
+	cam->holders += holds - reader->holds;
+	reader->holds = holds;
+}
+
+/*
+ * Opens a section in which this reader may come to have @wanted buffers, or to have none. It counts
+ * as having them from the outset, so that the format stays while they are made, and the camera's
+ * lock need not be held meanwhile: zeroing hundreds of megabytes takes its time.
+ */
+static int maglens_hold_begin(struct maglens_reader *reader, u32 wanted)
+{
+	struct maglens_camera *cam = reader->cam;
+	int ret = 0;
+
 	mutex_lock(&reader->lock);
 	mutex_lock(&cam->lock);
-	if (cam->flags & MAGLENS_FLAG_EXCLUSIVE && maglens_is_locked(reader)) {
-		mutex_unlock(&cam->lock);
+	if (cam->flags & MAGLENS_FLAG_EXCLUSIVE && maglens_is_locked(reader))
+		ret = -EBUSY;
+	else if (wanted)
+		maglens_set_holds(reader, true);
+	mutex_unlock(&cam->lock);
+	if (ret)
 		mutex_unlock(&reader->lock);
-		return -EBUSY;
-	}
-	return 0;
+	return ret;
 }
 
 static void maglens_hold_end(struct maglens_reader *reader)
 {
 	struct maglens_camera *cam = reader->cam;
-	bool holds = vb2_is_busy(&reader->q);
-	bool changed = holds != reader->holds;
 
-	if (changed) {
-		reader->holds = holds;
-		cam->holders += holds ? 1 : -1;
-	}
+	mutex_lock(&cam->lock);
+	maglens_set_holds(reader, vb2_is_busy(&reader->q));
 	mutex_unlock(&cam->lock);
 	mutex_unlock(&reader->lock);
-	if (changed)
-		maglens_post(cam, &cam->usage, 0);
+	/* Even if all is as before: who looked meanwhile may have seen it otherwise. */
+	maglens_post(cam, &cam->usage, 0);
 }
 
 int maglens_reqbufs(struct file *file, void *priv, struct v4l2_requestbuffers *req)
 {
 	struct maglens_reader *reader = maglens_reader_of(file);
-	int ret = maglens_hold_begin(reader);
+	int ret = maglens_hold_begin(reader, req->count);
 
 	if (ret)
 		return ret;
@@ -135,7 +148,7 @@ int maglens_reqbufs(struct file *file, void *priv, struct v4l2_requestbuffers *r
 int maglens_create_bufs(struct file *file, void *priv, struct v4l2_create_buffers *create)
 {
 	struct maglens_reader *reader = maglens_reader_of(file);
-	int ret = maglens_hold_begin(reader);
+	int ret = maglens_hold_begin(reader, create->count);
 
 	if (ret)
 		return ret;

@@ -110,19 +110,17 @@ int maglens_adopt(struct maglens_camera *cam, struct maglens_adopt *adopt)
 	return 0;
 }
 
-/* cam->lock is held, which keeps the generation. */
-static int maglens_check_generation(struct maglens_camera *cam, u64 generation)
+/* The caller holds cam->lock or hdl.lock, either of which keeps the generation. */
+int maglens_check_generation(struct maglens_camera *cam, u64 generation)
 {
-	int ret = 0;
-
-	lockdep_assert_held(&cam->lock);
+	lockdep_assert(lockdep_is_held(&cam->lock) || lockdep_is_held(cam->hdl.lock));
+	if (generation == cam->generation)
+		return 0;
+	/* Only now: deliveries to every reader are made under this lock. */
 	mutex_lock(&cam->frame_lock);
-	if (generation != cam->generation) {
-		cam->counters.stale++;
-		ret = -ESTALE;
-	}
+	cam->counters.stale++;
 	mutex_unlock(&cam->frame_lock);
-	return ret;
+	return -ESTALE;
 }
 
 int maglens_push_input(struct maglens_camera *cam, const struct maglens_input_push *push)
@@ -133,6 +131,7 @@ int maglens_push_input(struct maglens_camera *cam, const struct maglens_input_pu
 	if (push->index >= cam->n_inputs || memchr_inv(push->input.reserved, 0,
 						       sizeof(push->input.reserved)) ||
 	    push->what & ~(MAGLENS_INPUT_STATUS | MAGLENS_INPUT_NAME) ||
+	    (push->what & MAGLENS_INPUT_STATUS && !maglens_status_ok(push->input.status)) ||
 	    (push->what & MAGLENS_INPUT_NAME &&
 	     !maglens_text_ok(push->input.name, sizeof(push->input.name))))
 		return -EINVAL;

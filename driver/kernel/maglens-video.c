@@ -40,15 +40,21 @@ static void maglens_describe(const struct maglens_format *f, struct v4l2_pix_for
 static int maglens_enum_fmt(struct file *file, void *priv, struct v4l2_fmtdesc *desc)
 {
 	const struct maglens_camera *cam = maglens_reader_of(file)->cam;
+	const struct maglens_format *f;
 	u32 i, j, n = 0;
 
 	for (i = 0; i < cam->n_formats; i++) {
-		for (j = 0; cam->formats[j].fourcc != cam->formats[i].fourcc; j++)
+		f = &cam->formats[i];
+		for (j = 0; cam->formats[j].fourcc != f->fourcc; j++)
 			;
-		if (j == i && n++ == desc->index) {
-			desc->pixelformat = cam->formats[i].fourcc;
-			return 0;
-		}
+		if (j != i || n++ != desc->index)
+			continue;
+		desc->pixelformat = f->fourcc;
+		/* The core has a better name for those it knows, and warns where there is none. */
+		snprintf(desc->description, sizeof(desc->description), "%p4cc", &f->fourcc);
+		if (maglens_is_compressed(f))
+			desc->flags = V4L2_FMT_FLAG_COMPRESSED;
+		return 0;
 	}
 	return -EINVAL;
 }

@@ -269,7 +269,7 @@ static void do_input(void)
 {
 	unsigned int i = camera();
 	struct maglens_input_push p = {.generation = near(run.state[i].generation), .index = near(1),
-				       .what = byte() & 3, .input = {.name = "x", .status = word()}};
+				       .what = byte() & 3, .input = {.name = "x", .status = near(byte() & 0x33)}};
 
 	disturb(&p, sizeof(p));
 	call(run.camera[i], MAGLENS_IOC_INPUT, &p);

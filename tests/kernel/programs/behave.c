@@ -70,6 +70,7 @@ static const struct {
 } tests[] = {
 	{"before_create", test_before_create},
 	{"create_refuses", test_create_refuses},
+	{"unknown_format", test_unknown_format},
 	{"ring", test_ring},
 	{"buffers", test_buffers},
 	{"events", test_events},

@@ -16,6 +16,7 @@ int placeholder(const struct backend *b, int fill, uint32_t bytes); /* 0 bytes: 
 
 void test_before_create(void);
 void test_create_refuses(void);
+void test_unknown_format(void);
 void test_ring(void);
 void test_buffers(void);
 void test_submit(void);

@@ -5,8 +5,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static void try_create(const char *what, int want, const struct maglens_create *create)
@@ -42,6 +45,8 @@ void test_create_refuses(void)
 	REFUSED("no name", EINVAL, c.card[0] = 0);
 	REFUSED("an unterminated name", EINVAL, memset(c.card, 'x', sizeof(c.card)));
 	REFUSED("an unterminated bus_info", EINVAL, memset(c.bus_info, 'x', sizeof(c.bus_info)));
+	REFUSED("bytes behind the name", EINVAL, c.card[sizeof(c.card) - 1] = 'x');
+	REFUSED("bytes behind an empty bus_info", EINVAL, c.bus_info[1] = 'x');
 	REFUSED("a slash in the id", EINVAL, strcpy(c.camera_id, "../evil"));
 	REFUSED("no id", EINVAL, c.camera_id[0] = 0);
 	REFUSED("one slot", EINVAL, c.n_slots = MAGLENS_MIN_SLOTS - 1);
@@ -123,6 +128,54 @@ void test_create_refuses(void)
 	c.n_inputs = 1;
 	in.reserved[2] = 1;
 	try_create("an input with a reserved field", -EINVAL, &c);
+	in = (struct maglens_input){.name = "Only", .status = 0x80};
+	try_create("an input with a status V4L2 does not know", -EINVAL, &c);
+	in = (struct maglens_input){.name = "Only\0x"};
+	try_create("an input with bytes behind its name", -EINVAL, &c);
+}
+
+static long tainted(void)
+{
+	char text[32] = "";
+	int fd = open("/proc/sys/kernel/tainted", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
+		die("/proc/sys/kernel/tainted");
+	close(fd);
+	return atol(text);
+}
+
+/* A fourcc that V4L2 has no name for: it would warn at each ENUM_FMT, had the camera none either. */
+void test_unknown_format(void)
+{
+	struct maglens_format f[2] = {test_formats()[YUYV_VGA], test_formats()[MJPG_VGA]};
+	long before = tainted();
+	struct maglens_create c;
+	struct backend b;
+	int fd;
+
+	f[0].fourcc = v4l2_fourcc('m', 'a', 'g', '0');
+	f[1].fourcc = v4l2_fourcc('m', 'a', 'g', '1');
+	camera_fill(&c, 0);
+	c.formats = (uintptr_t)f;
+	c.n_formats = 2;
+	if (camera_create(&b, &c))
+		die("CREATE with unknown formats");
+	fd = video_open(&b, O_NONBLOCK);
+	for (int i = 0; i < 2; i++) {
+		struct v4l2_fmtdesc desc = {.index = i, .type = V4L2_BUF_TYPE_VIDEO_CAPTURE};
+		bool compressed;
+
+		check(!xioctl(fd, VIDIOC_ENUM_FMT, &desc) && desc.pixelformat == f[i].fourcc &&
+		      !strncmp((char *)desc.description, (char *)&f[i].fourcc, 4),
+		      "formats: one that V4L2 does not know is called %.31s", desc.description);
+		compressed = desc.flags & V4L2_FMT_FLAG_COMPRESSED;
+		check(compressed == !f[i].bytesperline, "formats: and is told to be %s",
+		      compressed ? "compressed" : "raw");
+	}
+	check(tainted() == before, "formats: the kernel does not warn of it");
+	close(fd);
+	camera_close(&b);
 }
 
 void test_ring(void)
@@ -162,6 +215,74 @@ static int create_buffer(const struct reader *r, uint32_t bytes)
 	return xioctl(r->fd, VIDIOC_CREATE_BUFS, &create);
 }
 
+#define ROUNDS 5
+#define MANY 32
+
+/* What one process does, for another to see. */
+struct making {
+	int round;
+	uint64_t took[ROUNDS]; /* ns to make MANY buffers */
+};
+
+static int make_often(const struct reader *r, volatile struct making *making)
+{
+	struct v4l2_requestbuffers req = {.type = V4L2_BUF_TYPE_VIDEO_CAPTURE, .memory = V4L2_MEMORY_MMAP};
+
+	for (int i = 0; i < ROUNDS; i++) {
+		uint64_t start = now_ns();
+
+		req.count = MANY;
+		making->round = i;
+		if (xioctl(r->fd, VIDIOC_REQBUFS, &req) || req.count != MANY)
+			return 1;
+		making->took[i] = now_ns() - start;
+		req.count = 0;
+		if (xioctl(r->fd, VIDIOC_REQBUFS, &req))
+			return 1;
+	}
+	return 0;
+}
+
+/* While one process makes buffers, another's STATE does not wait for all of them. */
+static void test_buffers_in_the_making(void)
+{
+	volatile struct making *making = mmap(NULL, sizeof(*making), PROT_READ | PROT_WRITE,
+					      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	uint64_t longest[ROUNDS] = {0};
+	struct maglens_state st;
+	int quick = 0, status;
+	struct backend b;
+	struct reader r;
+	pid_t pid;
+
+	camera_open(&b, 0);
+	reader_open(&r, &b);
+	reader_format(&r, V4L2_PIX_FMT_YUYV, 1920, 1080);
+	fflush(stdout);
+	pid = fork();
+	if (!pid)
+		_exit(make_often(&r, making));
+	while (!waitpid(pid, &status, WNOHANG)) {
+		int round = making->round;
+		uint64_t took = now_ns();
+
+		camera_state(&b, &st);
+		took = now_ns() - took;
+		longest[round] = took > longest[round] ? took : longest[round];
+	}
+	check(WIFEXITED(status) && !WEXITSTATUS(status), "buffers: %d of them, %d times", MANY, ROUNDS);
+	for (int i = 0; i < ROUNDS; i++)
+		quick += longest[i] * 2 < making->took[i];
+	/* A machine that is busy otherwise may hold up one or two. */
+	check(quick * 2 > ROUNDS, "buffers: STATE does not wait for them, %d of %d times (%u of %u ms)", quick, ROUNDS,
+	      (unsigned int)(longest[0] / 1000000), (unsigned int)(making->took[0] / 1000000));
+	camera_state(&b, &st);
+	check(!st.holders, "buffers: and none are left that lock the format");
+	reader_close(&r);
+	camera_close(&b);
+	munmap((void *)making, sizeof(*making));
+}
+
 void test_buffers(void)
 {
 	struct v4l2_buffer buf = {.type = V4L2_BUF_TYPE_VIDEO_CAPTURE, .memory = V4L2_MEMORY_MMAP};
@@ -188,6 +309,7 @@ void test_buffers(void)
 	check(st.holders == 1, "buffers: its reader is a holder now");
 	reader_close(&r);
 	camera_close(&b);
+	test_buffers_in_the_making();
 }
 
 void test_before_create(void)

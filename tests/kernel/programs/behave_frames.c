@@ -190,6 +190,29 @@ int placeholder(const struct backend *b, int fill, uint32_t bytes)
 	return ret;
 }
 
+/* From a frame a second to thirty while streaming: the filler does not sleep the old interval out. */
+static void test_faster(void)
+{
+	struct v4l2_streamparm parm = {.type = V4L2_BUF_TYPE_VIDEO_CAPTURE};
+	struct v4l2_buffer buf;
+	struct backend b;
+	struct reader r;
+	uint64_t start;
+	int ret;
+
+	camera_open(&b, 0);
+	reader_open(&r, &b);
+	reader_calm(&r);
+	reader_start(&r, 4);
+	parm.parm.capture.timeperframe = (struct v4l2_fract){1, 30};
+	check(!xioctl(r.fd, VIDIOC_S_PARM, &parm), "filler: a rate is chosen while it waits");
+	start = now_ns();
+	ret = reader_take(&r, 1000, &buf);
+	check(!ret, "filler: it keeps to it at once (%u ms)", (unsigned int)((now_ns() - start) / 1000000));
+	reader_close(&r);
+	camera_close(&b);
+}
+
 void test_filler(void)
 {
 	uint32_t size = test_formats()[0].sizeimage;
@@ -197,8 +220,10 @@ void test_filler(void)
 	struct backend b;
 	struct reader r;
 	struct run run;
+	uint64_t counted;
 	pid_t pid;
 
+	test_faster();
 	camera_open(&b, 0);
 	reader_open(&r, &b);
 	reader_start(&r, 4);
@@ -214,6 +239,12 @@ void test_filler(void)
 	run = read_for(&r, 300, 0x33);
 	check(run.last_byte == 0x33, "filler: without a placeholder the last frame goes on");
 	check(placeholder(&b, 0, size - 2) == -EMSGSIZE, "placeholder: a wrong length is refused");
+	camera_state(&b, &st);
+	check(placeholder(&b, 0, 2 * test_formats()[YUYV_1080].sizeimage) == -EMSGSIZE,
+	      "placeholder: one longer than any picture as well");
+	counted = st.counters.mismatched + 1;
+	camera_state(&b, &st);
+	check(st.counters.mismatched == counted, "state: counts that one, too");
 
 	/* A backend of its own process, stopped in mid-stream. */
 	pid = fork();

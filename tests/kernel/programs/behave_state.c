@@ -30,6 +30,10 @@ void test_adopt(void)
 	      "adopt: a frame of the old one is stale");
 	check(push_value(&b, FOCUS, 1) == -ESTALE, "adopt: a push of the old one is stale");
 	check(placeholder(&b, 0, 64) == -ESTALE, "adopt: a placeholder of the old one is stale");
+	check(placeholder(&b, 0, 0) == -ESTALE, "adopt: as is taking one away");
+	camera_state(&b, &st);
+	check(st.counters.stale == 4, "state: counts them (%llu)", (unsigned long long)st.counters.stale);
+	st = (struct maglens_state){0};
 	b.info.generation = a.generation;
 	st.formats = (uintptr_t)formats;
 	st.n_formats = N_FORMATS + 1;
@@ -96,6 +100,13 @@ void test_controls(void)
 	      ve.u.ctrl.changes & V4L2_EVENT_CTRL_CH_VALUE, "push: a subscriber gets the event");
 	check(!backend_event(&b, 20, &ev), "push: nothing comes back to the backend");
 	check(!push_value(&b, FOCUS, 400) && !next_event(two, &ve), "push: the same value again is no event");
+	subscribe(two, V4L2_EVENT_CTRL, V4L2_CID_WHITE_BALANCE_TEMPERATURE);
+	check(!push_value(&b, V4L2_CID_WHITE_BALANCE_TEMPERATURE, 4604) && !next_event(two, &ve),
+	      "push: nor is one that its step rounds to the same");
+	check(!push_value(&b, V4L2_CID_WHITE_BALANCE_TEMPERATURE, 4605) && next_event(two, &ve) &&
+	      ve.u.ctrl.value == 4610, "push: but one that it rounds to another is");
+	subscribe(two, V4L2_EVENT_CTRL, MASK);
+	check(!push_value(&b, MASK, 2) && !next_event(two, &ve), "push: nor is a bit that the mask has not");
 	p = push_of(&b, FOCUS, MAGLENS_PUSH_RANGE | MAGLENS_PUSH_DEFAULT);
 	p.minimum = 50;
 	p.maximum = 300;

@@ -114,6 +114,7 @@ static struct maglens_control controls[] = {
 	{.id = V4L2_CID_ISO_SENSITIVITY, .n_menu = 3, .maximum = 2},
 	{.id = LAMP, .type = V4L2_CTRL_TYPE_BOOLEAN, .maximum = 1, .step = 1, .name = "Module Lamp"},
 	{.id = GRID, .type = V4L2_CTRL_TYPE_MENU, .n_menu = 3, .maximum = 2, .name = "Module Grid"},
+	{.id = MASK, .type = V4L2_CTRL_TYPE_BITMASK, .maximum = 5, .name = "Module Mask"},
 };
 
 static const struct maglens_input inputs[] = {

@@ -17,6 +17,7 @@
 #define FOCUS V4L2_CID_FOCUS_ABSOLUTE
 #define LAMP (V4L2_CID_USER_BASE | 0x1050) /* private, boolean */
 #define GRID (V4L2_CID_USER_BASE | 0x1051) /* private, menu */
+#define MASK (V4L2_CID_USER_BASE | 0x1052) /* private, two bits */
 #define MAX_BUFFERS 8
 
 /* The formats of camera_default(), in order. */

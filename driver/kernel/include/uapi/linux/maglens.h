@@ -12,7 +12,7 @@
  * Layouts are the same for 32-bit and 64-bit processes. Reserved fields, and
  * bits of flag words not named here, must be zero: they are refused with EINVAL
  * otherwise, so that they can be given a meaning later. Strings are padded with
- * zeros and hold at least one.
+ * zeros and hold at least one; one with anything behind its zero is refused, too.
  *
  * Errors common to every ioctl: EFAULT (bad address), EINVAL (a field out of the
  * range given here), ENODEV (no camera was created on this file), ENOMEM,
@@ -136,7 +136,8 @@ struct maglens_control {
 /**
  * struct maglens_input - one entry of the camera's list of inputs
  * @name:	what applications show, not empty
- * @status:	V4L2_IN_ST_*: 0 says all is well, V4L2_IN_ST_NO_SIGNAL that nothing is there
+ * @status:	0 says all is well, V4L2_IN_ST_NO_SIGNAL that nothing is there; also
+ *		V4L2_IN_ST_NO_POWER, NO_COLOR, HFLIP and VFLIP
  * @reserved:	zero
  */
 struct maglens_input {
@@ -222,7 +223,8 @@ struct maglens_create {
  *
  * ESTALE: @generation is not the camera's: someone has adopted it. EREMCHG: @format_serial is
  * not the current one: the format has changed. EMSGSIZE: @bytesused does not fit the format.
- * Both refusals are counted, and nothing is shown.
+ * These refusals are counted, and nothing is shown. EINTR, with MAGLENS_SUBMIT_ADDRESS: killed
+ * while it waited for another such call, which copies from memory that may be slow to come.
  */
 struct maglens_submit {
 	__u32 flags;
@@ -308,7 +310,7 @@ struct maglens_counters {
  * @interval:	out: the chosen frame interval
  * @input:	out: the chosen entry of @inputs
  * @openers:	out: open files of the video device
- * @holders:	out: those that have buffers, which locks the format
+ * @holders:	out: those that have buffers, or are about to, which locks the format
  * @streamers:	out: those that stream
  * @held_slot:	out: the slot the kernel may still show, or MAGLENS_NO_SLOT
  * @placeholder: out: 1 if one is set
@@ -429,9 +431,9 @@ struct maglens_input_push {
  * @interval:	in: one of that format's intervals, or 0/0 for its default
  * @reserved:	zero
  *
- * For a backend that restores a choice. EBUSY while any reader has buffers. If the fourcc or the
- * size truly changes, subscribed applications get V4L2_EVENT_SOURCE_CHANGE; the interval alone
- * gives none.
+ * For a backend that restores a choice. EBUSY while any reader has buffers, or is about to. If
+ * the fourcc or the size truly changes, subscribed applications get V4L2_EVENT_SOURCE_CHANGE; the
+ * interval alone gives none.
  */
 struct maglens_format_push {
 	__u64 generation;
