@@ -48,12 +48,12 @@ test-obs: prepare ## the real OBS Studio records through attach, swap, detach an
 	@$(PY) -m $(if $(VM),tests.vm run --extra obs --scenario tests/vm/apps --out build/obs,tests.kernel.uml_guest \
 		--extra obs --name obs --deadline 600 -- python3 -m pytest -v tests/vm/apps)
 
-soak: prepare ## 10 000 random faults in fake time; 200 cycles and 500 faults in the virtual machine, 500 in UML; nothing may leak
+soak: prepare ## 10 000 random faults in fake time; 200 cycles and 500 faults in the virtual machine, 500 faults and 300 switches in UML; nothing may leak
 	@$(PY) -m tests.soak.faults
 	@$(PY) -m tests.soak
 
-soak-switches: prepare ## 300 random switches between cameras of every kind in UML, watching for leaks
-	@$(PY) -m tests.kernel.uml_guest --name switches --deadline 3600 -- python3 -m tests.soak.switches
+soak-switches: prepare ## of these the 300 random switches between cameras of every kind alone
+	@$(PY) -m tests.soak --part switches
 
 bench: ## measure, into build/bench (QUICK=1: fewer repeats; ONLY=pixel: one part)
 	@$(PREPARE) --bench

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Random switches between cameras of every kind under an app that reads; what maglensd holds before and after.
 
-    python -m tests.kernel.uml_guest --deadline 1800 -- python3 -m tests.soak.switches
+    python -m tests.soak --part switches
 
 A switch makes another camera play, in one of the ways there are: the module is snapped on or pulled, the webcam
 plugged in, pulled or left without its driver, libcamera's process killed, or a person chooses. Each is waited for.

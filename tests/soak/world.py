@@ -21,6 +21,7 @@ from maglens_driver.gadget import client
 from maglens_driver.gadget.client import SimClient
 from tests.demo.guest import allow_for_emulation
 from tests.unit.private_bus import private_bus
+from tests.vm.guest import shipped
 from tests.vm.guest.devices import SYSTEMD, succeed
 from tests.vm.guest.log import WAIT_S, Log
 from tests.vm.guest.troupe import process, virtual_module
@@ -116,7 +117,7 @@ def _processes(config: str, lenses: Sequence[str]) -> Iterator[World]:
 
 @contextmanager
 def _service() -> Iterator[Log]:
-    with process("maglens_daemon.main", environment=dict(os.environ)) as running:
+    with process("maglens_daemon.main", environment={**os.environ, **shipped.environment()}) as running:
         log = Log(running)
         log.wait_for("the camera is /dev/video")
         asyncio.run(_on_the_bus())

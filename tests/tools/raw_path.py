@@ -37,7 +37,7 @@ from maglens_v4l2.pool import BufferPool
 from tests.tools import allocations
 
 WARM_UP = 40  # frames before anything is watched
-STEPS = 40  # readings of memory
+STEPS = 40  # readings of memory, which are pages: one more or less is 4 KiB
 WAIT_S = 10.0
 PIPELINE = "maglens-pipeline", "maglens-submit"  # its threads
 ALONE = 40  # pictures that the pixel kernel makes by itself, before and again after
@@ -85,29 +85,32 @@ def pipeline_s() -> float:
     return sum(time.clock_gettime(time.pthread_getcpuclockid(ident)) for ident in threads if ident is not None)
 
 
-def watch(reader: MemoryReader, frames: int, count: bool, memory_too: bool) -> dict[str, object]:
-    """Look at ``frames`` pictures, after a few that do not count, and with ``memory_too`` now and then at the memory
-    of the process. Runs in a thread of its own."""
-    late = np.zeros(frames)
-    memory: list[tuple[int, int]] = []
-    for _ in range(WARM_UP):
+def watch(reader: MemoryReader, frames: int, settle: int, count: bool, memory_too: bool) -> dict[str, object]:
+    """Look at ``frames`` pictures, after ``settle`` that do not count, and with ``memory_too`` now and then at the
+    memory of the process. Runs in a thread of its own."""
+    late = np.full(frames, np.nan)  # zeros would be given their pages one by one
+    memory = np.zeros((3, STEPS))
+    for _ in range(settle):
         look(reader)
     if count:
         allocations.arm()
     began = time.monotonic()
     for number in range(frames):
         late[number] = look(reader)
-        if memory_too and number % max(1, frames // STEPS) == 0:
-            memory.append((number, pss_kib()))
+        step, between = divmod(number, max(1, frames // STEPS))
+        if memory_too and between == 0 and step < STEPS:
+            memory[:, step] = number, pss_kib(), sys.getallocatedblocks()
     found: dict[str, object] = {"frames": frames, "shown_per_s": frames / (time.monotonic() - began)}
     if count:
         found["large_allocations"], found["largest"] = allocations.disarm()
     if memory_too:
-        at, kib = np.array(memory[len(memory) // 2 :]).T  # buffers are touched for the first time before that
+        at, kib, blocks = memory
         slope, offset = np.polyfit(at, kib, 1)
         found["pss_kib_per_10000"] = slope * 10_000
         found["pss_grown_kib"] = slope * (at[-1] - at[0])
         found["pss_noise_kib"] = float(np.std(kib - (slope * at + offset)))
+        found["pss_kib"] = [int(kib[0]), int(kib[-1])]
+        found["python_blocks"] = [int(blocks[0]), int(blocks[-1])]
     found["late_ms"] = {"median": statistics.median(late), "p99": float(np.percentile(late, 99)), "most": late.max()}
     return found
 
@@ -122,7 +125,7 @@ def look(reader: MemoryReader) -> float:
     return late
 
 
-async def run(frames: int, rate: int, size: tuple[int, int], count: bool) -> dict[str, object]:
+async def run(frames: int, settle: int, rate: int, size: tuple[int, int], count: bool) -> dict[str, object]:
     """The whole path for so many frames."""
     lens = load_lens("35mm").descriptor
     known = lens.with_facts(make_mode(SRGGB10P, *size, Fraction(1, 30)))
@@ -149,7 +152,7 @@ async def run(frames: int, rate: int, size: tuple[int, int], count: bool) -> dic
         mode = await source.configure(raw)
         feed = pipeline.begin(1, mode)
         await source.start(feed, 1)
-        found = await asyncio.to_thread(watch, reader, frames, count, memory_too)
+        found = await asyncio.to_thread(watch, reader, frames, settle, count, memory_too)
         stats = pipeline.stats()
         found["pipeline_cpu_ms"] = pipeline_s() * 1000 / stats.submitted
         found |= {"submitted": stats.submitted, "dropped": dict(stats.dropped), "measured": bool(measured)}
@@ -167,6 +170,7 @@ def main() -> int:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=300)
+    parser.add_argument("--settle", type=int, default=WARM_UP, help="frames before anything is watched")
     parser.add_argument("--rate", type=int, default=30, help="0: as many as the pixel kernel makes by itself")
     parser.add_argument("--size", type=int, nargs=2, default=(640, 480))
     parser.add_argument("--threads", type=int, default=developing.MAX_THREADS, help="of the pixel kernel, at most")
@@ -175,7 +179,7 @@ def main() -> int:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     size = (chosen.size[0], chosen.size[1])
     with mock.patch.object(developing, "MAX_THREADS", chosen.threads):
-        print(json.dumps(asyncio.run(run(chosen.frames, chosen.rate, size, chosen.count))))
+        print(json.dumps(asyncio.run(run(chosen.frames, chosen.settle, chosen.rate, size, chosen.count))))
     return 0
 
 

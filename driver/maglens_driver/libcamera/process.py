@@ -103,7 +103,7 @@ class ChildProcess:
     def __init__(self, listener: Listener, environment: Mapping[str, str] | None = None) -> None:
         self._listener = listener
         self._loop = asyncio.get_running_loop()
-        self._environment = {**os.environ, **(environment or {})}
+        self._environment = environment or {}
         self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._lock = threading.Lock()  # guards _cause, _open and the sending side
@@ -209,9 +209,10 @@ class ChildProcess:
         self._in_loop(self._reaped.set)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        roots = [str(Path(maglens_driver.__file__).parent.parent), self._environment.get("PYTHONPATH", "")]
+        environment = {**os.environ, **self._environment}
+        roots = [str(Path(maglens_driver.__file__).parent.parent), environment.get("PYTHONPATH", "")]
         # A source tree's package folder is no import root of an installed interpreter: name it.
-        environment = {**self._environment, "PYTHONPATH": os.pathsep.join(root for root in roots if root)}
+        environment["PYTHONPATH"] = os.pathsep.join(root for root in roots if root)
         environment.setdefault("LIBCAMERA_LOG_LEVELS", "*:ERROR")
         number = self._theirs.fileno()
         command = [sys.executable, "-P", "-m", CHILD_MODULE, "--socket", str(number), "--parent", str(os.getpid())]

@@ -277,7 +277,7 @@ class _Stream:
                 self._deliver_all()
             why = None
         except Gone as gone:
-            why = gone
+            why = gone.with_traceback(None)  # which would hold this stream, and all that it feeds, by itself
         except OSError as error:
             why = Interrupted(f"{self._path} stopped: {error}")
         finally:

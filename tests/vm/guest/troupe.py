@@ -26,6 +26,7 @@ from maglens_driver import names
 from maglens_driver.gadget.client import SimClient
 from tests.tools.usbip.plugged import Plugged
 from tests.unit.private_bus import private_bus
+from tests.vm.guest import shipped
 from tests.vm.guest.devices import succeed
 from tests.vm.guest.limits import TIME_FACTOR, emulated
 from tests.vm.guest.log import WAIT_S, Log
@@ -69,7 +70,8 @@ class Troupe:
             bus = stack.enter_context(private_bus(folder))
             main = folder / "maglens.toml"
             main.write_text(self._config)
-            self._environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": bus, names.ENV_CONFIG: str(main)}
+            self._environment = {**os.environ, **shipped.environment()}
+            self._environment |= {"DBUS_SYSTEM_BUS_ADDRESS": bus, names.ENV_CONFIG: str(main)}
             if emulated():
                 self._environment[names.ENV_TIME_FACTOR] = str(TIME_FACTOR)
             self.sim = stack.enter_context(virtual_module(folder))
