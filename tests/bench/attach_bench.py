@@ -27,7 +27,7 @@ def cases(quick: bool) -> list[Case]:
         raise RuntimeError(f"attach_bench: status {result.status}: {text[-2000:]} {result.complaints}")
     story = Story.load(result.out / STORY)
     cycles = result.out / CYCLES
-    ours = report.attach_to_frame_ms(story, recording.read(cycles))
+    ours = report.attach_to_frame_ms(story, recording.read(cycles, story.cycles_ahead_ns))
     cycles.unlink()  # hundreds of megabytes
     peer = [t / report.MS for t in story.c_reader_ns]
     print(f"attach_bench: ours {json.dumps(ours)} ms, C {json.dumps(peer)} ms", flush=True)

@@ -82,7 +82,8 @@ def timeline(film: recording.Recording, story: Story) -> list[str]:
     lines = [(e.time_ns, e.text) for e in story.events if e.time_ns >= start]
     for stay in judge.stays(film.shots):
         seen, sent = len(stay.numbers), report.sent_within(story, stay)
-        share = f"{seen} frames, {seen / sent:.1%} of those that it sent"
+        asked = report.least_seen(story, stay)
+        share = f"{seen} frames, {seen / sent:.1%} of those that it sent; {asked:.0%} is asked"
         lines.append((stay.first.time_ns, f"  app: first frame of module {stay.source}"))
         lines.append((stay.last.time_ns, f"  app: last frame of module {stay.source} ({share})"))
     lines += [(gap.before.time_ns, f"  app: {gap}") for gap in judge.largest_gaps(film.shots, story.interval_ns, GAP)]
@@ -112,7 +113,7 @@ def main() -> int:
         story.acceleration = acceleration
         story.save(raw / STORY)
     print("demo: reading the marks in every recorded picture", flush=True)
-    film, cycles = recording.read(raw / RECORDING), recording.read(raw / CYCLES)
+    film, cycles = recording.read(raw / RECORDING), recording.read(raw / CYCLES, story.cycles_ahead_ns)
     result = report.make(story, film, cycles)
     (OUT / "report.json").write_text(json.dumps(result, indent=2) + "\n")
     sheet.draw(film, choices(film, story), OUT / "contact-sheet.png", SHEET_TITLE)
@@ -124,7 +125,7 @@ def main() -> int:
         f" largest gap {result['largest_gap_intervals']:.2f} intervals,"
         f" {result['app_frames']} frames of {result['app_frames_expected']}"
     )
-    missed = report.shortcomings(result, emulated="tcg" in story.acceleration.lower())
+    missed = report.shortcomings(result, emulated=story.emulated)
     for what in missed:
         print(f"demo: NOT KEPT: {what}")
     print(f"demo: see {OUT}/demo.mp4, {OUT}/contact-sheet.png and {OUT}/report.json")

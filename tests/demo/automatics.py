@@ -10,12 +10,12 @@ from pathlib import Path
 from maglens_driver.control import Cid
 from maglens_driver.gadget.client import SimClient
 from maglens_v4l2.auto_focus import Status
+from tests.demo.story import RAW_LENS
 from tests.tools import raw_lens
 from tests.vm.guest import app_calls
 from tests.vm.guest.limits import emulated
 from tests.vm.guest.recorder import Recording
 
-LENS = "35mm-raw"
 FOLDER = Path("/run/maglens-demo-lenses")
 MOST_FRAMES = 3600  # of the node
 EMULATED_RATE = 6  # frames/s that an emulated processor develops beside drawing the next position of focus
@@ -23,7 +23,7 @@ EMULATED_RATE = 6  # frames/s that an emulated processor develops beside drawing
 
 def dress() -> None:
     """Before the module is started: what it is."""
-    raw_lens.install(FOLDER, LENS, EMULATED_RATE if emulated() else raw_lens.RATES[0])
+    raw_lens.install(FOLDER, RAW_LENS, EMULATED_RATE if emulated() else raw_lens.RATES[0])
 
 
 def watch(app: Recording, node: str, hold: Callable[[Recording, int], None]) -> dict[str, bool]:

@@ -30,8 +30,8 @@ from maglens_driver.names import (
     SIM_UNIT_TEMPLATE,
     VIRTUAL_USB_VENDOR,
 )
-from tests.demo import automatics
-from tests.demo.story import CYCLES, RECORDING, STORY, Event, Story
+from tests.demo import arrivals, automatics
+from tests.demo.story import CYCLES, RAW_LENS, RECORDING, STORY, Event, Story
 from tests.vm.guest.acts import kill_service
 from tests.vm.guest.devices import succeed
 from tests.vm.guest.limits import TIME_FACTOR, emulated
@@ -48,7 +48,7 @@ IRIS_WIDE = 595  # hundredths of a stop above f/11: f/1.4
 DROPIN = Path(CONFIG_DROPIN_DIR) / "90-demo.toml"
 UNIT_DROPIN = Path("/run/systemd/system")
 NODE_TRIES = 20  # each waits until udev has nothing left to do
-LENSES = ("35mm", "73mm", automatics.LENS)
+LENSES = ("35mm", "73mm", RAW_LENS)
 
 
 def say(text: str) -> None:
@@ -217,7 +217,8 @@ def cycles(film: Film, node: dict[str, Any], sim: SimClient) -> int:
     Returns the index of the mode in use.
     """
     mode = 0
-    with Recording(str(node["path"]), film.out / CYCLES) as app:
+    ahead_ns = arrivals.ahead_ns()
+    with Recording(str(node["path"]), film.out / CYCLES, arrivals.OPTIONS) as app:
         app.wait_frames(1, FIRST_FRAMES_S)
         for number in range(CYCLE_COUNT):
             on = sim.attach()["stay"]["attach_ns"]
@@ -230,6 +231,7 @@ def cycles(film: Film, node: dict[str, Any], sim: SimClient) -> int:
             hold(app, 20)
             hold_until(app, lambda: bool(sim.progress()["settled"]))  # it has drawn anew what it was reset to
             say(f"attach and detach {number + 1} of {CYCLE_COUNT}")
+    film.story.cycles_ahead_ns = arrivals.still_ahead_ns(ahead_ns)
     film.story.app_errors += app.errors()
     return mode
 

@@ -19,9 +19,10 @@ Luma = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One recorded frame: its number in the file, the node's own timestamp (CLOCK_MONOTONIC, ns) and its mark.
+    """One recorded frame: its number in the file, its time (CLOCK_MONOTONIC, ns) and its mark.
 
-    ``mark`` is None on a card, ``mixed`` true where one picture holds parts of two.
+    The time is the node's own timestamp, start of exposure, or in a recording of :mod:`arrivals` when the app
+    dequeued it. ``mark`` is None on a card, ``mixed`` true where one picture holds parts of two.
     """
 
     index: int
@@ -64,14 +65,17 @@ def pictures(path: Path, pixel_format: str, frame_bytes: int) -> Iterator[bytes]
         raise ValueError(f"ffmpeg could not read {path} to its end (exit {decoder.returncode})")
 
 
-def read(path: Path) -> Recording:
-    """Read a recording. Raises ``ValueError`` when pictures and timestamps do not match in number."""
+def read(path: Path, ahead_ns: int = 0) -> Recording:
+    """Read a recording, whose clock is ``ahead_ns`` ahead of CLOCK_MONOTONIC.
+
+    Raises ``ValueError`` when pictures and timestamps do not match in number.
+    """
     width, height, times = _probe(path)
     shots = []
     for index, raw in enumerate(pictures(path, "gray", width * height)):
         luma: Luma = np.frombuffer(raw, np.uint8).reshape(height, width)
         found = mark.read(luma)
-        when = times[index] if index < len(times) else -1
+        when = times[index] - ahead_ns if index < len(times) else -1
         mixed = isinstance(found, mark.Mixed)
         shots.append(Shot(index, when, found if isinstance(found, mark.Mark) else None, mixed))
     if len(shots) != len(times):
