@@ -7,6 +7,7 @@ import io
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -330,3 +331,33 @@ def test_a_session_over_the_socket() -> None:
     server.join(10)
     ours.close()
     assert not server.is_alive()
+
+
+def test_for_measuring_frames_come_at_once_and_say_when_they_were_taken() -> None:
+    ours, theirs = socket.socketpair()
+    camera = Camera(ours, Speed.HIGH, Uvc.V1_1, paced=False, stamped=True)
+    server = threading.Thread(target=camera.serve)
+    server.start()
+    with theirs:
+        kernel = Kernel(theirs)
+        commit = struct.pack("<HBBI", 1, 2, 2, 10_000_000).ljust(34, b"\0")  # paced, one would take 66 ms
+        kernel.send(submit_bytes(2, 0, False, 34, bytes.fromhex("2101000201002200")) + commit)
+        assert kernel.answer()[:3] == (3, 2, 0)
+        began = time.monotonic_ns()
+        taken = []
+        for first in range(100, 100 + 8 * 20, 8):  # eight URBs a frame
+            for seqnum in range(first, first + 8):
+                kernel.send(submit_bytes(seqnum, 1, True, 16384))
+            data, *_ = [kernel.answer()[3] for _ in range(8)]
+            assert data[2:10] == b"mlstamp\n"
+            taken.append(int.from_bytes(data[10:18], "little"))
+    server.join(10)
+    ours.close()
+    assert taken == sorted(taken) and began <= taken[0]
+    assert taken[-1] - taken[0] < 19 * 30_000_000
+
+
+def test_a_clock_without_an_interval_leaves_nothing_out() -> None:
+    clock = FrameClock(0, 1000)
+    assert [clock.take(now) for now in (1000, 1000, 999_999_999)] == [0, 1, 2]
+    assert clock.due_ns() == 1000

@@ -9,12 +9,13 @@
  *   c_reader [--mode N] [--stream FRAMES] [--no-crc] [--present] [--timeout SECONDS] [--node | --stdout]
  *
  * --mode     index into the descriptor's modes (0)
- * --stream   go on for so many frames and measure the throughput
+ * --stream   go on for so many frames, or until SIGTERM, and measure the throughput
  * --no-crc   do not check the payload's CRC
  * --present  take a module that is already there, under the contract that it has or the default
  * --node     make a camera of maglens.ko, receive into its ring, and submit every frame (its path: standard error)
  * --stdout   write every frame there; the JSON goes to standard error
  */
+#define _GNU_SOURCE /* F_SETPIPE_SZ */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -23,6 +24,7 @@
 #include <libudev.h>
 #include <libusb.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +38,7 @@
 #define CLASS_TRIPLE ":ff5301:"
 #define INTERFACE_STRING "maglens"
 #define FRAMES 4 /* in flight */
+#define PIPE_BYTES (1 << 20) /* the most that a pipe may have without privileges */
 
 enum role { LEADER, PAYLOAD, TRAILER, ROLES };
 
@@ -56,6 +59,14 @@ struct reader {
 	uint64_t frames, bytes, target;
 	uint64_t first_frame, last_frame;
 };
+
+static volatile sig_atomic_t told_to_end;
+
+static void end(int signal)
+{
+	(void)signal;
+	told_to_end = 1;
+}
 
 static uint64_t now_ns(void)
 {
@@ -393,14 +404,15 @@ static int stream(struct reader *reader, struct times *times)
 		return -1;
 	}
 	times->started = now_ns();
-	while (!reader->stopping && !reader->failed) {
+	while (!reader->stopping && !reader->failed && !told_to_end) {
 		struct timeval limit = {5, 0};
 		uint64_t before = reader->frames, since = now_ns();
 
 		libusb_handle_events_timeout(NULL, &limit);
-		if (reader->frames == before && now_ns() - since > 4900000000u)
+		if (reader->frames == before && !told_to_end && now_ns() - since > 4900000000u)
 			wrong(reader, "stream", "nothing came for 5 s");
 	}
+	reader->stopping = 1;
 	times->first_frame = reader->first_frame;
 	for (int i = FRAMES * ROLES - 1; i >= 0; i--)
 		if (reader->transfers[i])
@@ -484,6 +496,7 @@ int main(int argc, char **argv)
 		{"timeout", required_argument, NULL, 't'}, {"node", no_argument, NULL, 'k'},
 		{"stdout", no_argument, NULL, 'o'},	   {0},
 	};
+	const struct sigaction ends = { .sa_handler = end }, goes_on = { .sa_handler = SIG_IGN };
 	struct reader *reader = calloc(1, sizeof(*reader));
 	struct times times = {0};
 	struct udev *udev = udev_new();
@@ -493,6 +506,8 @@ int main(int argc, char **argv)
 
 	if (!reader || !udev)
 		return 1;
+	sigaction(SIGTERM, &ends, NULL);
+	sigaction(SIGPIPE, &goes_on, NULL); /* a write fails then; the module is stopped as usual */
 	reader->check_crc = 1;
 	reader->target = 1;
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -513,6 +528,8 @@ int main(int argc, char **argv)
 		else
 			return 2;
 	}
+	if (reader->to_stdout)
+		fcntl(STDOUT_FILENO, F_SETPIPE_SZ, PIPE_BYTES); /* where it is a pipe: fewer system calls on both sides */
 	node = reader->present ? find_present(udev) : wait_for_module(udev, timeout_s, &times);
 	if (!node) {
 		fprintf(stderr, "c_reader: no module came\n");

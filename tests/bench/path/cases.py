@@ -3,7 +3,8 @@
 
 Module, host and app share one processor there, so that every copy and every system call of theirs counts, the
 module's too: what is the same on both sides draws ratios of frame rates towards 1. Processor time per frame is
-without the module's.
+without the module's, and of runs of a minute, whose three windows are the repeats; so are latencies. Rates are of
+short runs in turn.
 """
 
 from __future__ import annotations
@@ -15,46 +16,56 @@ from collections.abc import Iterator
 from typing import Any, Final, Literal
 
 from tests.bench.case import Case, from_samples
-from tests.bench.path.guest import MODULES, READERS
+from tests.bench.path.guest import MODULES, READERS, REPEATS
 from tests.kernel import uml_guest
 
-REPEATS: Final = 3
-FRAMES, QUICK_FRAMES = 180, 60
-MINUTE: Final = 1800  # frames, for processor time, which is only known by tick
-DEADLINE_S: Final = 900.0
+DEADLINE_S: Final = 1400.0
 Better = Literal["lower", "higher"]
 Figures = dict[str, list[dict[str, Any]]]
 Row = tuple[str, str, Better, str, str, str, str]  # case, unit, better, figure, ours, peer, its name
 
 FLOOR: Final = "libusb and node in C"
-LOOPBACK: Final = "v4l2loopback"
+FFMPEG: Final = "ffmpeg, v4l2loopback"
+GSTREAMER: Final = "GStreamer, v4l2loopback"
+UVC: Final = "bulk UVC, uvcvideo"
+ALONE: Final = "pixel kernel alone"
 RATE, CPU, LATE, LATE_P99 = "frames_per_s", "cpu_ms", "late_ms", "late_p99_ms"
-COMPARED: Final[tuple[Row, ...]] = (
+LATENCIES: Final = (("latency", LATE), ("latency-p99", LATE_P99))
+FHD: Final = (("floor", FLOOR), ("ffmpeg", FFMPEG), ("gstreamer", GSTREAMER))
+SHORT: Final[tuple[Row, ...]] = (
     ("usb/4k/nv12/pass/floor", "1/s", "higher", RATE, "pass/ours", "pass/floor", FLOOR),
-    ("usb/4k/nv12/pass/ffmpeg", "1/s", "higher", RATE, "pass/ours", "pass/ffmpeg", f"ffmpeg, {LOOPBACK}"),
-    ("usb/4k/nv12/pass/gstreamer", "1/s", "higher", RATE, "pass/ours", "pass/gstreamer", f"GStreamer, {LOOPBACK}"),
+    ("usb/4k/nv12/pass/ffmpeg", "1/s", "higher", RATE, "pass/ours", "pass/ffmpeg", FFMPEG),
+    ("usb/4k/nv12/pass/gstreamer", "1/s", "higher", RATE, "pass/ours", "pass/gstreamer", GSTREAMER),
     ("usb/4k/nv12/bulk/floor", "1/s", "higher", RATE, "bulk/ours", "bulk/floor", "libusb in C"),
-    ("usb/1080p/nv12/latency/floor", "ms", "lower", LATE, "latency/ours", "latency/floor", FLOOR),
-    ("usb/1080p/nv12/latency-p99/floor", "ms", "lower", LATE_P99, "latency/ours", "latency/floor", FLOOR),
-    ("usb/1080p/nv12/cpu/floor", "ms", "lower", CPU, "latency/ours", "latency/floor", FLOOR),
-    ("usb/vga/nv12/cpu/uvcvideo", "ms", "lower", CPU, "vga/ours", "vga/uvc", "bulk UVC, uvcvideo"),
-    ("usb/vga/nv12/latency/uvcvideo", "ms", "lower", LATE, "vga/ours", "vga/uvc", "bulk UVC, uvcvideo"),
+    ("usb/vga/nv12/pass/uvcvideo", "1/s", "higher", RATE, "vga-pass/ours", "vga-pass/uvc", UVC),
+)
+LONG: Final[tuple[Row, ...]] = (
     *(
-        (f"growth/readers/1080p/{n}", "ms", "lower", CPU, f"readers/{n}", "readers/1", "one reader, per picture")
-        for n in READERS[1:]
+        (f"usb/1080p/nv12/{what}/{peer}", "ms", "lower", figure, "1080p/ours", f"1080p/{peer}", who)
+        for what, figure in LATENCIES
+        for peer, who in FHD
     ),
     *(
-        (f"growth/modules/1080p/{n}", "ms", "lower", CPU, f"modules/{n}", "modules/1", "one module, per picture")
-        for n in MODULES[1:]
+        (f"usb/vga/nv12/{what}/uvcvideo", "ms", "lower", figure, "vga/ours", "vga/uvc", UVC)
+        for what, figure in LATENCIES
     ),
 )
-LONG: Final[Row] = ("usb/4k/nv12/cpu/floor", "ms", "lower", CPU, "pass/ours", "pass/floor", FLOOR)
+MINUTE: Final[tuple[Row, ...]] = (
+    ("usb/4k/nv12/cpu/floor", "ms", "lower", CPU, "4k/ours", "4k/floor", FLOOR),
+    *((f"usb/1080p/nv12/cpu/{peer}", "ms", "lower", CPU, "1080p/ours", f"1080p/{peer}", who) for peer, who in FHD),
+    ("usb/vga/nv12/cpu/uvcvideo", "ms", "lower", CPU, "vga/ours", "vga/uvc", UVC),
+    *(
+        (f"growth/{what}/1080p/{n}", "ms", "lower", CPU, f"{what}/{n}", "1080p/ours", f"one {what[:-1]}, per picture")
+        for what, counts in (("readers", READERS), ("modules", MODULES))
+        for n in counts[1:]
+    ),
+)
 
 
-def _run(frames: int, *paths: str) -> Figures:
+def _run(quick: bool) -> Figures:
     """What of it could be measured; why the rest could not is printed."""
     printed = bytearray()
-    command = ["python3", "-m", "tests.bench.path.guest", str(REPEATS), str(frames), *paths]
+    command = ["python3", "-m", "tests.bench.path.guest", *(["--quick"] if quick else [])]
     result = uml_guest.run(command, printed.extend, name="path", deadline_s=DEADLINE_S)
     text = printed.decode(errors="replace")
     told = result.out / "path.json"
@@ -63,25 +74,32 @@ def _run(frames: int, *paths: str) -> Figures:
     for line in text.splitlines():
         if "FAILED" in line:
             print(f"  {line}", flush=True)
+    if result.status:
+        print(f"  status {result.status}; the last words: {text[-500:]}", flush=True)
     found: Figures = json.loads(told.read_text())
     return found
 
 
 def _in_memory(quick: bool) -> Iterator[Case]:
     """The same without a kernel: module and node in memory, here, on all processors. The rate, which transfers and
-    app share them with; and by itself the processor time of the pipeline's thread, which develops and copies to one
-    reader."""
-    frames = 60 if quick else 200
+    app share them with, as the service has it and with the pixel kernel on one thread; and there by itself the
+    processor time of the pipeline's threads, which develop and copy to one reader."""
     command = [sys.executable, "-m", "tests.tools.raw_path", "--size", "3840", "2160", "--rate", "0"]
-    command += ["--threads", "1", "--frames", str(frames)]
-    runs = [json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout) for _ in range(REPEATS)]
+    command += ["--frames", str(60 if quick else 200)]
+    ways = {"default-threads": command, "1-thread": [*command, "--threads", "1"]}
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
+    for _ in range(REPEATS):
+        for name, way in ways.items():
+            runs[name].append(json.loads(subprocess.run(way, check=True, stdout=subprocess.PIPE).stdout))
 
-    def of(key: str) -> list[float]:
-        return [float(run[key]) for run in runs]
+    def of(name: str, key: str) -> list[float]:
+        return [float(run[key]) for run in runs[name]]
 
-    name, peer = "memory/4k/raw10/nv12/1-thread", "pixel kernel alone"
-    yield from_samples(f"{name}/kernel", "1/s", "higher", of("shown_per_s"), of("alone_per_s"), peer)
-    yield from_samples(f"{name}/cpu/kernel", "ms", "lower", of("pipeline_cpu_ms"), of("alone_cpu_ms"), peer)
+    for name in ways:
+        case = f"memory/4k/raw10/nv12/{name}/kernel"
+        yield from_samples(case, "1/s", "higher", of(name, "shown_per_s"), of(name, "alone_per_s"), ALONE)
+    case, name = "memory/4k/raw10/nv12/1-thread/cpu/kernel", "1-thread"
+    yield from_samples(case, "ms", "lower", of(name, "pipeline_cpu_ms"), of(name, "alone_cpu_ms"), ALONE)
 
 
 def _compare(figures: Figures, *rows: Row) -> Iterator[Case]:
@@ -92,16 +110,19 @@ def _compare(figures: Figures, *rows: Row) -> Iterator[Case]:
             yield from_samples(name, unit, better, mine[:pairs], theirs[:pairs], who)
 
 
+def _raw(figures: Figures) -> Iterator[Case]:
+    """Its peer is in its own figures."""
+    runs = figures.get("raw/ours", [])
+    if len(runs) >= REPEATS:
+        rates, alone = [float(run[RATE]) for run in runs], [float(run["feeder"]["alone_per_s"]) for run in runs]
+        yield from_samples("usb/4k/raw10/nv12/kernel", "1/s", "higher", rates, alone, ALONE)
+
+
 def cases(quick: bool) -> Iterator[Case]:
-    """Frame rate, processor time and latency of each path."""
+    """Frame rate, processor time and latency of each path; no processor time when `quick`."""
     yield from _in_memory(quick)
-    figures = _run(QUICK_FRAMES if quick else FRAMES)
-    yield from _compare(figures, *COMPARED)
-    raw = figures.get("raw/ours", [])
-    if len(raw) >= REPEATS:
-        rates, alone = [float(run[RATE]) for run in raw], [float(run["feeder"]["alone_per_s"]) for run in raw]
-        yield from_samples("usb/4k/raw10/nv12/kernel", "1/s", "higher", rates, alone, "pixel kernel alone")
-        spent, least = [float(run[CPU]) for run in raw], [1000 / rate for rate in alone]
-        yield from_samples("usb/4k/raw10/nv12/cpu/kernel", "ms", "lower", spent, least, "pixel kernel alone")
+    figures = _run(quick)
+    yield from _compare(figures, *SHORT, *LONG)
+    yield from _raw(figures)
     if not quick:
-        yield from _compare(_run(MINUTE, LONG[4], LONG[5]), LONG)
+        yield from _compare(figures, *MINUTE)

@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Runs the paths side by side, in turn, on User Mode Linux; their figures go to ``$OUT/path.json``.
+"""Runs the paths side by side on User Mode Linux; their figures go to ``$OUT/path.json``.
 
-python -m tests.bench.path.guest REPEATS FRAMES [PATH ...]
+python -m tests.bench.path.guest [--quick] [PATH ...]
+
+First short runs in turn, again and again, for rates with the processor saturated; then one long run of each for
+latency and processor time, whose windows are the repeats.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,24 +25,26 @@ from typing import Any
 from maglens_driver.mode import NV12, SRGGB10P, fourcc_text
 from maglens_driver.names import ENV_TIME_FACTOR
 from maglens_driver.usb.discovery import Discovery
+from tests.bench.path.meter import BUILD, LIMIT_S, Figures, Span, apps
 from tests.bench.path.still import FASTEST, STEPS, index_of
 
-BUILD = Path("/tmp/c_reader")
 READER = str(BUILD / "c_reader")
 HERE = Path(__file__).parent
 UHD, FHD, VGA = (3840, 2160), (1920, 1080), (640, 480)
 VIDEO = 30
-TRIAL, TRIALS = 30, 3  # frames at a rate that is tried, and how many are
+REPEATS = 3
+SHORT, QUICK_SHORT = Span(1, 4.0), Span(1, 2.0)
+LONG, QUICK_LONG = Span(REPEATS, 20.0), Span(REPEATS, 2.0)  # the first is a run of a minute
+BULK_FRAMES, QUICK_BULK_FRAMES = 120, 60
+TRIAL, TRIALS = Span(1, 1.0), 3  # a rate that is tried, and how many are
 ABOVE = 1.05
-READERS, MODULES = (1, 2, 4), (1, 2, 3)
+READERS, MODULES = (1, 2, 4), (1, 2, 3)  # one of either is the plain path
 USBFS_MB = 512
-LOOPBACK = "/dev/video42"
-LIMIT_S = 40.0
-SLOWEST = 12.0  # frames a second: what lasts longer has stopped
+LOOPBACKS = {UHD: 42, FHD: 43}  # a device for each size: it is fixed for as long as someone holds one
 TIME_FACTOR = "4"  # module, host and app share a processor, and that one with the machine
-APP_WARM_UP = 40  # pictures that an app takes before it counts
-MORE = 100  # frames a feeder goes on beyond what the app takes
-Figures = dict[str, Any]
+ENDLESS = 10_000_000  # frames: until killed
+PIPE_READ = 65_536  # bytes that fdsrc asks for: it makes a buffer of that size for however little it gets
+Runs = dict[str, Callable[[], list[Figures]]]
 
 
 def sh(command: str) -> None:
@@ -53,6 +58,22 @@ async def enumerated(count: int) -> None:
         events = discovery.events()
         while len(discovery.present()) < count:
             await anext(events)
+
+
+@contextmanager
+def ending(command: list[str], **how: Any) -> Iterator[subprocess.Popen[str]]:
+    """A program that goes on until it is told to end."""
+    running = subprocess.Popen(command, text=True, **how)
+    try:
+        yield running
+    finally:
+        running.terminate()
+        try:
+            running.wait(LIMIT_S)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            running.wait()
+            raise
 
 
 @contextmanager
@@ -74,10 +95,10 @@ def module(number: int = 1) -> Iterator[int]:
 
 
 @contextmanager
-def webcam() -> Iterator[int]:
+def webcam(*options: str) -> Iterator[int]:
     """A UVC camera on a bulk endpoint, behind vhci-hcd; its process."""
     plugged = subprocess.Popen(
-        [sys.executable, "-m", "tests.tools.usbip", "plug"],
+        [sys.executable, "-m", "tests.tools.usbip", "plug", "--stamped", *options],
         stdout=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         text=True,
@@ -110,51 +131,7 @@ def webcam_node() -> str:
             monitor.kill()
 
 
-class Meter:
-    """Processor time that the machine has spent, less that of some processes."""
-
-    def __init__(self, *pids: int) -> None:
-        self._pids = pids
-        self._began = self._read()
-
-    def spent_s(self) -> float:
-        """Seconds since this was made."""
-        return self._read() - self._began
-
-    def _read(self) -> float:
-        user, nice, system, _, _, irq, softirq = (
-            int(n) for n in Path("/proc/stat").read_text().splitlines()[0].split()[1:8]
-        )
-        ticks = user + nice + system + irq + softirq
-        for pid in self._pids:
-            own = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-            ticks -= int(own[11]) + int(own[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def apps(devices: list[str], frames: int, pids: list[int], *mode: str) -> Figures:
-    """Watch nodes, each by an app of its own; the first one's figures, the rate of all together, and the processor
-    time per picture that everything but the modules took."""
-    meter = Meter(*pids)
-    running = [
-        subprocess.Popen([str(BUILD / "app"), device, str(frames), *mode], stdout=subprocess.PIPE)
-        for device in devices
-    ]
-    try:
-        printed = [one.communicate(timeout=LIMIT_S + frames / SLOWEST)[0] for one in running]
-    finally:
-        for one in running:
-            one.kill()
-    spent = meter.spent_s()
-    if any(one.returncode for one in running):
-        raise RuntimeError(f"app: {[one.returncode for one in running]}")
-    found: list[Figures] = [json.loads(text) for text in printed]
-    rate = sum(one["frames_per_s"] for one in found)
-    seen = sum(one["frames"] + APP_WARM_UP for one in found)
-    return {**found[0], "frames_per_s": rate, "cpu_ms": 1000 * spent / seen}
-
-
-def ours(pids: list[int], code: int, size: tuple[int, int], rate: int, frames: int, readers: int = 1) -> Figures:
+def ours(pids: list[int], code: int, size: tuple[int, int], rate: int, span: Span, readers: int = 1) -> list[Figures]:
     """Python's path, of as many modules as there are; the apps' figures and its own."""
     arguments = [fourcc_text(code), *(str(n) for n in (*size, rate, len(pids)))]
     feeder = subprocess.Popen(
@@ -169,7 +146,7 @@ def ours(pids: list[int], code: int, size: tuple[int, int], rate: int, frames: i
         nodes = feeder.stdout.readline().split()
         if not nodes:
             raise RuntimeError("ours ended by itself")
-        seen = apps(nodes * readers, frames, pids)
+        seen = apps(nodes * readers, span, pids)
         feeder.stdin.close()
         told = json.loads(feeder.stdout.readline() or "{}")
         feeder.wait(LIMIT_S)
@@ -178,7 +155,7 @@ def ours(pids: list[int], code: int, size: tuple[int, int], rate: int, frames: i
         feeder.wait()
     if not told or any(stage["lost"] for stage in told["stages"]):
         raise RuntimeError(f"ours: {told}")
-    return {**seen, "feeder": told}
+    return [{**window, "rate": rate, "feeder": told} for window in seen]
 
 
 class Fastest:
@@ -191,19 +168,19 @@ class Fastest:
         self._guess = guess
         self._rate = 0
 
-    def __call__(self, frames: int) -> Figures:
+    def __call__(self, span: Span) -> list[Figures]:
         """One run; the first is for finding the rate."""
         if not self._rate:
             self._rate = _step(self._guess())
             for _ in range(TRIALS):
-                slower = _step(self._run(TRIAL)["frames_per_s"])
+                slower = _step(self._run(TRIAL)[0]["frames_per_s"])
                 if slower >= self._rate:
                     break
                 self._rate = slower
-        return {**self._run(frames), "rate": self._rate}
+        return self._run(span)
 
-    def _run(self, frames: int) -> Figures:
-        return ours(self._pids, self._code, UHD, self._rate, frames)
+    def _run(self, span: Span) -> list[Figures]:
+        return ours(self._pids, self._code, UHD, self._rate, span)
 
 
 def _step(rate: float) -> int:
@@ -211,171 +188,202 @@ def _step(rate: float) -> int:
     return min((step for step in STEPS if step >= ABOVE * rate), default=max(STEPS))
 
 
-def floor(pids: list[int], code: int, size: tuple[int, int], rate: int, frames: int) -> Figures:
+def floor(pids: list[int], size: tuple[int, int], rate: int, span: Span) -> list[Figures]:
     """libusb in C, straight into the node's ring."""
-    index = index_of(code, size, rate)
-    command = [READER, "--present", "--node", "--mode", str(index), "--stream", str(frames + MORE)]
-    feeder = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert feeder.stderr is not None
+    command = [READER, "--present", "--node", "--mode", str(index_of(NV12, size, rate)), "--stream", str(ENDLESS)]
     said: list[str] = []
-    try:
+    with ending(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as feeder:
+        assert feeder.stderr is not None
         for line in feeder.stderr:
             said.append(line.strip())
             if line.startswith("/dev/video"):
                 break
         else:
             raise RuntimeError(f"c_reader made no node: {said}")
-        seen = apps(said[-1:], frames, pids)
-        if feeder.wait(LIMIT_S):
-            raise RuntimeError(f"c_reader: {feeder.stderr.read()}")
+        seen = apps(said[-1:], span, pids)
+        if feeder.poll() is not None:
+            raise RuntimeError(f"c_reader ended by itself: {feeder.stderr.read()}")
         return seen
-    finally:
-        feeder.kill()
-        feeder.wait()
 
 
-def loopback(pids: list[int], feeder: str, size: tuple[int, int], rate: int, frames: int) -> Figures:
+def loopback(pids: list[int], feeder: str, size: tuple[int, int], rate: int, span: Span) -> list[Figures]:
     """libusb in C, a pipe, a well-known program, v4l2loopback."""
-    index = index_of(NV12, size, rate)
-    reader = f"{READER} --present --no-crc --stdout --mode {index} --stream {frames + 4 * MORE}"
-    sh(f"v4l2loopback-ctl set-caps {LOOPBACK} NV12:{size[0]}x{size[1]}@{rate}/1 >/dev/null 2>&1 || true")
-    command = ["sh", "-c", f"{reader} 2>/tmp/reader.log | {feeder}"]
-    pipe = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
-    try:
-        while "producing" not in (shown := loopback_state()) and pipe.poll() is None:
+    device = f"/dev/video{LOOPBACKS[size]}"
+    sh(f"v4l2loopback-ctl set-caps {device} NV12:{size[0]}x{size[1]}@{rate}/1 >/dev/null 2>&1 || true")
+    mode = str(index_of(NV12, size, rate))
+    command = [READER, "--present", "--no-crc", "--stdout", "--mode", mode, "--stream", str(ENDLESS)]
+    with (
+        Path("/tmp/reader.log").open("w") as log,
+        ending(command, stdout=subprocess.PIPE, stderr=log) as reader,
+        ending(shlex.split(feeder + device), stdin=reader.stdout, stdout=subprocess.DEVNULL) as copier,
+    ):
+        assert reader.stdout is not None
+        reader.stdout.close()  # the copier has it
+        while "NV12" not in (shown := shown_by(device)) and copier.poll() is None:
             os.sched_yield()
-        if pipe.poll() is not None:
-            raise RuntimeError(f"{feeder}: ended by itself, {shown}: {Path('/tmp/reader.log').read_text()}")
-        return apps([LOOPBACK], frames, pids)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(pipe.pid, signal.SIGKILL)
-        pipe.wait()
+        if copier.poll() is not None:
+            raise RuntimeError(f"{feeder}: ended by itself, {shown}: {Path(log.name).read_text()}")
+        return apps([device], span, pids)
 
 
-def loopback_state() -> str:
-    """``producing`` once something writes to the device: a reader sees its format then."""
-    done = subprocess.run(
-        ["v4l2-ctl", "-d", LOOPBACK, "--get-fmt-video"], stdout=subprocess.PIPE, text=True, check=False
-    )
-    return "producing" if "NV12" in done.stdout else done.stdout
+def shown_by(device: str) -> str:
+    """What a reader of the device would see, once something writes to it."""
+    command = ["v4l2-ctl", "-d", device, "--get-fmt-video"]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout
 
 
-def uvc(frames: int) -> Figures:
+def uvc(span: Span, *options: str) -> list[Figures]:
     """What the kernel itself makes of a webcam."""
-    with webcam() as pid:
-        return apps([webcam_node()], frames, [pid], "NV12", str(VGA[0]), str(VGA[1]))
+    with webcam(*options) as pid:
+        return apps([webcam_node()], span, [pid], "NV12", str(VGA[0]), str(VGA[1]))
 
 
 def ffmpeg(size: tuple[int, int], rate: int) -> str:
-    """Copies what it reads to v4l2loopback."""
+    """Copies what it reads to v4l2loopback, whose device the command ends with."""
     return (
         f"ffmpeg -v error -f rawvideo -pixel_format nv12 -video_size {size[0]}x{size[1]} -framerate {rate} -i - "
-        f"-c:v copy -f v4l2 {LOOPBACK}"
+        "-c:v copy -f v4l2 "
     )
 
 
 def gstreamer(size: tuple[int, int], rate: int) -> str:
     """The same."""
     return (
-        f"gst-launch-1.0 -q fdsrc blocksize={size[0] * size[1] * 3 // 2} ! rawvideoparse format=nv12 "
-        f"width={size[0]} height={size[1]} framerate={rate}/1 ! v4l2sink sync=false io-mode=mmap device={LOOPBACK}"
+        f"gst-launch-1.0 -q fdsrc blocksize={PIPE_READ} ! rawvideoparse format=nv12 "
+        f"width={size[0]} height={size[1]} framerate={rate}/1 ! v4l2sink sync=false io-mode=mmap device="
     )
 
 
-def bulk_ours(frames: int) -> Figures:
+def bulk_ours(frames: int) -> list[Figures]:
     """Checked frames into buffers nobody looks at."""
     command = [sys.executable, "-m", "tests.bench.path.bulk", str(index_of(NV12, UHD, FASTEST)), str(frames)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=LIMIT_S)
-    return {"frames_per_s": float(done.stdout)}
+    return [{"frames_per_s": float(done.stdout)}]
 
 
-def bulk_floor(frames: int) -> Figures:
+def bulk_floor(frames: int) -> list[Figures]:
     """The same in C."""
     command = [READER, "--present", "--mode", str(index_of(NV12, UHD, FASTEST)), "--stream", str(frames)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=LIMIT_S)
-    found: Figures = json.loads(done.stdout)
-    return found
+    return [json.loads(done.stdout)]
 
 
-def paths(pids: list[int], frames: int) -> dict[str, Callable[[], Figures]]:
-    """What is run in turn."""
-    short = max(40, frames // 4)
-    least: list[float] = []  # what C does
+class Paths:
+    """What is run with one module."""
 
-    def c() -> Figures:
-        figures = floor(pids, NV12, UHD, FASTEST, frames)
-        least.append(figures["frames_per_s"])
-        return figures
+    def __init__(self, pids: list[int], short: Span, long: Span, frames: int) -> None:
+        self._pids = pids
+        self._short, self._long = short, long
+        self._frames = frames
+        self._least = 0.0  # what C does
+        self._passed = Fastest(pids, NV12, self._guess)
+        self._developed = Fastest(pids, SRGGB10P, self._guess)
 
-    def best() -> float:
-        if not least:
-            c()
-        return least[0]
+    def _floor(self) -> list[Figures]:
+        found = floor(self._pids, UHD, FASTEST, self._short)
+        self._least = found[0]["frames_per_s"]
+        return found
 
-    passed, developed = Fastest(pids, NV12, best), Fastest(pids, SRGGB10P, best)
-    return {
-        "pass/floor": c,
-        "pass/ours": lambda: passed(frames),
-        "raw/ours": lambda: developed(frames),
-        "bulk/ours": lambda: bulk_ours(frames),
-        "bulk/floor": lambda: bulk_floor(frames),
-        "latency/ours": lambda: ours(pids, NV12, FHD, VIDEO, short),
-        "latency/floor": lambda: floor(pids, NV12, FHD, VIDEO, short),
-        "vga/ours": lambda: ours(pids, NV12, VGA, VIDEO, short),
-        "vga/uvc": lambda: uvc(short),
-        "pass/ffmpeg": lambda: loopback(pids, ffmpeg(UHD, FASTEST), UHD, FASTEST, short),
-        "pass/gstreamer": lambda: loopback(pids, gstreamer(UHD, FASTEST), UHD, FASTEST, short),
-        **{f"readers/{n}": partial(ours, pids, NV12, FHD, VIDEO, short, n) for n in READERS},
-    }
+    def _guess(self) -> float:
+        if not self._least:
+            self._floor()
+        return self._least
+
+    def short(self) -> Runs:
+        """As fast as it goes."""
+        pids, span, frames = self._pids, self._short, self._frames
+        return {
+            "pass/floor": self._floor,
+            "pass/ours": partial(self._passed, span),
+            "pass/ffmpeg": partial(loopback, pids, ffmpeg(UHD, FASTEST), UHD, FASTEST, span),
+            "pass/gstreamer": partial(loopback, pids, gstreamer(UHD, FASTEST), UHD, FASTEST, span),
+            "raw/ours": partial(self._developed, span),
+            "bulk/ours": partial(bulk_ours, frames),
+            "bulk/floor": partial(bulk_floor, frames),
+            "vga-pass/ours": partial(ours, pids, NV12, VGA, FASTEST, span),
+            "vga-pass/uvc": partial(uvc, span, "--unpaced"),
+        }
+
+    def long(self) -> Runs:
+        """At 30 pictures a second, but for 4K."""
+        pids, span = self._pids, self._long
+        return {
+            "1080p/ours": partial(ours, pids, NV12, FHD, VIDEO, span),
+            "1080p/floor": partial(floor, pids, FHD, VIDEO, span),
+            "1080p/ffmpeg": partial(loopback, pids, ffmpeg(FHD, VIDEO), FHD, VIDEO, span),
+            "1080p/gstreamer": partial(loopback, pids, gstreamer(FHD, VIDEO), FHD, VIDEO, span),
+            "vga/ours": partial(ours, pids, NV12, VGA, VIDEO, span),
+            "vga/uvc": partial(uvc, span),
+            "4k/ours": partial(self._passed, span),
+            "4k/floor": partial(floor, pids, UHD, FASTEST, span),
+            **{f"readers/{n}": partial(ours, pids, NV12, FHD, VIDEO, span, n) for n in READERS[1:]},
+        }
 
 
-def growth(frames: int) -> Iterator[tuple[str, Callable[[], Figures]]]:
-    """One module, two, three, each with a node and an app of its own."""
+def growth(first: list[int], span: Span) -> Iterator[tuple[str, Callable[[], list[Figures]]]]:
+    """Two modules, three, each with a node and an app of its own; the first is there."""
     with ExitStack() as attached:
-        pids: list[int] = []
-        for number in MODULES:
+        pids = [*first]
+        for number in MODULES[1:]:
             pids.append(attached.enter_context(module(number)))
-            yield f"modules/{number}", partial(ours, pids, NV12, FHD, VIDEO, frames)
+            yield f"modules/{number}", partial(ours, [*pids], NV12, FHD, VIDEO, span)
+
+
+class Book:
+    """What was found. It is written after every run: one that is cut off leaves what it has."""
+
+    def __init__(self, told: Path, only: list[str]) -> None:
+        self.failed = False
+        self._told = told
+        self._only = only
+        self._found: dict[str, list[Figures]] = {}
+
+    def wants(self, name: str) -> bool:
+        """Whether it was asked for."""
+        return not self._only or any(one.startswith(name) for one in self._only)
+
+    def keep(self, name: str, run: Callable[[], list[Figures]]) -> None:
+        """Run it, if it is wanted. One that fails does not keep the others from being measured."""
+        if self._only and name not in self._only:
+            return
+        try:
+            windows = run()
+        except (RuntimeError, subprocess.SubprocessError) as error:
+            self.failed = True
+            print(f"{name}: FAILED: {error}", flush=True)
+            return
+        self._found.setdefault(name, []).extend(windows)
+        self._told.write_text(json.dumps(self._found))
+        for figures in windows:
+            print(name, json.dumps(figures), flush=True)
 
 
 def main() -> int:
     """See the module."""
-    repeats, frames = int(sys.argv[1]), int(sys.argv[2])
-    only = sys.argv[3:]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("paths", nargs="*", metavar="PATH")
+    chosen = parser.parse_args()
+    short, long, frames = (QUICK_SHORT, QUICK_LONG, QUICK_BULK_FRAMES) if chosen.quick else (SHORT, LONG, BULK_FRAMES)
     os.environ[ENV_TIME_FACTOR] = TIME_FACTOR
+    numbers = ",".join(str(n) for n in LOOPBACKS.values())
     sh("modprobe -a libcomposite dummy_hcd maglens vhci-hcd uvcvideo; "
-       f"modprobe v4l2loopback devices=1 video_nr={LOOPBACK[10:]} exclusive_caps=0 max_width=8192 max_height=8192; "
+       f"modprobe v4l2loopback devices={len(LOOPBACKS)} video_nr={numbers} exclusive_caps=0,0 max_width=8192 "
+       "max_height=8192; "
        f"echo {USBFS_MB} > /sys/module/usbcore/parameters/usbfs_memory_mb; "
        f"make -s -C {shlex.quote(str(HERE.parent / 'c_reader'))} BUILD={BUILD}")  # fmt: skip
-    found: dict[str, list[Figures]] = {}
-    told = Path(os.environ["OUT"], "path.json")
-    failed = False
-
-    def keep(name: str, run: Callable[[], Figures]) -> None:
-        """One that fails does not keep the others from being measured."""
-        nonlocal failed
-        try:
-            figures = run()
-        except (RuntimeError, subprocess.SubprocessError) as error:
-            failed = True
-            print(f"{name}: FAILED: {error}", flush=True)
-            return
-        found.setdefault(name, []).append(figures)
-        told.write_text(json.dumps(found))  # a run that is cut off leaves what it has found
-        print(name, json.dumps(figures), flush=True)
-
+    book = Book(Path(os.environ["OUT"], "path.json"), chosen.paths)
     with module() as pid:
-        all_paths = paths([pid], frames)
-        for _ in range(repeats):
-            for name, run in all_paths.items():
-                if name in only or not only:
-                    keep(name, run)
-    if "modules" in only or not only:
-        for _ in range(repeats):
-            for name, run in growth(max(40, frames // 4)):
-                keep(name, run)
-    return int(failed)
+        paths = Paths([pid], short, long, frames)
+        for _ in range(REPEATS):
+            for name, run in paths.short().items():
+                book.keep(name, run)
+        for name, run in paths.long().items():
+            book.keep(name, run)
+        if book.wants("modules/"):
+            for name, run in growth([pid], long):
+                book.keep(name, run)
+    return int(book.failed)
 
 
 if __name__ == "__main__":

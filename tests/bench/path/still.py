@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Still: a module on a USB gadget that sends one picture again and again, as fast as it is taken; only how it begins
-differs from one to the next, so that an app can tell a new one.
+differs from one to the next, so that an app can tell a new one and when it was taken (:mod:`tests.tools.stamp`).
 
 ``python -m tests.bench.path.still [NUMBER]`` attaches module NUMBER and prints "attached"; it stays until its
 standard input ends, and then prints how much processor time it took, in seconds.
@@ -33,6 +33,7 @@ from maglens_driver.link.descriptor import Descriptor
 from maglens_driver.mode import NV12, SRGGB10P, YUYV, Mode, make_mode
 from maglens_driver.source import FrameSink, Identity
 from maglens_driver.virtual.lens import load_lens
+from tests.tools import stamp
 
 FASTEST = 200  # pictures are sent as fast as they are taken; at all other rates by the clock
 RATES = (FASTEST, 30)
@@ -135,6 +136,7 @@ class StillSource(Described):
             now = time.monotonic_ns()
             picture = self._pictures[seq % AHEAD]  # given back in the order they were lent
             picture[:MARK] = self._marks[seq % MARKS]
+            stamp.put(picture, now)
             sink.deliver(Frame(_Loan(picture, room), mode.nbytes, mode, seq, now, generation))
             seq += 1
 

@@ -19,7 +19,7 @@ _SPEEDS = {"high": Speed.HIGH, "super": Speed.SUPER}
 _VERSIONS = {"1.1": Uvc.V1_1, "1.5": Uvc.V1_5}
 
 
-def plug(speed: Speed, uvc: Uvc, identity: Identity) -> None:
+def plug(speed: Speed, uvc: Uvc, identity: Identity, *, paced: bool = True, stamped: bool = False) -> None:
     """Be a camera until unplugged, or ended by SIGTERM or Ctrl-C, which unplug it too."""
     ours, kernels = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours:
@@ -30,7 +30,7 @@ def plug(speed: Speed, uvc: Uvc, identity: Identity) -> None:
         try:
             # vhci closes its side by a shutdown, which we may meet while writing.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                Camera(ours, speed, uvc, identity).serve()
+                Camera(ours, speed, uvc, identity, paced=paced, stamped=stamped).serve()
         except KeyboardInterrupt:
             vhci.detach(number)
         print(f"unplugged port {number}", flush=True)
@@ -56,13 +56,19 @@ def main() -> int:
     plugging.add_argument("--uvc", choices=_VERSIONS, default="1.1")
     plugging.add_argument("--product", default=Identity().product)
     plugging.add_argument("--serial", default=Identity().serial)
+    plugging.add_argument("--unpaced", action="store_true", help="send as fast as the host asks")
+    plugging.add_argument(
+        "--stamped", action="store_true", help="uncompressed pictures begin with when they were taken"
+    )
     unplugging = commands.add_parser("unplug", help="pull the camera out")
     unplugging.add_argument("--port", type=int, help="only this one (default: all that are ours)")
     commands.add_parser("list", help="which ports have one of our cameras")
     wish = parser.parse_args()
     try:
         if wish.command == "plug":
-            plug(_SPEEDS[wish.speed], _VERSIONS[wish.uvc], Identity(product=wish.product, serial=wish.serial))
+            identity = Identity(product=wish.product, serial=wish.serial)
+            options = {"paced": not wish.unpaced, "stamped": wish.stamped}
+            plug(_SPEEDS[wish.speed], _VERSIONS[wish.uvc], identity, **options)
         elif wish.command == "unplug":
             unplug(wish.port)
         else:

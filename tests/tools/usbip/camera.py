@@ -12,6 +12,7 @@ from typing import Final
 
 from maglens_driver.mode import Mode
 from maglens_driver.virtual.mark import Mark
+from tests.tools import stamp
 from tests.tools.usbip import descriptors
 from tests.tools.usbip.descriptors import Identity, Speed, Uvc
 from tests.tools.usbip.device import Stall, UvcDevice
@@ -26,9 +27,19 @@ _RECEIVE_BYTES: Final = 1 << 16
 
 
 class Camera:
-    """One camera and the socket to the kernel that has it plugged in."""
+    """One camera and the socket to the kernel that has it plugged in. For measuring, one that is not ``paced`` sends
+    as fast as it is asked, and a ``stamped`` picture says when it was taken in place of the beginning of its mark."""
 
-    def __init__(self, link: socket.socket, speed: Speed, uvc: Uvc, identity: Identity | None = None) -> None:
+    def __init__(
+        self,
+        link: socket.socket,
+        speed: Speed,
+        uvc: Uvc,
+        identity: Identity | None = None,
+        *,
+        paced: bool = True,
+        stamped: bool = False,
+    ) -> None:
         self._link = link
         self._decoder = Decoder()
         self._device = UvcDevice(speed, uvc, self._stream, self._controlled, identity)
@@ -38,6 +49,8 @@ class Camera:
         self._picture: Picture | None = None
         self._clock: FrameClock | None = None
         self._streams = 0
+        self._paced = paced
+        self._stamped = stamped
 
     def serve(self) -> None:
         """Until the host unplugs it."""
@@ -89,6 +102,8 @@ class Camera:
                     return
                 number = self._clock.take(now)
                 frame = self._picture.frame(Mark.wrapped(MARK_SOURCE, self._streams, number))
+                if self._stamped and isinstance(frame, bytearray):
+                    stamp.put(frame, now)
                 self._sending = payloads(frame, number, self._payload_bytes)
             piece = next(self._sending, None)
             if piece is None:
@@ -107,7 +122,7 @@ class Camera:
             return
         self._streams += 1
         self._picture = Picture(mode, self._device.values)
-        self._clock = FrameClock(mode.interval_ns, time.monotonic_ns())
+        self._clock = FrameClock(mode.interval_ns if self._paced else 0, time.monotonic_ns())
 
     def _controlled(self, values: dict[str, int]) -> None:
         if self._picture is not None:

@@ -25,7 +25,8 @@ def payloads(frame: bytes | bytearray, number: int, largest: int) -> Iterator[tu
 
 
 class FrameClock:
-    """Which frame is due when. Frames that could not be sent are left out, as a sensor does."""
+    """Which frame is due when. Frames that could not be sent are left out, as a sensor does; without an interval
+    each is due at once, and none is left out."""
 
     def __init__(self, interval_ns: int, now_ns: int) -> None:
         self._interval_ns = interval_ns
@@ -38,6 +39,8 @@ class FrameClock:
 
     def take(self, now_ns: int) -> int:
         """Number of the frame to send now; the newest that is due."""
-        number = max(self._next, (now_ns - self._begin_ns) // self._interval_ns)
+        number = self._next
+        if self._interval_ns:
+            number = max(number, (now_ns - self._begin_ns) // self._interval_ns)
         self._next = number + 1
         return number
