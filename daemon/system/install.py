@@ -12,6 +12,7 @@ runs on the system's Python, and on one that is too old for all else as far as t
 from __future__ import annotations
 
 import argparse
+import configparser
 import importlib.util
 import json
 import os
@@ -38,6 +39,7 @@ PROGRAMS = {"maglens": "maglens_daemon.cli.main", "maglensd": "maglens_daemon.ma
 SERVICE = "maglensd.service"
 TRIGGERED = ("usb", "misc", "gpio", "input", "dma_heap")  # what our udev rules give rights to
 OPTIONAL = {"v4l2": "linuxpy: webcams are no source", "gpio": "gpiod: ports have no pins"}  # extras of setup.cfg
+BUILD_FILES = ("setup.cfg", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md")  # and the packages' folders
 KERNEL = ROOT / "driver" / "kernel"
 KERNEL_SOURCES = (".c", ".h")
 
@@ -192,12 +194,28 @@ def _can_build_here() -> bool:
     return setuptools >= has_wheel_inside or importlib.util.find_spec("wheel") is not None
 
 
+def copy_sources(target: Path) -> None:
+    """What a wheel is built of, without what was built before. A build leaves its files beside the sources, here
+    those of root in a user's folder, and packs up modules again that an earlier one has left there."""
+    declared = configparser.ConfigParser()
+    declared.read(ROOT / "setup.cfg")
+    for line in declared["options"]["package_dir"].split("\n"):
+        if line.strip():
+            folder = line.partition("=")[2].strip()
+            built = shutil.ignore_patterns("__pycache__", "*.so", "*.egg-info")
+            shutil.copytree(ROOT / folder, target / folder, ignore=built)
+    for name in BUILD_FILES:
+        shutil.copyfile(ROOT / name, target / name)
+
+
 def _wheel(where: str) -> Path:
     command = [*_pip(), "wheel", "--no-deps", "-w", where]
     if _can_build_here():
         command.append("--no-build-isolation")
+    sources = Path(where) / "sources"
+    copy_sources(sources)
     _run(
-        [*command, str(ROOT)],
+        [*command, str(sources)],
         "sudo apt-get install gcc python3-dev python3-setuptools python3-wheel libturbojpeg0-dev",
     )
     (wheel,) = Path(where).glob("maglens-*.whl")

@@ -17,6 +17,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPOSURE = 2.0
+COMPILE_ONCE = """#!/bin/sh
+before= source= object=
+for word; do
+    case $before in -c) source=$word ;; -o) object=$word ;; esac
+    before=$word
+done
+[ -n "$source" ] || exec cc "$@"
+kept=$0-$(basename "$source").o
+[ -e "$kept" ] || cc "$@" -O0 -o "$kept" || exit
+cp "$kept" "$object"
+"""
 
 
 def setup_cfg() -> configparser.ConfigParser:
@@ -84,13 +95,24 @@ def install(action: str, destdir: Path, environment: dict[str, str]) -> subproce
 
 
 @pytest.fixture(scope="module")
-def environment() -> dict[str, str]:
-    """No network, and no dependencies: what is tested is where our own files go."""
-    return os.environ | {"PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """No network, and no dependencies: what is tested is where our own files go. Each source is compiled once."""
+    compiler = tmp_path_factory.mktemp("bin") / "cc"
+    compiler.write_text(COMPILE_ONCE)
+    compiler.chmod(0o755)
+    pip = {"PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    return os.environ | pip | {"CC": str(compiler)}
 
 
 def listing(top: Path) -> set[str]:
     return {p.relative_to(top).as_posix() for p in top.rglob("*")}
+
+
+def built_in_the_tree() -> set[tuple[str, int]]:
+    """What a build leaves beside its sources, with the times of changes."""
+    found = [p for pattern in ("build/*", "*.egg-info", "*.egg-info/*") for p in ROOT.glob(pattern)]
+    found += [p for top in folders().values() for p in top.rglob("*.so")]
+    return {(p.relative_to(ROOT).as_posix(), p.stat().st_mtime_ns) for p in found}
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +121,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, s
     (top / "usr/bin").mkdir(parents=True)
     (top / "usr/bin/other").write_text("somebody else's")
     (top / "usr/lib").mkdir()
+    before = built_in_the_tree()
     done = install("install", top, environment)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert built_in_the_tree() == before, "root's files, in a user's folder"
     assert done.stdout.endswith(f"installed into {top}\n")
     return top
 
@@ -134,6 +158,14 @@ def test_every_file_of_the_packages_is_installed(installed: Path) -> None:
             if path.suffix in (".py", ".pyi", ".toml", ".xml") or path.name == "py.typed":
                 assert (site / name / path.relative_to(top)).is_file(), path
     assert list((site / "maglens_v4l2").glob("_pixels*.so"))
+
+
+def test_nothing_else_is_installed_in_the_packages(installed: Path) -> None:
+    """A build in the tree would pack up modules again that the tree has dropped since."""
+    (site,) = (installed / "usr/lib/maglens/lib").glob("python3.*/site-packages")
+    for name, top in folders().items():
+        for path in (site / name).rglob("*.py"):
+            assert (top / path.relative_to(site / name)).is_file(), path
 
 
 def test_nothing_knows_the_staging_directory(installed: Path) -> None:
