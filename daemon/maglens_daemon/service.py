@@ -8,7 +8,7 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from maglens_daemon import conditions, config
@@ -37,6 +37,7 @@ from maglens_v4l2.nodes import adopt_node, open_node
 log = logging.getLogger(__name__)
 
 CAMERA_FD: Final = "camera"  # its name in systemd's descriptor store
+APPEARING: Final = ("video4linux", "misc")  # a camera, or a kernel module that a node can be made of; or its rights
 
 
 class Service:
@@ -80,6 +81,11 @@ class Service:
                 log.info("the camera kept as %s is configured no more", stored_as)
                 os.close(self._adoptable.pop(stored_as))
                 self._notifier.forget(stored_as)
+
+    def _uevent_handlers(self) -> Mapping[str, Callable[[], None]]:
+        """By subsystem; USB's are :class:`Discovery`'s."""
+        supplies = dict.fromkeys(conditions.SUBSYSTEMS, self._manager.conditions.hint)
+        return dict.fromkeys(APPEARING, self._appeared) | supplies
 
     def _appeared(self) -> None:
         self._manager.node_hint()
@@ -128,8 +134,7 @@ class Service:
             begin(manager.run(), "manager")
             begin(self._boards.run(), "boards")
             begin(watch_modules(self._boards, discovery, ModuleVisitor), "modules")
-            begin(watch_devices(self._appeared), "devices")
-            begin(watch_devices(manager.conditions.hint, conditions.SUBSYSTEMS), "supplies")
+            begin(watch_devices(self._uevent_handlers()), "devices")
             begin(bus.run(), "bus")
             begin(beat(manager, self._notifier), "heartbeat")
             try:

@@ -1,24 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""System watch: tells when devices appear that a node can be made of: a kernel module came, udev set rights."""
+"""System watch: one monitor for the uevents of devices that are no USB modules, with a handler per subsystem.
+
+USB has its own, :class:`maglens_driver.usb.discovery.Discovery`: there each uevent counts, and one that was lost means
+to list all devices. Here a uevent says no more than that somebody should look.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping
 
 import pyudev
 
 log = logging.getLogger(__name__)
 
-SUBSYSTEMS: Final = ("video4linux", "misc")
 
-
-async def watch_devices(changed: Callable[[], None], subsystems: Sequence[str] = SUBSYSTEMS) -> None:
-    """Call ``changed`` for every uevent of ``subsystems`` that udev has finished with; runs until cancelled."""
+async def watch_devices(handlers: Mapping[str, Callable[[], None]]) -> None:
+    """Call the handler of its subsystem for every uevent that udev has finished with; runs until cancelled."""
     monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="udev")
-    for subsystem in subsystems:
+    for subsystem in handlers:
         monitor.filter_by(subsystem)
     monitor.start()
     loop = asyncio.get_running_loop()
@@ -27,10 +28,11 @@ async def watch_devices(changed: Callable[[], None], subsystems: Sequence[str] =
         try:
             while (device := monitor.poll(timeout=0)) is not None:
                 log.debug("udev: %s %s", device.action, device.sys_path)
-                changed()
-        except OSError as error:  # ENOBUFS: some were lost, so one may have been ours
+                handlers[device.subsystem]()
+        except OSError as error:  # ENOBUFS: some were lost, so one may have been anybody's
             log.debug("udev: %s", error)
-            changed()
+            for handle in dict.fromkeys(handlers.values()):
+                handle()
 
     loop.add_reader(monitor.fileno(), readable)
     try:
