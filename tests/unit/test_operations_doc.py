@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("daemon/maglens_daemon", "v4l2_bridge/maglens_v4l2", "driver/maglens_driver")
 ELSEWHERE = {"gadget", "conform", "cli"}  # no part of the service
 LOUD = {"warning", "error", "exception", "critical"}
-PLACES = re.compile(r"%[-0-9.]*[sdgfx]|\.\.\.|\b[A-Z]\b|\b[A-Z]{3,}\b|/dev/videoN|`")
+PLACES = re.compile(r"(?:0x)?(?:%[-0-9.]*[sdgfx]|\.\.\.)|\b[A-Z]\b|\b[A-Z]{3,}\b|/dev/videoN|`")
 """What stands for something else: in the code's formats, and in the document."""
 TELLING = 8  # letters; a piece of a message that is shorter says nothing
 
@@ -72,6 +72,12 @@ def stale(documented: Sequence[str], texts: Sequence[str]) -> list[str]:
     return [row for row in documented if pieces(row) and not any(pieces(row)[0] in text for text in texts)]
 
 
+def doubles(documented: Sequence[str]) -> list[str]:
+    """Rows that tell of a message once more. Places may be written in several ways: the fixed parts count."""
+    fixed = [tuple(sorted(pieces(row))) or (row,) for row in documented]
+    return [row for place, row in enumerate(documented) if fixed[place] in fixed[:place]]
+
+
 DOCUMENT = rows((ROOT / "docs" / "operations.md").read_text())
 
 
@@ -84,7 +90,14 @@ def test_every_row_is_a_message_of_the_service() -> None:
     assert stale(DOCUMENT, [text for source in sources() for text in said(source)]) == []
 
 
+def test_every_message_has_one_row() -> None:
+    assert doubles(DOCUMENT) == []
+
+
 def test_it_would_notice() -> None:
+    assert doubles(["...: the moon has N corners", "the sun sets", "M: the moon has 0x... corners"]) == [
+        "M: the moon has 0x... corners"
+    ]
     formats = list(loud("log.warning('%s: the moon has %d corners', a, b)\nlog.info('it is %s today', c)"))
     assert missing(formats, ["...: the sun has N corners"]) == formats == ["%s: the moon has %d corners"]
     assert missing(formats, ["...: the moon has N corners"]) == []
