@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """System watch: one monitor for the uevents of devices that are no USB modules, with a handler per subsystem.
 
-USB has its own, :class:`maglens_driver.usb.discovery.Discovery`: there each uevent counts, and one that was lost means
-to list all devices. Here a uevent says no more than that somebody should look.
+USB has its own, :class:`maglens_driver.usb.discovery.Discovery`: there each counts, and after a loss all devices
+are listed. Here a uevent says no more than that somebody should look.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ import errno
 import os
 from types import SimpleNamespace
 
-import pyudev
 import pytest
+import pyudev
 
 from maglens_daemon.system_watch import watch_devices
 
@@ -49,10 +49,12 @@ class Monitor:
 @pytest.mark.asyncio
 async def test_one_monitor_and_a_handler_for_each_subsystem(monkeypatch: pytest.MonkeyPatch) -> None:
     monitors: list[Monitor] = []
+    begun = asyncio.Event()
 
     def from_netlink(context: object, source: str) -> Monitor:
         assert source == "udev"  # when it has given the rights
         monitors.append(Monitor())
+        begun.set()
         return monitors[-1]
 
     monkeypatch.setattr(pyudev.Monitor, "from_netlink", from_netlink)
@@ -66,8 +68,7 @@ async def test_one_monitor_and_a_handler_for_each_subsystem(monkeypatch: pytest.
 
     watching = asyncio.create_task(watch_devices({"video4linux": appeared, "misc": appeared, "thermal": supply}))
     try:
-        while not monitors:
-            await asyncio.sleep(0)
+        await asyncio.wait_for(begun.wait(), 5)
         (monitor,) = monitors
         assert monitor.filters == ["video4linux", "misc", "thermal"]
         for subsystem, who in (("misc", "appeared"), ("thermal", "supply"), ("video4linux", "appeared")):
