@@ -171,6 +171,7 @@ class Stage:
             on_taken=self._crew.taken,
             on_lost=self._crew.lost,
             on_control=self._on_control,
+            on_active=self._on_active,
             on_event=self._on_event,
             on_first=self._on_first,
             on_failed=self._on_failed,
@@ -225,6 +226,11 @@ class Stage:
         playing = self.playing
         if playing is not None and playing.generation == generation:
             self._moved(playing.session, control, value)
+
+    def _on_active(self, generation: int, control: int, active: bool) -> None:
+        playing = self.playing
+        if playing is not None and playing.generation == generation and self.controls is not None:
+            self.controls.activated(control, active)
 
     def hear(self, session: Session, control: int, value: int) -> None:
         """A module moved a control by itself while it does not play; what plays is heard through its stream."""

@@ -44,6 +44,10 @@ class FrameSink(Protocol):
         """A control changed by itself (a hand on the ring, the module's own automatics)."""
         ...
 
+    def active(self, generation: int, control: int, active: bool) -> None:
+        """A control's flag INACTIVE has changed; :attr:`Source.controls` says so already."""
+        ...
+
     def dropped(self, generation: int, cause: str) -> None:
         """A frame was lost for ``cause``: a stable short word under which it is counted."""
         ...
@@ -71,7 +75,9 @@ class Source(Protocol):
         ...
 
     @property
-    def controls(self) -> Sequence[ControlInfo]: ...
+    def controls(self) -> Sequence[ControlInfo]:
+        """What can be set. Always the same ones; a driver's flag INACTIVE as it is now."""
+        ...
 
     async def configure(self, want: Mode, test_only: bool = False) -> Mode:
         """Choose a mode; the answer is what will really be sent. Legal when not streaming."""

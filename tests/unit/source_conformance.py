@@ -58,6 +58,7 @@ class RecordingSink:
     frames: list[Frame] = field(default_factory=list)
     drops: Counter[str] = field(default_factory=Counter)
     controls: list[tuple[int, int, int]] = field(default_factory=list)
+    flags: list[tuple[int, int, bool]] = field(default_factory=list)
     losses: list[tuple[int, Exception]] = field(default_factory=list)
     after_lost: list[str] = field(default_factory=list)
     out: int = 0
@@ -89,6 +90,11 @@ class RecordingSink:
         with self.changed:
             self.controls.append((generation, control, value))
             self._note("control")
+
+    def active(self, generation: int, control: int, active: bool) -> None:
+        with self.changed:
+            self.flags.append((generation, control, active))
+            self._note("active")
 
     def dropped(self, generation: int, cause: str) -> None:
         with self.changed:

@@ -224,6 +224,9 @@ class NoDoor:
     def deliver(self, feed: Feed, frame: Frame) -> None:
         frame.lease.release()
 
+    def active(self, feed: Feed, control: int, active: bool) -> None:
+        raise AssertionError(control)
+
     def control(self, feed: Feed, control: int, value: int) -> None:
         raise AssertionError("nobody turns a ring")
 

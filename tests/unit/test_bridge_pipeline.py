@@ -49,6 +49,7 @@ class Stage:
     first: list[int] = field(default_factory=list)
     lost: list[tuple[int, Exception]] = field(default_factory=list)
     controls: list[tuple[int, int, int]] = field(default_factory=list)
+    flags: list[tuple[int, int, bool]] = field(default_factory=list)
     events: list[NodeEvent] = field(default_factory=list)
     failed: list[Exception] = field(default_factory=list)
 
@@ -81,6 +82,7 @@ def play(act: Callable[[Stage], Awaitable[None]], formats: tuple[Mode, ...] = (N
             on_taken=taken.append,
             on_lost=lambda generation, why: stage.lost.append((generation, why)),
             on_control=lambda generation, control, value: stage.controls.append((generation, control, value)),
+            on_active=lambda generation, control, active: stage.flags.append((generation, control, active)),
             on_event=events.append,
             on_first=first.append,
             on_failed=failed.append,

@@ -457,6 +457,8 @@ class Sink:
     def control(self, generation: int, control: int, value: int) -> None:
         raise AssertionError("it has none")
 
+    def active(self, generation: int, control: int, active: bool) -> None: ...
+
     def dropped(self, generation: int, cause: str) -> None:
         raise AssertionError(cause)
 

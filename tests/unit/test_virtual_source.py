@@ -65,6 +65,8 @@ class Sink:
     def control(self, generation: int, control: int, value: int) -> None:
         self.controls.append((generation, control, value))
 
+    def active(self, generation: int, control: int, active: bool) -> None: ...
+
     def dropped(self, generation: int, cause: str) -> None:
         self.drops.append(cause)
         if self.refuse and len(self.drops) >= self.want:

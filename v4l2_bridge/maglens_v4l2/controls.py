@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from maglens_driver.control import ControlFlag, ControlInfo, ControlType, Origin
 from maglens_driver.errors import MaglensError, Refused
@@ -85,7 +86,7 @@ class Controls:
             await self._restore()
             if self._set_source is not set_source:
                 return  # it left meanwhile
-            for info in infos:
+            for info in self.infos:
                 self._push_all(info)
 
     def detach(self) -> None:
@@ -112,6 +113,14 @@ class Controls:
         if by_hand or control in SWITCHES:
             self._remember(control, value)
         self._push_value(control)
+
+    def activated(self, control: int, active: bool) -> None:
+        """The device says that a control can be set from now on, or cannot."""
+        info = self._infos.get(control)
+        if info is not None:
+            rest = info.flags & ~ControlFlag.INACTIVE
+            info = self._infos[control] = replace(info, flags=rest if active else rest | ControlFlag.INACTIVE)
+            self._push(control, ControlChange(active=self._is_active(info)))
 
     def handle(self, event: NodeEvent) -> None:
         """Something an app did with the node."""
@@ -217,8 +226,8 @@ class Controls:
             raise Refused(
                 "control", f"the present module has no control 0x{control:08x}", hint="maglens control list"
             )
-        if info.flags & (ControlFlag.READ_ONLY | ControlFlag.INACTIVE) and origin is not Origin.AUTO:
-            raise Refused("control", f"{info.name} cannot be set now")
+        if info.flags & ControlFlag.READ_ONLY and origin is not Origin.AUTO:
+            raise Refused("control", f"{info.name} cannot be set")
         value = info.clamp(value)
         set_source = self._set_source
         if origin is Origin.AUTO:
@@ -286,11 +295,18 @@ class Controls:
         value = self._to_node(control, self._values[control]) if control in self._values else None
         if value is not None:
             self._push(control, ControlChange(value=value))
+        if control in SWITCHES:  # and where one was switched off, the device tells what is active then
+            for info in self._infos.values():
+                if info.flags & ControlFlag.INACTIVE and self._is_active(info):
+                    self._push(info.id, ControlChange(active=True))
 
     def _push_all(self, info: ControlInfo) -> None:
         value = self._to_node(info.id, self._values[info.id]) if info.id in self._values else None
-        active = not info.flags & ControlFlag.INACTIVE
-        self._push(info.id, ControlChange(value=value, range=self._range(info), active=active))
+        self._push(info.id, ControlChange(value=value, range=self._range(info), active=self._is_active(info)))
+
+    def _is_active(self, info: ControlInfo) -> bool:
+        """Whether a write does something: one ends the automatic for which a driver has made the control inactive."""
+        return not info.flags & ControlFlag.INACTIVE or is_driven(info.id, self._values)
 
     def _range(self, info: ControlInfo) -> tuple[int, int, int, int]:
         """For the node; the default is what is stored."""

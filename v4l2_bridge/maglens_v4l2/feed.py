@@ -32,6 +32,8 @@ class Door(Protocol):
 
     def control(self, feed: Feed, control: int, value: int) -> None: ...
 
+    def active(self, feed: Feed, control: int, active: bool) -> None: ...
+
     def dropped(self, cause: str) -> None: ...
 
     def lost(self, feed: Feed, why: Exception) -> None: ...
@@ -102,6 +104,10 @@ class Feed:
     def control(self, generation: int, control: int, value: int) -> None:
         if generation == self.generation:
             self._door.control(self, control, value)
+
+    def active(self, generation: int, control: int, active: bool) -> None:
+        if generation == self.generation:
+            self._door.active(self, control, active)
 
     def dropped(self, generation: int, cause: str) -> None:
         self._door.dropped(cause)

@@ -70,9 +70,9 @@ class Pipeline:
 
     Callbacks run in the loop: ``on_taken(generation)`` when a feed has taken the stage; ``on_first(generation)`` when
     its first frame has been shown; ``on_lost(generation, why)`` once per generation; ``on_control(generation, id,
-    value)``; ``on_event(event)`` for every event of the node, after the pipeline has acted on it; ``on_failed(why)``
-    once, when the node itself is gone and nothing can be shown any more. ``measured(statistics)`` runs in the
-    pipeline's thread, after each raw frame, and must be quick.
+    value)``; ``on_active(generation, id, active)``; ``on_event(event)`` for each of the node's, once it was acted on;
+    ``on_failed(why)`` once, when the node itself is gone and nothing can be shown any more. ``measured(statistics)``
+    runs in the pipeline's thread, after each raw frame, and must be quick.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class Pipeline:
         loop: asyncio.AbstractEventLoop,
         on_lost: Callable[[int, Exception], None],
         on_control: Callable[[int, int, int], None],
+        on_active: Callable[[int, int, bool], None] = lambda generation, control, active: None,
         on_taken: Callable[[int], None] = lambda generation: None,
         on_event: Callable[[NodeEvent], None] = lambda event: None,
         on_first: Callable[[int], None] = lambda generation: None,
@@ -92,7 +93,7 @@ class Pipeline:
         self._node = node
         self._measured = measured
         self._loop = loop
-        self._on_taken, self._on_lost, self._on_control = on_taken, on_lost, on_control
+        self._on_taken, self._on_lost, self._on_control, self._on_active = on_taken, on_lost, on_control, on_active
         self._on_event, self._on_first, self._on_failed = on_event, on_first, on_failed
         state = node.state()
         self._idle_fill = node.caps.idle_fill
@@ -285,6 +286,10 @@ class Pipeline:
     def control(self, feed: Feed, control: int, value: int) -> None:
         if not feed.over:
             self._call(self._on_control, feed.generation, control, value)
+
+    def active(self, feed: Feed, control: int, active: bool) -> None:
+        if not feed.over:
+            self._call(self._on_active, feed.generation, control, active)
 
     def dropped(self, cause: str) -> None:
         with self._wake:

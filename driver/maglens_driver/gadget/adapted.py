@@ -115,6 +115,9 @@ class _Completing:
     def control(self, generation: int, control: int, value: int) -> None:
         self._sink.control(generation, control, value)
 
+    def active(self, generation: int, control: int, active: bool) -> None:
+        self._sink.active(generation, control, active)
+
     def dropped(self, generation: int, cause: str) -> None:
         self._sink.dropped(generation, cause)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from maglens_driver.control import ControlInfo, ControlType
+from maglens_driver.control import ControlFlag, ControlInfo, ControlType
 from maglens_driver.errors import MaglensError
 from maglens_driver.link import limits
 from maglens_driver.link.descriptor import Descriptor
@@ -93,7 +93,8 @@ def _shown(control: ControlInfo) -> ControlInfo | None:
     if not all(text.isprintable() and text for _, text in menu):
         return None
     step = 0 if control.type is ControlType.BUTTON else min(max(1, control.step), _I32)
-    return replace(control, name=name, step=step, menu=menu)
+    # Inactive is what it is at this moment, under an automatic for one; a descriptor says it for good.
+    return replace(control, name=name, step=step, menu=menu, flags=control.flags & ~ControlFlag.INACTIVE)
 
 
 def _cut(text: str) -> str:

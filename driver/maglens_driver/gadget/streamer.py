@@ -117,6 +117,9 @@ class Streamer:
         """A hand on the ring."""
         self.on_control(control, value)
 
+    def active(self, _generation: int, _control: int, _active: bool) -> None:
+        """The protocol has no word for it: a descriptor holds for a whole stay."""
+
     def dropped(self, _generation: int, cause: str) -> None:
         """The source had no buffer, or came late: the frame's number shows as a gap to the host."""
         self._stay.skipped(cause)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,8 +15,17 @@ from maglens_driver.v4l2.binding import GONE, linuxpy
 MAX_MENU = 64  # entries of one menu that are read
 # V4L2_CTRL_FLAG_*
 _DISABLED, _READ_ONLY, _INACTIVE, _WRITE_ONLY, _HAS_PAYLOAD = 0x0001, 0x0004, 0x0010, 0x0040, 0x0100
-_VALUE_CHANGED = 0x0001  # V4L2_EVENT_CTRL_CH_VALUE
+_VALUE_CHANGED, _FLAGS_CHANGED = 0x0001, 0x0002  # V4L2_EVENT_CTRL_CH_*
 _TYPES = frozenset(int(kind) for kind in ControlType)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What has become of a control; None for what has not changed."""
+
+    id: int
+    value: int | None
+    active: bool | None
 
 
 def read_controls(fd: int) -> tuple[ControlInfo, ...]:
@@ -45,6 +55,18 @@ def read_values(fd: int, controls: Sequence[ControlInfo]) -> dict[int, int]:
             if error.errno in GONE:
                 raise
     return values
+
+
+def with_flags(fd: int, controls: Sequence[ControlInfo]) -> tuple[ControlInfo, ...]:
+    """The same controls, active or not as they are now: drivers make those inactive that an automatic drives."""
+    inactive = {info.id: bool(info.flags & _INACTIVE) for info in linuxpy().iter_read_controls(fd)}
+    return tuple(marked(control, active=not inactive.get(control.id, False)) for control in controls)
+
+
+def marked(control: ControlInfo, active: bool) -> ControlInfo:
+    """The control as active, or not."""
+    rest = control.flags & ~ControlFlag.INACTIVE
+    return replace(control, flags=rest if active else rest | ControlFlag.INACTIVE)
 
 
 def write_values(fd: int, controls: Sequence[ControlInfo], values: Mapping[int, int]) -> dict[int, int]:
@@ -82,13 +104,15 @@ def watch_controls(fd: int, controls: Sequence[ControlInfo]) -> None:
                 raise
 
 
-def next_change(fd: int) -> tuple[int, int] | None:
-    """Id and value of the next pending change; None for an event of another kind. ``OSError`` ENOENT when none."""
+def next_change(fd: int) -> Change | None:
+    """The next pending change; None for an event of another kind. ``OSError`` ENOENT when there is none."""
     v4l2 = linuxpy()
     event = v4l2.deque_event(fd)
-    if event.type != v4l2.EventType.CTRL or not event.u.ctrl.changes & _VALUE_CHANGED:
+    if event.type != v4l2.EventType.CTRL:
         return None
-    return event.id, event.u.ctrl.value
+    told = event.u.ctrl
+    value = told.value if told.changes & _VALUE_CHANGED else None
+    return Change(event.id, value, not told.flags & _INACTIVE if told.changes & _FLAGS_CHANGED else None)
 
 
 def _read(v4l2: Any, fd: int, control: ControlInfo) -> int:

@@ -26,7 +26,15 @@ from maglens_driver.mode import Mode, nearest_mode
 from maglens_driver.source import FrameSink, Identity
 from maglens_driver.v4l2.binding import gone_is_gone, linuxpy
 from maglens_driver.v4l2.buffers import BufferSet
-from maglens_driver.v4l2.controls import next_change, read_controls, read_values, watch_controls, write_values
+from maglens_driver.v4l2.controls import (
+    marked,
+    next_change,
+    read_controls,
+    read_values,
+    watch_controls,
+    with_flags,
+    write_values,
+)
 from maglens_driver.v4l2.identity import identify
 from maglens_driver.v4l2.memory import Choice
 from maglens_driver.v4l2.modes import read_modes, set_mode, try_mode
@@ -123,8 +131,10 @@ class V4L2Source:
         mode = self._mode
 
         def begin() -> None:
+            watch_controls(self._fd, self._controls)
+            self._controls = with_flags(self._fd, self._controls)  # from here on events tell
             self._stream = _Stream(
-                self._fd, self.path, mode, sink, generation, self._controls, self._lost, self._memory
+                self._fd, self.path, mode, sink, generation, self._activated, self._lost, self._memory
             )
 
         self._starting = True
@@ -146,7 +156,7 @@ class V4L2Source:
 
     async def get(self) -> Mapping[int, int]:
         self._check()
-        return await self._call(lambda: read_values(self._fd, self._controls))
+        return await self._call(self._read)
 
     async def set(self, values: Mapping[int, int]) -> Mapping[int, int]:
         self._check()
@@ -191,6 +201,14 @@ class V4L2Source:
             raise WrongState(f"{self.path} is closed")
         if streaming is False and (self._starting or self._stream is not None):
             raise WrongState(f"{self.path} is streaming")
+
+    def _read(self) -> Mapping[int, int]:
+        if self._stream is None:  # else its thread keeps them
+            self._controls = with_flags(self._fd, self._controls)
+        return read_values(self._fd, self._controls)
+
+    def _activated(self, control: int, active: bool) -> None:
+        self._controls = tuple(marked(info, active) if info.id == control else info for info in self._controls)
 
     def _lost(self, why: Gone) -> None:
         self._gone = why
@@ -244,15 +262,14 @@ class _Stream:
         mode: Mode,
         sink: FrameSink,
         generation: int,
-        controls: Sequence[ControlInfo],
+        on_active: Callable[[int, bool], None],
         on_gone: Callable[[Gone], None],
         memory: Choice,
     ) -> None:
         self._fd, self._path, self._mode, self._sink, self._generation = fd, path, mode, sink, generation
-        self._on_gone = on_gone
+        self._on_active, self._on_gone = on_active, on_gone
         self._last_sequence: int | None = None
         self._last_exposure = 0
-        watch_controls(fd, controls)
         self._buffers = BufferSet(fd, memory)
         try:
             self._buffers.start()
@@ -315,8 +332,11 @@ class _Stream:
                 if error.errno in (errno.ENOENT, errno.EAGAIN):
                     return
                 raise
-            if change is not None:
-                self._sink.control(self._generation, *change)
+            if change is not None and change.active is not None:
+                self._on_active(change.id, change.active)
+                self._sink.active(self._generation, change.id, change.active)
+            if change is not None and change.value is not None:
+                self._sink.control(self._generation, change.id, change.value)
 
     def _deliver(self) -> bool:
         """One buffer, if there is one. Where the device reports an error instead, taking one says which."""

@@ -46,6 +46,8 @@ class Counter:
     def control(self, generation: int, control: int, value: int) -> None:
         """Nobody turns a ring."""
 
+    def active(self, generation: int, control: int, active: bool) -> None: ...
+
     def dropped(self, generation: int, cause: str) -> None:
         self.why.append(RuntimeError(cause))
 

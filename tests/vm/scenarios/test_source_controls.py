@@ -119,6 +119,12 @@ def test_module_and_webcam_at_the_node(perform: StartTroupe) -> None:
         set_control(node, "brightness", 50)
         assert becomes(app, lambda now: now > before + BRIGHTER)
         assert succeed("v4l2-ctl", "-d", webcam, "--get-ctrl", "brightness").split() == ["brightness:", "50"]
+        wait_active(app.fd, Cid.EXPOSURE_ABSOLUTE)  # though the driver has it inactive: its automatic is on
+        before = light(app)
+        set_control(node, "exposure_time_absolute", 50)
+        assert becomes(app, lambda now: now < before - BRIGHTER)
+        got = succeed("v4l2-ctl", "-d", webcam, "--get-ctrl", "auto_exposure,exposure_time_absolute").split()
+        assert (got[1], got[-1]) == ("1", "50"), "the write has ended the automatic"
 
 
 @pytest.mark.long

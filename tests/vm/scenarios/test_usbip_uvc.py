@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maglens_driver.control import Cid
+from maglens_driver.control import Cid, ControlFlag
 from maglens_driver.errors import Gone
 from maglens_driver.frame import Frame
 from maglens_driver.mode import MJPG, NV12
@@ -25,6 +25,7 @@ from tests.vm.conftest import Record, WatchUdev
 from tests.vm.guest.devices import succeed
 
 WIDTH, HEIGHT = 320, 240
+MANUAL = 1  # of EXPOSURE_AUTO
 PIXELS = ["-video_size", f"{WIDTH}x{HEIGHT}"]
 
 Plug = Callable[..., tuple[Plugged, Path]]
@@ -179,6 +180,11 @@ class MarkSink(RecordingSink):
         super().deliver(frame)
 
 
+def inactive(source: V4L2Source, control: int) -> bool:
+    """Whether it is said to be so now."""
+    return any(info.id == control and info.flags & ControlFlag.INACTIVE for info in source.controls)
+
+
 def test_v4l2_source_plays_it_until_it_is_pulled(rig: UvcRig) -> None:
     async def run() -> None:
         source = await rig.open()
@@ -191,6 +197,15 @@ def test_v4l2_source_plays_it_until_it_is_pulled(rig: UvcRig) -> None:
             await sink.until(lambda s: len(s.frames) >= 10)
             await source.set({Cid.BRIGHTNESS: 30})
             assert (await source.get())[Cid.BRIGHTNESS] == 30
+            exposure = Cid.EXPOSURE_ABSOLUTE
+            assert inactive(source, exposure), "its automatic is on"
+            await source.set({Cid.EXPOSURE_AUTO: MANUAL})
+            await sink.until(lambda s: (1, exposure, True) in s.flags)
+            assert not inactive(source, exposure)
+            assert await source.set({exposure: 100}) == {exposure: 100}
+            await asyncio.to_thread(succeed, "v4l2-ctl", "-d", rig.node, "--set-ctrl", "auto_exposure=3")
+            await sink.until(lambda s: (1, exposure, False) in s.flags)
+            assert inactive(source, exposure)
             await asyncio.to_thread(rig.unplug)
             await sink.until(lambda s: bool(s.losses))
             assert isinstance(sink.losses[0][1], Gone)
