@@ -22,6 +22,7 @@ from maglens_daemon.bare_lens import optics_for
 from maglens_daemon.cards import card_for
 from maglens_daemon.config import NodeConfig
 from maglens_daemon.inputs import Inputs
+from maglens_daemon.legacy import Left, Legacy
 from maglens_daemon.link_health import LinkRules
 from maglens_daemon.link_watch import LinkWatch
 from maglens_daemon.mode_choice import Choice, Means, choose_mode, obstacle
@@ -127,15 +128,17 @@ class House(Protocol):
 class Director:
     """One per stage, which it makes."""
 
-    def __init__(self, name: str, house: House, open_node: OpenNode, store: Store) -> None:
+    def __init__(self, name: str, house: House, open_node: OpenNode, store: Store, legacy: Legacy) -> None:
+        before = legacy.of(name)
         self.name = name
-        self.stage = Stage(name, lambda: house.settings(name), open_node, store, self)
+        self.stage = Stage(name, lambda: house.settings(name), open_node, store, self, before.heeded)
         self.obstacles: dict[int, str] = {}  # by session id: why one that is ready cannot play
         self._house = house
         self._records: dict[int, _Record] = {}
         self._coming: dict[int, _Coming] = {}  # by session id
-        self._inputs = Inputs()
-        self._input = 0  # as apps chose it last
+        self._legacy = legacy
+        self._inputs = Inputs(slots=before.slots)
+        self._input = before.input  # as apps chose it last
         self._told: Node | None = None  # the node that knows the inputs as they are
         self._turn = asyncio.Event()
         self._again: asyncio.TimerHandle | None = None
@@ -311,6 +314,7 @@ class Director:
         self._wake_at(min(due, default=None))
         if stage.playing is None:
             pipeline.show(self.card())
+        self._leave()
 
     def _heed(self, order: Sequence[int], pipeline: Pipeline) -> None:
         """While nobody watches, apps set the controls of the module that would play. (Any other source may take
@@ -330,7 +334,14 @@ class Director:
         present = {s.identity.key: s.identity.model for s in self._house.all() if s.identity and s.is_playable}
         if (self._inputs.update(present) or node is not self._told) and node is not None:
             node.push_inputs(self._inputs.infos())
+            if node is not self._told:
+                self.input_chosen(node.state().input)  # while no service ran, perhaps
             self._told = node
+
+    def _leave(self) -> None:
+        """Write down what a successor has to know."""
+        heeded, pinned = self.stage.heeded_identity, self._house.rules(self.name).pinned
+        self._legacy.leave(self.name, Left(self._inputs.slots, self._input, pinned, heeded))
 
     def _plays_best(self, playing: Playing) -> bool:
         """Whether it plays in the mode that its link and power now carry best."""

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Inputs: the sources as inputs of a node, as apps choose one. Pure bookkeeping.
 
-Input 0 is automatic. A source keeps its input for as long as the service runs, so that what an app has saved means
+Input 0 is automatic. A source keeps its input for as long as the camera lives, so that what an app has saved means
 the same later; one that has left gives its place up only when a new one finds none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from maglens_v4l2.canonical import INPUTS
@@ -20,9 +20,10 @@ MAX_NAME: Final = 31  # bytes of struct v4l2_input's name, without the final zer
 class Inputs:
     """One per node. Sources are known by identity key."""
 
-    def __init__(self, count: int = INPUTS) -> None:
-        self._slots: list[str] = [""] * (count - 1)
-        self._names: dict[str, str] = {}
+    def __init__(self, count: int = INPUTS, slots: Sequence[tuple[str, str]] = ()) -> None:
+        """``slots``: see :attr:`slots`; of the service before."""
+        self._slots: list[str] = [*(key for key, _ in slots), *[""] * (count - 1)][: count - 1]
+        self._names: dict[str, str] = dict(slots)
         self._present: frozenset[str] = frozenset()
 
     def update(self, present: Mapping[str, str]) -> bool:
@@ -49,6 +50,11 @@ class Inputs:
             AUTOMATIC,
             *(InputInfo(_cut(self._names.get(key, "")), key in self._present) for key in self._slots[:used]),
         )
+
+    @property
+    def slots(self) -> tuple[tuple[str, str], ...]:
+        """Identity keys and names behind them, from input 1 on; empty where nobody stands."""
+        return tuple((key, self._names.get(key, "")) for key in self._slots)
 
     def source(self, index: int) -> str | None:
         """The identity key behind an input; None for automatic, and for one that is nobody's."""

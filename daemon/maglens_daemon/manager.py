@@ -22,6 +22,7 @@ from maglens_daemon.conditions import Conditions
 from maglens_daemon.config import Config, NodeConfig
 from maglens_daemon.director import Director, state_of
 from maglens_daemon.errors import NotFound
+from maglens_daemon.legacy import Legacy
 from maglens_daemon.link_health import LinkRules
 from maglens_daemon.port import make_port
 from maglens_daemon.session import Session
@@ -44,19 +45,27 @@ PARK_S: Final = 3.0  # logind waits for five seconds at most (InhibitDelayMaxSec
 
 class Manager:
     """One per daemon. ``open_node`` makes or adopts a node; ``listeners`` are called after every change.
-    ``root``: where battery and heat are read (``/sys`` below it); None: they are not followed."""
+    ``root``: where battery and heat are read (``/sys`` below it); None: they are not followed. ``legacy``: of the
+    service before, and for the next."""
 
     def __init__(
-        self, config: Config, open_node: OpenNode, store: Store | None = None, root: Path | None = None
+        self,
+        config: Config,
+        open_node: OpenNode,
+        store: Store | None = None,
+        root: Path | None = None,
+        legacy: Legacy | None = None,
     ) -> None:
+        legacy = legacy if legacy is not None else Legacy()
         self.config = config
-        self.choices = dict.fromkeys(config.nodes, policy.AUTO)  # what people chose, by node: identity key or "auto"
+        # What people chose, by node: identity key or "auto".
+        self.choices = {name: legacy.of(name).choice for name in config.nodes}
         self.listeners: list[Callable[[], None]] = []
         self.on_control: list[Callable[[Session, int, int], None]] = []
         self.on_use: list[Callable[[Session], None]] = []  # called when a person has chosen it
         self.store = store if store is not None else Store(Path(names.STATE_DIR))
         self.allotment = Allotment(lambda: self.conditions.now, self.reconsider)
-        self.directors = [Director(name, self, open_node, self.store) for name in config.nodes]
+        self.directors = [Director(name, self, open_node, self.store, legacy) for name in config.nodes]
         self.reports: Callable[[], Sequence[Report]] = tuple  # of ports that a board watches
         self.conditions: Conditions = Conditions(
             lambda: self.config.power.rules, lambda: self.config.power.thermal_zones, self._condition_changed, root

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from maglens_daemon import conditions, config
@@ -19,6 +20,7 @@ from maglens_daemon.config import Config, NodeConfig
 from maglens_daemon.errors import ConfigError
 from maglens_daemon.heartbeat import beat
 from maglens_daemon.herald import Herald
+from maglens_daemon.legacy import Legacy
 from maglens_daemon.manager import Manager
 from maglens_daemon.notify import Notifier, stored
 from maglens_daemon.sleep_guard import SleepGuard
@@ -26,6 +28,7 @@ from maglens_daemon.status import state_line
 from maglens_daemon.system_bus import SystemBus
 from maglens_daemon.system_watch import watch_devices
 from maglens_daemon.visitors import ModuleVisitor, watch_modules
+from maglens_driver import names
 from maglens_driver.errors import WrongState
 from maglens_driver.usb.discovery import Discovery
 from maglens_driver.usb.libusb import libusb_backend
@@ -45,7 +48,9 @@ class Service:
 
     def __init__(self, settings: Config, notifier: Notifier) -> None:
         self._notifier = notifier
-        self._manager = Manager(settings, self._open_node, root=conditions.ROOT)
+        self._manager = Manager(
+            settings, self._open_node, root=conditions.ROOT, legacy=Legacy(Path(names.RUNTIME_DIR))
+        )
         self._cameras = Cameras(self._manager)
         self._boards = Boards(self._manager)
         self._adoptable = stored()  # of the service before us; then one of each camera that we have

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 NODE_SETTLE_S: Final = 5.0
 ATTACH_AGAIN_S: Final = (1.0, 2.0, 5.0)  # a module that did not answer may have been busy
+ORPHAN_S: Final = 5.0  # what a module that is there when the service starts takes to play, at most
 
 T = TypeVar("T")
 
@@ -91,10 +92,17 @@ class Crew(Protocol):
 
 class Stage:
     """One per node. ``name`` is empty for ``[node]`` itself, else that of ``[node.NAME]``; ``settings`` gives its
-    configuration as it is now; ``open_node`` makes or adopts the node of that name."""
+    configuration as it is now; ``open_node`` makes or adopts the node of that name; ``before``: identity key of whose
+    controls apps saw when the service before ended."""
 
     def __init__(
-        self, name: str, settings: Callable[[], NodeConfig], open_node: OpenNode, store: Store, crew: Crew
+        self,
+        name: str,
+        settings: Callable[[], NodeConfig],
+        open_node: OpenNode,
+        store: Store,
+        crew: Crew,
+        before: str = "",
     ) -> None:
         self.name = name
         self.settings = settings
@@ -111,6 +119,8 @@ class Stage:
         self._open_node = open_node
         self._store = store
         self._crew = crew
+        self._before = before
+        self._orphans: asyncio.TimerHandle | None = None  # until nobody claims the controls of the service before
         self._hint = asyncio.Event()
         self._failed: asyncio.Future[Exception] | None = None
 
@@ -118,6 +128,12 @@ class Stage:
     def watched(self) -> bool:
         """Whether anybody looks at the node now."""
         return self.pipeline is not None and self.pipeline.watched
+
+    @property
+    def heeded_identity(self) -> str:
+        """Identity key of whose controls apps see; empty where nobody's."""
+        identity = self.heeded.identity if self.heeded is not None else None
+        return identity.key if identity is not None else ""
 
     # The node.
 
@@ -178,13 +194,22 @@ class Stage:
             measured=partial(self._measured, loop),
             card=self._crew.card(),
         )
-        self.controls = Controls(node, self._store)
+        self.controls = Controls(node, self._store, self._before)
+        self._before = ""
+        self._orphans = loop.call_later(ORPHAN_S, self._orphaned, self.controls)
         self.settled.set()
         log.info("the camera is %s, %s", node.path, self.pipeline.format.describe())
         self._crew.reconsider()
         return await self._failed
 
+    def _orphaned(self, controls: Controls) -> None:
+        """What apps can still set is nobody's: it was left behind with the camera."""
+        if self.heeded is None:
+            controls.detach()
+
     async def _put_away(self, node: Node) -> None:
+        if self._orphans is not None:
+            self._orphans.cancel()
         pipeline, playing = self.pipeline, self.playing
         controls, self.controls = self.controls, None
         self.pipeline, self.node, self.playing, self.heeded = None, None, None, None
@@ -266,8 +291,8 @@ class Stage:
         """While nobody plays: let apps see and set this one's controls all the same; with None, nobody's."""
         if session is self.heeded:
             return
-        self.heeded = session
-        if self.controls is not None:
+        before, self.heeded = self.heeded, session
+        if self.controls is not None and (before is not None or session is None):
             self.controls.detach()
         if session is not None:
             self._attach_controls(session, None)

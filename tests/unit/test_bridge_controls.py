@@ -89,11 +89,11 @@ class Stage:
         return self.node.state().values[control]
 
 
-def play(tmp_path: Path, act: Callable[[Stage], Awaitable[None]], attach: bool = True) -> None:
+def play(tmp_path: Path, act: Callable[[Stage], Awaitable[None]], attach: bool = True, before: str = "") -> None:
     async def run() -> None:
         node = MemoryNode([make_mode(NV12, 64, 48, Fraction(1, 30))], CONTROLS)
         store = Store(tmp_path)
-        controls = Controls(node, store)
+        controls = Controls(node, store, before)
         stage = Stage(node, store, controls, Module(), tmp_path)
 
         async def listen() -> None:
@@ -140,6 +140,49 @@ def test_an_app_or_the_ring_ends_the_automatic(tmp_path: Path) -> None:
         assert stage.shown(FOCUS.id) == 300
 
     play(tmp_path, act)
+
+
+def test_what_was_set_while_no_service_ran_reaches_the_module_that_is_there_still(tmp_path: Path) -> None:
+    async def act(stage: Stage) -> None:
+        stage.store.put("maker/35mm/1", IRIS.id, 100)
+        for value in (200, 300):
+            stage.app_sets(IRIS.id, value)
+        await stage.settle()
+        assert stage.module.writes == []
+        await stage.attach()
+        await stage.until(lambda: stage.module.values[IRIS.id] == 300)
+        await stage.until(lambda: stage.shown(IRIS.id) == 300)
+        assert stage.module.writes == [{IRIS.id: 100}, {IRIS.id: 300}], "what is stored, then what was asked last"
+
+    play(tmp_path, act, attach=False, before="maker/35mm/1")
+
+
+@pytest.mark.parametrize("before", ["", "maker/73mm/2"])
+def test_what_was_set_while_no_service_ran_reaches_no_other_module(tmp_path: Path, before: str) -> None:
+    async def act(stage: Stage) -> None:
+        stage.app_sets(IRIS.id, 300)
+        await stage.settle()
+        await stage.attach()
+        await stage.settle()
+        assert stage.module.writes == []
+        assert stage.shown(IRIS.id) == stage.module.values[IRIS.id]
+
+    play(tmp_path, act, attach=False, before=before)
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_controls_of_one_that_left_while_no_service_ran_are_greyed_out(tmp_path: Path, comes: bool) -> None:
+    async def act(stage: Stage) -> None:
+        reader = stage.node.open()
+        if comes:
+            await stage.attach()
+        else:
+            stage.controls.detach()
+        active = {control: change.active for control, change in reader.changes if change.active is not None}
+        assert active[Cid.ZOOM_ABSOLUTE] is False
+        assert active[FOCUS.id] is comes
+
+    play(tmp_path, act, attach=False, before="maker/24-70mm/1")
 
 
 def test_what_an_automatic_moves_is_shown_but_neither_stored_nor_written(tmp_path: Path) -> None:

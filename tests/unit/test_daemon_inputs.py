@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
+from pathlib import Path
 
 from maglens_daemon import policy
 from maglens_daemon.config import Config, NodeConfig, PolicyConfig, Rule
 from maglens_daemon.fake import FakeVisitor
 from maglens_daemon.inputs import AUTOMATIC, MAX_NAME, Inputs
+from maglens_daemon.legacy import FILE_NAME, MAX_BYTES, MAX_TEXT, Left, Legacy
+from maglens_v4l2.canonical import INPUTS
 from maglens_v4l2.node import InputInfo
 from tests.unit.test_daemon_manager import SMALL, theatre
 
@@ -73,6 +77,57 @@ def test_choosing_what_is_chosen_undoes_no_other_choice() -> None:
             assert t.manager.pinned == "fake/camera/1"
 
     asyncio.run(play())
+
+
+def test_the_next_service_goes_on_with_the_chosen_input(tmp_path: Path) -> None:
+    """The camera outlives the service, and so does what apps chose there: also while no service ran."""
+
+    async def play() -> None:
+        async with theatre(legacy=Legacy(tmp_path)) as t:
+            app = t.watch()
+            one, two = t.arrive(FakeVisitor("1"), "1-1"), t.arrive(FakeVisitor("2"), "1-2")
+            await t.until_playing(two)
+            app.choose_input(1)
+            await t.until_playing(one)
+        for chosen, wanted in ((1, "1"), (1, "1"), (2, "2"), (0, "1")):
+            async with theatre(legacy=Legacy(tmp_path), input=chosen) as t:
+                t.watch()
+                two, one = t.arrive(FakeVisitor("2"), "1-2"), t.arrive(FakeVisitor("1"), "1-1")
+                await t.until_playing({"1": one, "2": two}[wanted])
+                assert t.manager.pinned == (f"fake/camera/{wanted}" if chosen else policy.AUTO)
+                assert one.identity is not None and two.identity is not None
+                assert [info.name for info in t.nodes[0].inputs][1:] == [one.identity.model, two.identity.model]
+
+    asyncio.run(play())
+
+
+def test_a_choice_that_is_not_understood_was_made_by_nobody(tmp_path: Path) -> None:
+    path = tmp_path / FILE_NAME
+    known = Left((("a/b/1", "B"), ("", "")), 1, "a/b/1", "a/b/1")
+    Legacy(tmp_path).leave("", known)
+    text = path.read_text()
+    assert Legacy(tmp_path).of("") == known
+    assert Legacy(tmp_path).of("front") == Left()
+    slots = [["a", "A"]] * INPUTS
+    for broken in (
+        "",
+        "[]",
+        "{}",
+        text[:-1],
+        text.replace('"version": 1', '"version": 2'),
+        text.replace('"input": 1', f'"input": {INPUTS}'),
+        text.replace('"input": 1', '"input": "1"'),
+        text.replace('"choice": "a/b/1"', '"choice": 1'),
+        text.replace('"choice"', '"what"'),
+        text.replace('"heeded": "a/b/1"', f'"heeded": "{"a" * (MAX_TEXT + 1)}"'),
+        text.replace('[["a/b/1", "B"], ["", ""]]', json.dumps(slots)),
+        text.replace('[["a/b/1", "B"], ["", ""]]', '[["a"]]'),
+        json.dumps({"version": 1, "nodes": [1]}),
+        json.dumps({"version": 1, "nodes": {"": 1}}),
+        text + " " * MAX_BYTES,
+    ):
+        path.write_text(broken)
+        assert Legacy(tmp_path).of("") == Left(), broken[:200]
 
 
 def test_a_node_for_each_group() -> None:

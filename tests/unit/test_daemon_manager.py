@@ -18,6 +18,7 @@ from maglens_daemon.director import STREAM_TRIES
 from maglens_daemon.errors import NotFound
 from maglens_daemon.fake import FOCUS, MODE, FakeVisitor
 from maglens_daemon.in_process import VirtualVisitor
+from maglens_daemon.legacy import Legacy
 from maglens_daemon.manager import Manager
 from maglens_daemon.session import Session
 from maglens_daemon.session_state import SessionState
@@ -35,10 +36,11 @@ WAIT_S = 10.0
 class Theatre:
     """A manager at work, and one app."""
 
-    def __init__(self, config: Config, also: Sequence[Mode] = ()) -> None:
+    def __init__(self, config: Config, also: Sequence[Mode], legacy: Legacy | None, input: int) -> None:
         self._also = also
+        self._input = input
         self._folder = tempfile.TemporaryDirectory(prefix="maglens-")
-        self.manager = Manager(config, self._open_node, Store(Path(self._folder.name)))
+        self.manager = Manager(config, self._open_node, Store(Path(self._folder.name)), legacy=legacy)
         self.nodes: list[MemoryNode] = []
         self.trouble: list[Exception] = []
         self._turn = asyncio.Event()
@@ -48,6 +50,7 @@ class Theatre:
         if self.trouble:
             raise self.trouble[0]
         self.nodes.append(MemoryNode([settings.mode, *self._also]))
+        self.nodes[-1].open().choose_input(self._input)
         return self.nodes[-1]
 
     def watch(self) -> MemoryReader:
@@ -84,9 +87,15 @@ class Theatre:
 
 @asynccontextmanager
 async def theatre(
-    config: Config = SMALL, *, trouble: Exception | None = None, also: Sequence[Mode] = ()
+    config: Config = SMALL,
+    *,
+    trouble: Exception | None = None,
+    also: Sequence[Mode] = (),
+    legacy: Legacy | None = None,
+    input: int = 0,
 ) -> AsyncIterator[Theatre]:
-    made = Theatre(config, also)
+    """``input``: as an app has chosen it before the manager has the node."""
+    made = Theatre(config, also, legacy, input)
     if trouble is not None:
         made.trouble.append(trouble)
     running = asyncio.create_task(made.manager.run())

@@ -33,13 +33,17 @@ class Controls:
     """All calls in the event loop's thread. Values are the module's own; menus of numbers are translated for the
     node, whose items are fixed."""
 
-    def __init__(self, node: Node, store: Store) -> None:
+    def __init__(self, node: Node, store: Store, before: str = "") -> None:
+        """``before``: whose controls apps saw when the process before this one ended, where the node outlived it."""
         self._node = node
         self._store = store
         self._identity = ""
         self._infos: dict[int, ControlInfo] = {}
         self._values: dict[int, int] = {}
         self._set_source: SetSource | None = None
+        self._before = before
+        self._left = _CANONICAL.keys() | set()  # may be active still for one who has gone meanwhile
+        self._early: dict[int, ControlSet] = {}  # written while no process was there, for ``before``: latest wins
         self._replays = Replays()
         self._turn = asyncio.Lock()  # one exchange with the module at a time
         self._asked: dict[int, int] = {}  # what apps want and nobody has written yet: latest wins
@@ -75,7 +79,9 @@ class Controls:
         """A module plays from now on. ``values`` are its present ones, ``set_source`` writes to it as
         :meth:`maglens_driver.source.Source.set` does. What is stored for it is written again."""
         async with self._turn:
-            gone = self._infos.keys() - {info.id for info in infos}
+            gone = (self._infos.keys() | self._left) - {info.id for info in infos}
+            early = self._early.values() if identity == self._before else ()
+            self._before, self._left, self._early = "", set(), {}
             self._identity = identity
             self._infos = {info.id: info for info in infos}
             self._values = dict(values)
@@ -88,11 +94,14 @@ class Controls:
                 return  # it left meanwhile
             for info in self.infos:
                 self._push_all(info)
+            for event in early:
+                self._app_set(event)
 
     def detach(self) -> None:
         """No module plays: its controls are greyed out, and what apps wanted of it is forgotten."""
-        for control in self._infos:
+        for control in self._infos.keys() | self._left:
             self._push(control, ControlChange(active=False))
+        self._before, self._left, self._early = "", set(), {}
         self._identity, self._infos, self._values, self._set_source = "", {}, {}, None
         self._asked.clear()
 
@@ -159,6 +168,10 @@ class Controls:
     # What apps do.
 
     def _app_set(self, event: ControlSet) -> None:
+        if self._before and event.id in _CANONICAL:
+            self._early.pop(event.id, None)
+            self._early[event.id] = event
+            return
         value = self._to_module(event.id, event.value)
         info = self._infos.get(event.id)
         if info is None or value is None:

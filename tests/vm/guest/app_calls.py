@@ -125,6 +125,20 @@ def set_control(fd: int, id: int, to: int) -> None:
     v4l2.call(fd, v4l2.VIDIOC_S_CTRL, v4l2.Control(id=id, value=to))
 
 
+def inputs(fd: int) -> list[str]:
+    """ENUMINPUT: the names, in order."""
+    names: list[str] = []
+    while True:
+        entry = Input(index=len(names))
+        try:
+            v4l2.call(fd, VIDIOC_ENUMINPUT, entry)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # the end
+                return names
+            raise
+        names.append(entry.name.decode())
+
+
 def get_input(fd: int) -> int:
     """G_INPUT"""
     return int(struct.unpack("i", fcntl.ioctl(fd, VIDIOC_G_INPUT, struct.pack("i", -1)))[0])

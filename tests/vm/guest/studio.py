@@ -62,12 +62,12 @@ class Studio:
             os.close(fd)
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
-        """An app streams, and has a picture of the module."""
+    def watched(self, source: str = SERIAL) -> Iterator[None]:
+        """An app streams, and has a picture of the module, or of another source."""
         command = ["v4l2-ctl", "-d", self.node, "--stream-mmap", "--stream-count=1000000"]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as app:
             try:
-                self.troupe.plays(SERIAL)
+                self.troupe.plays(source)
                 yield
                 assert app.poll() is None, "the app lives"
             finally:

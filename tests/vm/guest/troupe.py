@@ -102,11 +102,11 @@ class Troupe:
         return self._warden.log
 
     @contextmanager
-    def dies(self) -> Iterator[int]:
-        """SIGKILL for the service while the module plays: CLOCK_MONOTONIC ns. At the end the next one plays it."""
+    def dies(self, playing: str = MODULE) -> Iterator[int]:
+        """SIGKILL for the service while ``playing`` plays: CLOCK_MONOTONIC ns. At the end the next one plays it."""
         yield self._warden.kill()
         self.log.wait_for("the camera is /dev/video")
-        self.plays(MODULE)
+        self.plays(playing)
 
     def maglens(self, *words: str) -> str:
         """What the command says."""

@@ -14,7 +14,7 @@ from maglens_v4l2 import canonical
 from tests.vm.guest import app_calls
 from tests.vm.guest.app_process import AppProcess
 from tests.vm.guest.studio import SERIAL, Studio, studio
-from tests.vm.guest.troupe import LENS
+from tests.vm.guest.troupe import BUILT_IN, LENS
 
 FACTORY = {c.id: c.default for c in lens.load_lens(LENS).descriptor.controls}
 pytestmark = pytest.mark.long
@@ -111,13 +111,27 @@ def test_obs_writing_what_it_saved_undoes_no_ring(stage: Studio) -> None:
 
 
 def test_values_outlive_the_service(stage: Studio) -> None:
-    """Also the one that was set just before it was killed."""
+    """Also the one that was set just before it was killed, and one that was set before the next was there."""
     with stage.watched():
         stage.set(iris_absolute=222)
         stage.until_module({IRIS: 222})
         stage.maglens_control("set", "gain=2000")  # answered when what came before it is done
         with stage.troupe.dies():
             assert stage.value(IRIS) == 222
-        stage.until(lambda: stage.shown(IRIS).default_value == 222, "it was not stored")
-        stage.until_module({IRIS: 222})
-        assert stage.value(IRIS) == 222
+            stage.set(iris_absolute=333)
+        stage.until_module({IRIS: 333})
+        stage.until_shown({IRIS: 333, GAIN: 2000})
+
+
+def test_a_chosen_input_outlives_the_service(stage: Studio) -> None:
+    """The automatic choice would be the module."""
+    with stage.opened() as fd:
+        inputs = app_calls.inputs(fd)
+        app_calls.set_input(fd, next(index for index, name in enumerate(inputs) if name and name in BUILT_IN))
+        with stage.watched(BUILT_IN):
+            with stage.troupe.dies(BUILT_IN):
+                pass
+            assert app_calls.inputs(fd) == inputs
+        app_calls.set_input(fd, 0)
+        with stage.watched():
+            pass
