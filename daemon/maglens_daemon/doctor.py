@@ -24,6 +24,7 @@ from maglens_daemon.errors import ConfigError
 from maglens_daemon.kernel_module import kernel_module, node_name
 from maglens_daemon.machine import Finding, Machine, Verdict, ok
 from maglens_driver import names
+from maglens_driver.packages import Need
 
 USBFS_LEAST_MB: Final = 64  # four frames of 4K NV12 in flight, twice
 _RULES_DIRS: Final = ("etc", "run", "usr/local/lib", "usr/lib", "lib")
@@ -149,12 +150,12 @@ def _module(machine: Machine, interface: Path) -> Iterator[Finding]:
 
 def libraries(machine: Machine) -> Iterator[Finding]:
     """What Python needs beside itself."""
-    del machine  # the libraries are those of this very process
-    for library, package in (("libusb-1.0.so.0", "libusb-1.0-0"), ("libudev.so.1", "libudev1")):
+    # They are those of this very process, whatever machine is rehearsed.
+    for library, need in (("libusb-1.0.so.0", Need.LIBUSB), ("libudev.so.1", Need.LIBUDEV)):
         try:
             ctypes.CDLL(library)
         except OSError:
-            yield Finding("library", Verdict.WRONG, f"{library} is missing", f"sudo apt-get install {package}")
+            yield Finding("library", Verdict.WRONG, f"{library} is missing", machine.install(need))
     try:
         importlib.import_module("maglens_v4l2._pixels")
     except ImportError as error:
@@ -162,7 +163,7 @@ def libraries(machine: Machine) -> Iterator[Finding]:
             "pixel kernel",
             Verdict.WRONG,
             f"cannot be loaded: {error}",
-            "sudo apt-get install libturbojpeg0, or sudo make install, in the sources of maglens",
+            f"{machine.install(Need.TURBOJPEG)}, or sudo make install, in the sources of maglens",
         )
     else:
         yield ok("pixel kernel", "loads, with libjpeg-turbo")

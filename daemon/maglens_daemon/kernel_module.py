@@ -8,13 +8,13 @@ the next boot. No program can do that step for them.
 
 from __future__ import annotations
 
-import platform
 import re
 from collections.abc import Iterator
 from typing import Final
 
 from maglens_daemon.machine import Finding, Machine, Verdict, ok
 from maglens_driver import names
+from maglens_driver.packages import Need
 
 LOOPBACK_CREATES_SINCE: Final = (0, 15)
 SECURE_BOOT: Final = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
@@ -30,7 +30,7 @@ AT_THE_BLUE_SCREEN: Final = "on the blue screen choose Enroll MOK, Continue, Yes
 
 def _module_there(machine: Machine, name: str) -> bool:
     """Whether a kernel module could be loaded."""
-    release = machine.read("/proc/sys/kernel/osrelease") or platform.release()
+    release = machine.kernel()
     tree = machine.path(f"/lib/modules/{release}")
     index = machine.read(f"/lib/modules/{release}/modules.dep") or ""
     builtin = machine.read(f"/lib/modules/{release}/modules.builtin") or ""
@@ -53,7 +53,7 @@ def node_name(machine: Machine) -> str | None:
 def kernel_module(machine: Machine) -> Iterator[Finding]:
     """What makes the node."""
     subject = "kernel module"
-    release = machine.read("/proc/sys/kernel/osrelease") or platform.release()
+    release = machine.kernel()
     if _loaded(machine, "maglens"):
         yield ok(subject, "maglens is loaded")
         return
@@ -66,7 +66,7 @@ def kernel_module(machine: Machine) -> Iterator[Finding]:
             subject,
             Verdict.NOTE if _loaded(machine, "v4l2loopback") else Verdict.WRONG,
             f"DKMS has maglens, but has not built it for this kernel, {release}",
-            f"sudo apt-get install linux-headers-{release} && sudo dkms install"
+            f"{machine.install(Need.HEADERS)} && sudo dkms install"
             f" {sources[-1].replace('-', '/', 1)} -k {release} && sudo modprobe maglens",
         )
         return
@@ -81,9 +81,8 @@ def kernel_module(machine: Machine) -> Iterator[Finding]:
         subject,
         Verdict.WRONG,
         "neither maglens nor v4l2loopback is installed for this kernel",
-        f"sudo apt-get install dkms linux-headers-{release}, then sudo make install-dkms, in the sources of maglens"
-        " (or, without controls and for one app at a time, v4l2loopback 0.15 or later: sudo apt-get install"
-        " v4l2loopback-dkms)",
+        f"{machine.install(Need.DKMS, Need.HEADERS)}, then sudo make install-dkms, in the sources of maglens (or,"
+        f" without controls and for one app at a time, v4l2loopback: {machine.install(Need.LOOPBACK)})",
     )
     if _signatures_enforced(machine):
         yield from _signing(machine, "maglens")
@@ -130,7 +129,7 @@ def _signing(machine: Machine, name: str) -> Iterator[Finding]:
             subject,
             Verdict.NOTE,
             f"{on}; mokutil, which knows them, is not installed",
-            "sudo apt-get install mokutil, then maglens doctor",
+            f"{machine.install(Need.MOKUTIL)}, then maglens doctor",
         )
     elif "enrollment request" in known:
         yield Finding(
@@ -159,7 +158,7 @@ def _loopback(machine: Machine, version: str) -> Iterator[Finding]:
         "kernel module",
         Verdict.WRONG,
         f"v4l2loopback {version} makes no devices at run time, and none is named {names.NODE_CARD_NAME}",
-        "sudo make install-dkms, in the sources of maglens, which needs dkms and linux-headers-$(uname -r)"
+        f"sudo make install-dkms, in the sources of maglens, after {machine.install(Need.DKMS, Need.HEADERS)}"
         " (or, until the next boot, without controls and for one app at a time, sudo modprobe -r v4l2loopback;"
         " sudo modprobe v4l2loopback devices=1 exclusive_caps=1 max_buffers=16"
         f" card_label={names.NODE_CARD_NAME})",

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import enum
+import platform
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from maglens_driver import packages
 
 _COMMAND_S: Final = 10.0
 
@@ -56,6 +59,15 @@ class Machine:
             return self.path(path).read_bytes()
         except OSError:
             return None
+
+    def install(self, *needs: packages.Need) -> str:
+        """The command that installs something here; headers are those of the kernel that runs."""
+        system = self.read("/etc/os-release") or self.read("/usr/lib/os-release") or ""
+        return packages.install(*needs, release=self.kernel(), system=system)
+
+    def kernel(self) -> str:
+        """The release of the kernel that runs."""
+        return self.read("/proc/sys/kernel/osrelease") or platform.release()
 
     def ask(self, *command: str) -> str | None:
         """What a program prints; None where it is not there or fails without a word."""

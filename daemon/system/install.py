@@ -178,9 +178,18 @@ def _run(command: Sequence[str | os.PathLike[str]], hint: str = "") -> None:
         raise InstallError(f"`{text}` failed with {done.returncode}" + (f"\n  try: {hint}" if hint else ""))
 
 
+def _get(*needs: str) -> str:
+    """The command that installs packages on this distribution, by the table that the doctor has."""
+    sys.dont_write_bytecode = True  # in a user's folder
+    sys.path.insert(0, str(ROOT / "driver"))
+    from maglens_driver import packages
+
+    return packages.install(*(packages.Need[need] for need in needs))
+
+
 def _pip() -> list[str]:
     if importlib.util.find_spec("pip") is None:
-        raise InstallError(f"{sys.executable} has no pip\n  try: sudo apt-get install python3-pip")
+        raise InstallError(f"{sys.executable} has no pip\n  try: {_get('PIP')}")
     return [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "--no-input"]
 
 
@@ -216,7 +225,7 @@ def _wheel(where: str) -> Path:
     copy_sources(sources)
     _run(
         [*command, str(sources)],
-        "sudo apt-get install gcc python3-dev python3-setuptools python3-wheel libturbojpeg0-dev",
+        _get("BUILD"),
     )
     (wheel,) = Path(where).glob("maglens-*.whl")
     return wheel
@@ -229,7 +238,7 @@ def make_packages(layout: Layout, manifest: Manifest) -> None:
     shutil.rmtree(home, ignore_errors=True)
     _run(
         [sys.executable, "-m", "venv", "--system-site-packages", "--without-pip", home],
-        "sudo apt-get install python3-venv",
+        _get("VENV"),
     )
     python = home / "bin" / "python"
     pip = [*_pip(), "--python", str(python), "install", "--no-compile", "--no-warn-script-location"]
@@ -343,7 +352,7 @@ def install_dkms(layout: Layout) -> None:
     module, target = dkms(layout)
     if not layout.destdir:
         if shutil.which("dkms") is None:
-            raise InstallError("dkms is not installed\n  try: sudo apt-get install dkms linux-headers-$(uname -r)")
+            raise InstallError(f"dkms is not installed\n  try: {_get('DKMS', 'HEADERS')}")
         _tell_the_system(("dkms", "remove", module, "--all"))  # an earlier one of the same version
     shutil.rmtree(target, ignore_errors=True)
     for source in KERNEL.rglob("*"):
@@ -356,7 +365,7 @@ def install_dkms(layout: Layout) -> None:
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, place)
     if not layout.destdir:
-        _run(["dkms", "install", module], "sudo apt-get install linux-headers-$(uname -r)")
+        _run(["dkms", "install", module], _get("HEADERS"))
         _tell_the_system(("modprobe", "maglens"))
         if _running():
             _tell_the_system(("systemctl", "try-restart", SERVICE))

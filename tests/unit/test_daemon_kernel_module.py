@@ -68,6 +68,7 @@ def test_without_secure_boot_no_key_is_asked_for(root: Path) -> None:
 
 def test_the_firmware_is_asked_where_mokutil_is_not_there(root: Path) -> None:
     machine = SecureBoot(root)
+    machine.put("/etc/os-release", "ID=debian\n")
     variable = machine.put(SECURE_BOOT)
     variable.write_bytes(b"\6\0\0\0\1")
     assert "apt-get install mokutil" in findings(machine)["Secure Boot"].mend

@@ -12,12 +12,12 @@ from typing import Final
 
 from maglens_driver.errors import MissingDependency
 from maglens_driver.names import LOOPBACK_CONTROL, NODE_CARD_NAME
+from maglens_driver.packages import Need, install
 from maglens_v4l2 import v4l2
 
 DRIVER: Final = b"v4l2 loopback"
 CREATES_SINCE: Final = (0, 15)  # versions from here on make devices at run time by the interface below
 MODPROBE: Final = f"modprobe v4l2loopback devices=1 exclusive_caps=1 max_buffers=16 card_label={NODE_CARD_NAME}"
-INSTALL: Final = "apt install v4l2loopback-dkms (Fedora: dnf install akmod-v4l2loopback), then modprobe v4l2loopback"
 
 EVENT_CLIENT_USAGE: Final = v4l2.EVENT_PRIVATE_START + 0x08E00000 + 1
 CID_KEEP_FORMAT: Final = 0x0098F900
@@ -75,7 +75,10 @@ def create(card: str, buffers: int, width: int, height: int) -> str:
     try:
         control = os.open(LOOPBACK_CONTROL, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise MissingDependency("the kernel module v4l2loopback is not loaded", hint=INSTALL) from error
+        raise MissingDependency(
+            "the kernel module v4l2loopback is not loaded",
+            hint=f"{install(Need.LOOPBACK)}, then sudo modprobe v4l2loopback",
+        ) from error
     except PermissionError as error:
         raise MissingDependency(
             f"no permission for {LOOPBACK_CONTROL}",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from maglens_daemon.board.inputs import Edge
 from maglens_driver.errors import MaglensError, MissingDependency
+from maglens_driver.packages import Need, install
 
 if TYPE_CHECKING:
     import gpiod
@@ -41,7 +42,7 @@ def _library() -> None:
     except ImportError as error:
         raise MissingDependency(
             f"the configuration names GPIO lines, and gpiod cannot be imported: {error}",
-            hint="sudo apt-get install python3-libgpiod",
+            hint=install(Need.GPIOD),
         ) from error
     if not hasattr(gpiod, "request_lines"):
         raise MissingDependency(

@@ -33,6 +33,7 @@ from maglens_daemon.status import status
 from maglens_driver.errors import Gone, MaglensError, MissingDependency
 from maglens_driver.link import limits
 from maglens_driver.mode import Mode
+from maglens_driver.packages import Need, install
 from maglens_driver.virtual.lens import load_lens
 from maglens_driver.virtual.source import VirtualSource
 from maglens_v4l2.memory_node import MemoryNode, MemoryReader
@@ -46,7 +47,6 @@ PORT: Final = "preview"
 LEAST_SIDE: Final = 16
 SIZE, RATE = "1280x720", 30
 _WINDOW_CLOSED: Final = 123  # of ffplay
-_INSTALL_FFMPEG: Final = "sudo apt-get install ffmpeg"
 
 Writer = Callable[[memoryview], None]
 
@@ -119,7 +119,7 @@ def _encoder(mode: Mode, out: Path) -> list[str]:
     if shutil.which("ffmpeg") is None:
         raise MissingDependency(
             f"{out.suffix or 'this kind of file'} needs ffmpeg, which is not installed",
-            hint=f"{_INSTALL_FFMPEG}, or --out {out.with_suffix('.y4m')}",
+            hint=f"{install(Need.FFMPEG)}, or --out {out.with_suffix('.y4m')}",
         )
     return ["ffmpeg", "-loglevel", "error", "-y", *_raw_input(mode), "-pix_fmt", "yuv420p", str(out)]
 

@@ -19,6 +19,7 @@ from maglens_daemon.cli.output import contract_text
 from maglens_daemon.errors import Unavailable
 from maglens_daemon.exits import Exit
 from maglens_driver.errors import MaglensError, MissingDependency
+from maglens_driver.packages import Need, install
 
 if TYPE_CHECKING:
     from maglens_daemon.status import Status
@@ -61,7 +62,7 @@ def filter_text(text: Path) -> str:
 def player(text: Path) -> list[str]:
     """The program for a window, before what it shows; it writes ``text`` over that. Raises ``MissingDependency``."""
     if shutil.which("ffplay") is None:
-        raise MissingDependency("a window needs ffplay, which is not installed", hint="sudo apt-get install ffmpeg")
+        raise MissingDependency("a window needs ffplay, which is not installed", hint=install(Need.FFMPEG))
     shown = ["-loglevel", "error", "-window_title", "maglens", "-fflags", "nobuffer", "-vf", filter_text(text)]
     return ["ffplay", *shown]
 

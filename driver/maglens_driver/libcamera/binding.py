@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
 from maglens_driver.errors import MissingDependency
+from maglens_driver.packages import Need, install
 
 
 class Size(Protocol):
@@ -267,5 +268,5 @@ def load() -> Binding:
         return cast(Binding, importlib.import_module("libcamera"))
     except ImportError as error:
         raise MissingDependency(
-            f"libcamera's Python bindings cannot be imported: {error}", hint="apt install python3-libcamera"
+            f"libcamera's Python bindings cannot be imported: {error}", hint=install(Need.LIBCAMERA)
         ) from error

@@ -47,6 +47,7 @@ from maglens_driver.libcamera.packet import (
     decode,
     encode,
 )
+from maglens_driver.packages import Need, install
 
 log = logging.getLogger(__name__)
 
@@ -307,7 +308,7 @@ def refusal(packet: Packet) -> MaglensError:
     """The error that a REFUSED packet stands for."""
     text = str(packet.body)
     if packet.code == Refusal.NO_LIBRARY:
-        return MissingDependency(text, hint="apt install python3-libcamera")
+        return MissingDependency(text, hint=install(Need.LIBCAMERA))
     if packet.code == Refusal.NO_CAMERA:
         return Gone(text, hint="cam --list")
     if packet.code == Refusal.WRONG_STATE:

@@ -20,6 +20,7 @@ import usb1
 from maglens_driver.errors import BadModule, Deadline, Gone, MaglensError, MissingDependency, Refused
 from maglens_driver.link import wire
 from maglens_driver.link.limits import MAX_CONTROL_BYTES
+from maglens_driver.packages import Need, install
 from maglens_driver.usb.device import UsbDevice
 from maglens_driver.usb.transport import Done, NoTransferMemory, Outcome
 
@@ -54,7 +55,7 @@ def libusb_backend() -> Any:
     """pyusb's backend, made once. Making it lists all devices: do that before a module comes."""
     backend = usb.backend.libusb1.get_backend(find_library=_find_library)
     if backend is None:
-        raise MissingDependency("libusb 1.0 is not installed", hint="apt install libusb-1.0-0")
+        raise MissingDependency("libusb 1.0 is not installed", hint=install(Need.LIBUSB))
     return backend
 
 
