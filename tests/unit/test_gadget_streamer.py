@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -203,6 +204,34 @@ def test_stop_ends_a_write_that_nobody_reads(rig: Rig) -> None:
     while (message := rig.message())[:4] != b"MLLD":
         pass
     assert wire.open_leader(message).frame_id == 0
+
+
+def test_a_frame_whose_rest_is_kept_back_can_be_cut_there(rig: Rig) -> None:
+    rig.it.start(1)
+    rig.deliver(0)
+    rig.frame()
+    with ThreadPoolExecutor() as pool:
+        kept = pool.submit(rig.it.keep_rest, WAIT_S)
+        assert wait_until(lambda: rig.it._keep is not None)
+        rig.deliver(1)
+        wire.open_leader(rig.message())
+        assert len(rig.message()) == CHUNK_BYTES < MODE.nbytes
+        assert kept.result(WAIT_S) == 1
+    rig.it.stop()
+    assert (rig.stay.frames_sent, rig.stay.frames_cut, rig.stay.last_number) == (1, 1, 0)
+    rig.it.start(2)
+    rig.deliver(2)
+    assert rig.frame()[0].frame_id == 0
+    assert wait_until(lambda: rig.stay.frames_sent == 2)
+
+
+def test_without_a_frame_there_is_no_rest_to_keep_back(rig: Rig) -> None:
+    rig.it.start(1)
+    with pytest.raises(TimeoutError):
+        rig.it.keep_rest(0.01)
+    rig.deliver(0)
+    rig.frame()
+    assert wait_until(lambda: rig.stay.frames_sent == 1)
 
 
 def test_the_link_sets_the_pace() -> None:

@@ -82,9 +82,9 @@ class SimClient:
         """Snap on, to the first free controller or ``udc``: {udc, stay}; times of the stay are CLOCK_MONOTONIC ns."""
         return self.ask("attach", udc=udc)
 
-    def detach(self) -> Reply:
-        """Snap off: {udc, stay}."""
-        return self.ask("detach")
+    def detach(self, mid_frame: bool = False) -> Reply:
+        """Snap off, if so wished in the middle of a frame: {udc, stay}."""
+        return self.ask("detach", mid_frame=mid_frame)
 
     def swap(self, other: SimClient) -> tuple[Reply, Reply]:
         """Snap this one off and ``other`` on at the same place: the replies of both."""

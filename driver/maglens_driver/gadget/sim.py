@@ -45,6 +45,7 @@ Reply = dict[str, Any]
 
 MAX_LINE_BYTES: Final = 64 * 1024
 MAX_LIGHT: Final = 1000.0
+CUT_S: Final = 10.0  # within which a frame comes that can be cut
 _STRANGER_NAME: Final = "other"
 _RINGS: Final = {"focus": Cid.FOCUS_ABSOLUTE, "iris": Cid.IRIS_ABSOLUTE, "zoom": Cid.ZOOM_ABSOLUTE}
 
@@ -176,12 +177,17 @@ class Simulator:
         stay.attached_ns = time.monotonic_ns()
         self.stays.append(stay)
 
-    async def detach(self) -> Reply:
-        """Snap off."""
+    async def detach(self, mid_frame: bool = False) -> Reply:
+        """Snap off; if so wished in the middle of a frame, the first piece of whose payload is with the host."""
         async with self._lock:
-            if self._udc is None:
+            if self._udc is None or self._module is None:
                 raise WrongState(f"{self.name} is not attached", hint=f"maglens sim attach {self.name}")
             udc = self._udc
+            if mid_frame:
+                try:
+                    await asyncio.to_thread(self._module.streamer.keep_rest, CUT_S)
+                except TimeoutError as error:
+                    raise WrongState(f"{self.name} sends no frames", hint="let an app open the camera") from error
             await self._off()
             return {"udc": udc, "stay": self.stays[-1].as_dict()}
 
@@ -284,7 +290,7 @@ class Simulator:
             case {"op": "attach"}:
                 return await self.attach(request.get("udc"))
             case {"op": "detach"}:
-                return await self.detach()
+                return await self.detach(bool(request.get("mid_frame")))
             case {"op": "status"}:
                 return self.status()
             case {"op": "serial", "value": str(serial)}:

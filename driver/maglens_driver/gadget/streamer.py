@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Final
 
@@ -89,6 +90,7 @@ class Streamer:
         self._on = False
         self._busy = False
         self._ended = False
+        self._keep: Future[int] | None = None  # the next frame's rest; gets the frame's number
         self.on_control: ControlChanged = lambda _control, _value: None
         self.on_lost: Callable[[Exception], None] = lambda _why: None
 
@@ -165,6 +167,19 @@ class Streamer:
         if old is not None:
             old.lease.release()
 
+    def keep_rest(self, timeout_s: float) -> int:
+        """Send only the first piece of the next frame's payload, and return once that is out: the frame's number.
+
+        The rest stays back until the frame is cut off. ``TimeoutError`` where no frame comes; none is kept then.
+        """
+        with self._changed:
+            kept = self._keep = Future()
+        try:
+            return kept.result(timeout_s)
+        finally:
+            with self._changed:
+                self._keep = None
+
     def end(self) -> None:
         """Let :meth:`run` return."""
         self._quiet(on=False)
@@ -238,7 +253,7 @@ class Streamer:
         payload = frame.lease.view[: frame.nbytes]
         crc = crc32c(payload)
         nbytes, bad_payload = self._damage_payload(frame)
-        self._write_payload(frame.lease.view[:nbytes])
+        self._write_payload(frame.lease.view[:nbytes], frame.seq)
         bad_trailer = self._write_trailer(Trailer(
             wire.TRAILER_MAGIC, Trailer.SIZE, limits.VERSION_MAJOR, TrailerFlag.NONE, 0, epoch, frame_id,
             frame.nbytes, crc,
@@ -310,13 +325,22 @@ class Streamer:
             frame.lease.view[frame.nbytes // 2] ^= 0xFF
         return nbytes, changed or nbytes != frame.nbytes
 
-    def _write_payload(self, payload: memoryview) -> None:
+    def _keep_back(self, number: int) -> None:
+        """Where that was asked for: no more of this frame, until it is cut off."""
+        with self._changed:
+            if self._keep is not None:
+                self._keep.set_result(number)
+                self._changed.wait_for(lambda: not self._on or self._ended)
+
+    def _write_payload(self, payload: memoryview, number: int) -> None:
         """In pieces, each when the link is free for it; a zero-length packet where no short one ends the transfer."""
         pace = Pace(self.link_mbit_s)
         for start in range(0, len(payload), CHUNK_BYTES):
             piece = payload[start : start + CHUNK_BYTES]
             free_ns = pace.send(len(piece), time.monotonic_ns())
             self._writer.write(piece)
+            if start == 0:
+                self._keep_back(number)
             self._pause(free_ns)
         if len(payload) % self.packet == 0:
             self._writer.write(payload[:0])

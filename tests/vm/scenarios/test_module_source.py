@@ -275,10 +275,10 @@ def test_pulled_off_in_the_middle_of_a_frame_is_gone_promptly_and_once(sim: SimC
                 sink = RecordingSink()
                 await source.start(sink, 5)
                 await sink.until(lambda s: len(s.frames) >= 5)
-                pulled = time.monotonic()
-                await asyncio.to_thread(sim.detach)
+                stay = (await asyncio.to_thread(sim.detach, mid_frame=True))["stay"]
                 await sink.until(lambda s: bool(s.losses))
-                assert time.monotonic() - pulled < AWAY_S
+                assert time.monotonic() - stay["detach_ns"] / 1e9 < AWAY_S
+                assert stay["frames_cut"] == 1
                 assert [(g, type(why)) for g, why in sink.losses] == [(5, Gone)]
                 await source.stop()
                 assert sink.out == 0
