@@ -12,7 +12,7 @@ Ways tried for `Steps`, so that the peer is as fast as we know how to make it:
 - Black level by cv2.subtract and both gains by one cv2.multiply with an integer map: float maps are slower by half.
 - cv2.demosaicing bilinear; of 8 bits its edge-aware sibling is as fast or faster, `demosaic=` chooses.
 - cv2.transform for the matrix (float32 is slower than 16 bits; cv2.gemm needs floats).
-- BGR2YUV_I420, since OpenCV writes no NV12; its bytes are as many.
+- BGR2YUV_I420, since OpenCV writes no NV12; its bytes are as many. YUYV it writes itself.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ DEMOSAIC = {
     "GBRG": (cv2.COLOR_BayerGBRG2BGR, cv2.COLOR_BayerGBRG2BGR_EA),
     "BGGR": (cv2.COLOR_BayerBGGR2BGR, cv2.COLOR_BayerBGGR2BGR_EA),
 }
+COLOURS = {"NV12": cv2.COLOR_BGR2YUV_I420, "YUYV": cv2.COLOR_BGR2YUV_YUYV}
 GAIN_POINT = {8: 32, 16: 8192}  # 1.0 in the integer gain map
 OPENCV_5 = int(cv2.__version__.split(".")[0]) >= 5
 
@@ -69,6 +70,11 @@ def matrix_bgr(tuning: Tuning) -> NDArray[np.float32]:
     return np.ascontiguousarray(np.reshape(tuning.matrix, (3, 3))[::-1, ::-1], dtype=np.float32)
 
 
+def room(fmt: Format, fourcc: str) -> NDArray[np.uint8]:
+    """For a picture as OpenCV writes it: I420 (height * 3 / 2, width), YUYV (height, width, 2)."""
+    return np.empty((fmt.height, fmt.width, 2) if fourcc == "YUYV" else (fmt.height * 3 // 2, fmt.width), np.uint8)
+
+
 @dataclass(slots=True)
 class Steps:
     """All of Developer's steps, in 8 or 16 bits."""
@@ -77,7 +83,8 @@ class Steps:
     tuning: Tuning
     depth: Bits = 16
     edge_aware: bool = False
-    yuv: NDArray[np.uint8] = field(init=False)  # the result: I420, (height * 3 / 2, width)
+    fourcc: str = "NV12"
+    yuv: NDArray[np.uint8] = field(init=False)  # the result
     _samples: NDArray[Any] = field(init=False)
     _gains: NDArray[Any] = field(init=False)
     _bgr: NDArray[Any] = field(init=False)
@@ -87,7 +94,7 @@ class Steps:
 
     def __post_init__(self) -> None:
         shape, kind = (self.fmt.height, self.fmt.width), np.uint8 if self.depth == 8 else np.uint16
-        self.yuv = np.empty((shape[0] * 3 // 2, shape[1]), np.uint8)
+        self.into(self.fourcc)
         self._samples = np.empty(shape, kind)
         self._gains = gain_map(self.fmt, self.tuning, self.depth)
         self._bgr = np.empty((*shape, 3), kind)
@@ -97,6 +104,10 @@ class Steps:
         entries = (1 << 16) if self.depth == 16 and OPENCV_5 else 256
         index = np.minimum(np.arange(entries) / ((top if entries > 256 else 256) - 1), 1) * 8192
         self._tone = np.round(np.interp(index, np.arange(8193), self.tuning.curve) / 257).astype(np.uint8)
+
+    def into(self, fourcc: str) -> None:
+        """Write this from now on: NV12 (as I420) or YUYV."""
+        self.fourcc, self.yuv = fourcc, room(self.fmt, fourcc)
 
     def __call__(self, packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Develops one frame into `yuv`."""
@@ -116,7 +127,7 @@ class Steps:
             cv2.LUT(self._bgr8, self._tone, dst=self._bgr8)
         else:
             cv2.LUT(self._bgr, self._tone, dst=self._bgr8)
-        cv2.cvtColor(self._bgr8, cv2.COLOR_BGR2YUV_I420, dst=self.yuv)
+        cv2.cvtColor(self._bgr8, COLOURS[self.fourcc], dst=self.yuv)
         return self.yuv
 
 
@@ -126,19 +137,24 @@ class Short:
 
     fmt: Format
     edge_aware: bool = False
+    fourcc: str = "NV12"
     yuv: NDArray[np.uint8] = field(init=False)
     _samples: NDArray[np.uint8] = field(init=False)
     _bgr: NDArray[np.uint8] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.yuv = np.empty((self.fmt.height * 3 // 2, self.fmt.width), np.uint8)
+        self.into(self.fourcc)
         self._samples = np.empty((self.fmt.height, self.fmt.width), np.uint8)
         self._bgr = np.empty((self.fmt.height, self.fmt.width, 3), np.uint8)
+
+    def into(self, fourcc: str) -> None:
+        """Write this from now on: NV12 (as I420) or YUYV."""
+        self.fourcc, self.yuv = fourcc, room(self.fmt, fourcc)
 
     def __call__(self, packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Develops one frame into `yuv`."""
         fmt = self.fmt
         _pixels.unpack(fmt.fourcc, fmt.width, fmt.height, 0, packed, 8, self._samples)
         cv2.demosaicing(self._samples, DEMOSAIC[fmt.cfa][self.edge_aware], dst=self._bgr)
-        cv2.cvtColor(self._bgr, cv2.COLOR_BGR2YUV_I420, dst=self.yuv)
+        cv2.cvtColor(self._bgr, COLOURS[self.fourcc], dst=self.yuv)
         return self.yuv

@@ -33,24 +33,27 @@ def libraries() -> tuple[ctypes.CDLL, ctypes.CDLL]:
     return util, scale
 
 
-def to_yuv420(samples: NDArray[np.uint16], cfa: str) -> Callable[[], NDArray[np.uint8]]:
-    """A function that demosaics and converts `samples` (16 bits, unpacked already) to I420.
+def to_yuv(samples: NDArray[np.uint16], cfa: str, fourcc: str = "NV12") -> Callable[[], NDArray[np.uint8]]:
+    """A function that demosaics and converts `samples` (16 bits, unpacked already) to I420 (for NV12) or YUYV.
 
     RuntimeError: swscale is not installed, or was built without Bayer formats.
     """
     util, scale = libraries()
     height, width = samples.shape
-    formats = [util.av_get_pix_fmt(name) for name in (CFA_FORMAT[cfa], b"yuv420p")]
+    formats = [
+        util.av_get_pix_fmt(name) for name in (CFA_FORMAT[cfa], b"yuyv422" if fourcc == "YUYV" else b"yuv420p")
+    ]
     sizes = (width, height, formats[0], width, height, formats[1])
     context = scale.sws_getContext(*sizes, SWS_FAST_BILINEAR, None, None, None)
     if min(formats) < 0 or not context:
         raise RuntimeError(f"this libswscale does not convert {CFA_FORMAT[cfa].decode()}")
-    out = np.empty(width * height * 3 // 2, np.uint8)
-    y, u, v = out.ctypes.data, out.ctypes.data + width * height, out.ctypes.data + width * height * 5 // 4
+    packed = fourcc == "YUYV"
+    out = np.empty(width * height * (4 if packed else 3) // 2, np.uint8)
+    planes = (0,) if packed else (0, width * height, width * height * 5 // 4)
     source: Any = (ctypes.c_void_p * 4)(samples.ctypes.data)
     source_stride: Any = (ctypes.c_int * 4)(2 * width)
-    target: Any = (ctypes.c_void_p * 4)(y, u, v)
-    target_stride: Any = (ctypes.c_int * 4)(width, width // 2, width // 2)
+    target: Any = (ctypes.c_void_p * 4)(*(out.ctypes.data + at for at in planes))
+    target_stride: Any = (ctypes.c_int * 4)(*((2 * width,) if packed else (width, width // 2, width // 2)))
 
     def run() -> NDArray[np.uint8]:
         scale.sws_scale(context, source, source_stride, 0, height, target, target_stride)

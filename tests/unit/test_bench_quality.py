@@ -43,4 +43,4 @@ def test_lab_of_grey_white_and_red() -> None:
 def test_a_peer_that_is_not_installed_is_not_left_out_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctypes.util.find_library", lambda _: None)
     with pytest.raises(RuntimeError, match="libswscale, a peer of the bench, is not installed"):
-        pixel_swscale.to_yuv420(np.zeros((2, 4), np.uint16), "RGGB")
+        pixel_swscale.to_yuv(np.zeros((2, 4), np.uint16), "RGGB")
