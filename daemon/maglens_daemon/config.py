@@ -33,12 +33,15 @@ from maglens_daemon.toml_lines import KeyPath, Lines
 from maglens_driver import names
 from maglens_driver.link import limits
 from maglens_driver.mode import NV12, YUYV, Mode, make_mode
+from maglens_v4l2 import canonical
 from maglens_v4l2.node_kind import NodeKind
 from maglens_v4l2.orientation import QUARTERS, UPRIGHT, Orientation
 
 T = TypeVar("T")
 Table = dict[str, Any]
 
+LARGEST: Final = {"1080p": canonical.FULL_HD, "4K": 3840 * 2160}  # pixels
+MEMORY_FOR_4K: Final = 5 << 30
 NODE_FORMATS: Final = {"NV12": NV12, "YUYV": YUYV}
 NODE_KINDS: Final = tuple(kind.value for kind in NodeKind)
 SOURCE_KINDS: Final = ("module", "v4l2", "libcamera")
@@ -180,6 +183,12 @@ class NodeConfig:
     focus_zone: tuple[float, float, float, float] = _key(
         _zone, FOCUS_ZONE, "where a raw module focuses: left, top, width and height as shares of the sensor's picture"
     )
+    largest: str = _key(
+        _choice(("auto", *LARGEST)),
+        "auto",
+        "largest size that apps may choose: 1080p or 4K, whose pictures take 125 MB more memory; auto: 4K where there"
+        " are over 5 GB; [node] width and height may be larger still",
+    )
     mjpeg: bool = _key(
         _flag, False, "offer MJPEG as well, passed on from modules that make it; an app that takes it sees no other"
     )
@@ -188,6 +197,15 @@ class NodeConfig:
     def mode(self) -> Mode:
         """The format as the node wants it."""
         return make_mode(NODE_FORMATS[self.format], self.width, self.height, 1 / self.rate)
+
+    @property
+    def formats(self) -> tuple[Mode, ...]:
+        """What apps may choose, the first choice first."""
+        largest = self.largest
+        if largest == "auto":
+            memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+            largest = "4K" if memory >= MEMORY_FOR_4K else "1080p"
+        return canonical.formats(self.mode, self.mjpeg, LARGEST[largest])
 
 
 @dataclass(frozen=True, slots=True)

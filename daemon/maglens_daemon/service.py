@@ -63,13 +63,13 @@ class Service:
         kind, kept = NodeKind(settings.kind), self._adoptable.pop(stored_as, None)
         if kept is not None:
             try:
-                node = adopt_node(kept, kind, settings.mode, name=settings.name, mjpeg=settings.mjpeg)
+                node = adopt_node(kept, kind, settings.formats, name=settings.name)
             except WrongState as why:
                 log.warning("%s; making a new camera", why)
                 self._notifier.forget(stored_as)
             else:
                 return self._keep(stored_as, node)
-        return self._keep(stored_as, open_node(kind, settings.mode, name=settings.name, mjpeg=settings.mjpeg))
+        return self._keep(stored_as, open_node(kind, settings.formats, name=settings.name))
 
     def _keep(self, stored_as: str, node: Node) -> Node:
         """With systemd for the next service, and here for a node that has to be made again: apps keep the camera."""

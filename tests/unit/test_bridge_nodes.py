@@ -7,7 +7,7 @@ import ctypes
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 import pytest
@@ -19,6 +19,7 @@ from maglens_v4l2.kernel_node import KernelNode
 from maglens_v4l2.node_kind import NodeKind
 
 MODE = make_mode(NV12, 1280, 720, Fraction(1, 30))
+FORMATS = canonical.formats(MODE, mjpeg=True)
 
 
 class Kernel:
@@ -64,7 +65,7 @@ def is_open(fd: int) -> bool:
 @pytest.fixture
 def fd(kernel: Kernel) -> Iterator[int]:
     """The descriptor of a camera that the service before has made."""
-    node = nodes.open_node(NodeKind.KERNEL, MODE, mjpeg=True)
+    node = nodes.open_node(NodeKind.KERNEL, FORMATS)
     assert isinstance(node, KernelNode)
     fd = os.dup(node.fileno())
     node.close()
@@ -74,35 +75,36 @@ def fd(kernel: Kernel) -> Iterator[int]:
 
 
 def test_a_kept_camera_is_adopted(fd: int) -> None:
-    assert nodes.adopt_node(fd, NodeKind.AUTO, MODE, mjpeg=True).path == "/dev/video7"
+    assert nodes.adopt_node(fd, NodeKind.AUTO, FORMATS).path == "/dev/video7"
     assert is_open(fd)
 
 
 @pytest.mark.parametrize(
-    ("mode", "name", "mjpeg"),
+    ("formats", "name"),
     [
-        (make_mode(NV12, 640, 480, Fraction(1, 30)), "maglens", True),
-        (make_mode(NV12, 1280, 720, Fraction(1, 12)), "maglens", True),
-        (MODE, "other", True),
-        (MODE, "maglens", False),
+        (canonical.formats(make_mode(NV12, 640, 480, Fraction(1, 30)), True), "maglens"),
+        (canonical.formats(make_mode(NV12, 1280, 720, Fraction(1, 12)), True), "maglens"),
+        (FORMATS, "other"),
+        (canonical.formats(MODE, False), "maglens"),
+        (canonical.formats(MODE, True, 3840 * 2160), "maglens"),
     ],
 )
-def test_one_that_is_configured_otherwise_now_goes(fd: int, mode: Mode, name: str, mjpeg: bool) -> None:
+def test_one_that_is_configured_otherwise_now_goes(fd: int, formats: Sequence[Mode], name: str) -> None:
     with pytest.raises(WrongState, match="/dev/video7 is not what is configured now"):
-        nodes.adopt_node(fd, NodeKind.KERNEL, mode, name=name, mjpeg=mjpeg)
+        nodes.adopt_node(fd, NodeKind.KERNEL, formats, name=name)
     assert not is_open(fd)
 
 
 def test_so_does_one_with_the_controls_of_another_version(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(canonical, "CONTROLS", canonical.CONTROLS[1:])
     with pytest.raises(WrongState, match="is not what is configured now"):
-        nodes.adopt_node(fd, NodeKind.KERNEL, MODE, mjpeg=True)
+        nodes.adopt_node(fd, NodeKind.KERNEL, FORMATS)
     assert not is_open(fd)
 
 
 def test_but_not_while_an_app_has_it_open(kernel: Kernel, fd: int, caplog: pytest.LogCaptureFixture) -> None:
     kernel.openers = 1
-    nodes.adopt_node(fd, NodeKind.AUTO, MODE, name="other")
+    nodes.adopt_node(fd, NodeKind.AUTO, FORMATS, name="other")
     assert is_open(fd)
     assert "stays as it was made" in caplog.text
 
@@ -110,25 +112,25 @@ def test_but_not_while_an_app_has_it_open(kernel: Kernel, fd: int, caplog: pytes
 def test_one_of_no_use_is_closed(kernel: Kernel, fd: int) -> None:
     kernel.camera = None
     with pytest.raises(WrongState, match="of no use"):
-        nodes.adopt_node(fd, NodeKind.AUTO, MODE)
+        nodes.adopt_node(fd, NodeKind.AUTO, FORMATS)
     assert not is_open(fd)
 
 
 def test_v4l2loopback_takes_no_camera_of_the_kernels(fd: int) -> None:
     with pytest.raises(WrongState, match="v4l2loopback is configured"):
-        nodes.adopt_node(fd, NodeKind.LOOPBACK, MODE)
+        nodes.adopt_node(fd, NodeKind.LOOPBACK, FORMATS)
     assert not is_open(fd)
 
 
 def test_the_kernel_gets_an_id_that_it_takes(kernel: Kernel) -> None:
     """Whatever its name: a second node's has a space (maglens_id_ok in maglens-main.c)."""
-    nodes.open_node(NodeKind.KERNEL, MODE, name="maglens für vorn").close()
+    nodes.open_node(NodeKind.KERNEL, FORMATS, name="maglens für vorn").close()
     assert kernel.camera is not None
     assert kernel.camera.camera_id == b"maglens-f-r-vorn"
     assert kernel.camera.card.decode() == "maglens für vorn"
 
 
 def test_the_kernel_is_asked_for_as_many_slots_as_it_can_give(kernel: Kernel) -> None:
-    nodes.open_node(NodeKind.KERNEL, make_mode(NV12, 11648, 8736, Fraction(1, 30))).close()
+    nodes.open_node(NodeKind.KERNEL, canonical.formats(make_mode(NV12, 11648, 8736, Fraction(1, 30)))).close()
     assert kernel.camera is not None
     assert kernel.camera.n_slots == 5

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from maglens_daemon import config
-from maglens_daemon.config import Rule
+from maglens_daemon.config import NodeConfig, Rule
 from maglens_daemon.errors import ConfigError
 from maglens_daemon.toml_lines import Lines
 
@@ -209,7 +210,7 @@ def test_the_example_without_its_comment_signs_is_the_default(tmp_path: Path) ->
     example = (ROOT / "daemon" / "system" / "maglens.toml").read_text()
     text = re.sub(r"^#(?=\[|[a-z0-9_]+ = [^ ])", "", example, flags=re.MULTILINE)
     made = config.load([write(tmp_path, text)])
-    assert made.node == config.NodeConfig()
+    assert made.node == NodeConfig()
     assert made.power == config.PowerConfig()
     assert made.link == config.LinkConfig()
     assert made.policy == config.PolicyConfig(rule=(Rule(),))
@@ -221,3 +222,16 @@ def test_example_manual_and_tables_are_as_the_schema_says(monkeypatch: pytest.Mo
     describe = importlib.import_module("describe")
     for path, text in describe.documents().items():
         assert path.read_text() == text, f"{path.name} is not current: make describe"
+
+
+@pytest.mark.parametrize(("pages", "fourk"), [(4 << 18, False), (6 << 18, True)])
+def test_4k_is_offered_where_there_is_memory_for_it(monkeypatch: pytest.MonkeyPatch, pages: int, fourk: bool) -> None:
+    values = {"SC_PHYS_PAGES": pages, "SC_PAGE_SIZE": 4096}
+    monkeypatch.setattr(os, "sysconf", values.__getitem__)
+    offered = {(mode.width, mode.height) for mode in NodeConfig().formats}
+    assert {(640, 480), (1920, 1080)} <= offered
+    assert ((3840, 2160) in offered) == fourk
+    assert (3840, 2160) in {(mode.width, mode.height) for mode in NodeConfig(largest="4K").formats}
+    assert (3840, 2160) not in {(mode.width, mode.height) for mode in NodeConfig(largest="1080p").formats}
+    big = NodeConfig(largest="1080p", width=3840, height=2160)
+    assert big.formats[0] == big.mode

@@ -13,6 +13,7 @@ from maglens_driver.control import Cid, ControlFlag, ControlInfo, ControlType
 from maglens_driver.mode import MJPG, NV12, YUYV, Mode, make_mode
 
 SIZES = ((640, 480), (1280, 720), (1920, 1080), (3840, 2160))
+FULL_HD = 1920 * 1080  # pixels
 RATES = (30, 60, 25, 24, 15, 10, 5)
 LAYOUTS = (NV12, YUYV)
 JPEG_BITS_PER_PIXEL = 8  # of the largest picture that fits; cameras send one to four
@@ -57,13 +58,14 @@ CONTROLS: tuple[ControlInfo, ...] = (
 )
 
 
-def formats(first: Mode, mjpeg: bool = False) -> tuple[Mode, ...]:
-    """Every layout, size and rate that apps may choose; ``first`` leads, and no size is larger than it or 1080p.
+def formats(first: Mode, mjpeg: bool = False, most: int = FULL_HD) -> tuple[Mode, ...]:
+    """Every layout, size and rate that apps may choose; ``first`` leads, and no size has more pixels than it or
+    ``most``.
 
-    The ring is made for the largest, so a board that is never asked for 4K does not pay for it. ``mjpeg``: those too,
+    The ring is made for the largest, so a board that is never asked for 4K need not pay for it. ``mjpeg``: those too,
     last; nobody here makes them, so that only sources that do can play then.
     """
-    most = max(first.width * first.height, 1920 * 1080)
+    most = max(first.width * first.height, most)
     sizes = [(first.width, first.height), *(size for size in SIZES if size[0] * size[1] <= most)]
     layouts = [first.fourcc, *LAYOUTS]
     rates = [first.interval, *(Fraction(1, rate) for rate in RATES)]

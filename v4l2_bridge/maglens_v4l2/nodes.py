@@ -6,12 +6,12 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from maglens_driver.errors import MissingDependency, WrongState
 from maglens_driver.mode import Mode
 from maglens_driver.names import NODE_CARD_NAME
-from maglens_v4l2 import canonical
 from maglens_v4l2.kernel_node import KernelNode
 from maglens_v4l2.loopback_node import LoopbackNode
 from maglens_v4l2.node import Node
@@ -22,27 +22,25 @@ log = logging.getLogger(__name__)
 _NO_ID: Final = re.compile(r"[^A-Za-z0-9._-]")  # what the kernel module takes in no camera_id
 
 
-def open_node(kind: NodeKind, mode: Mode, *, name: str = NODE_CARD_NAME, mjpeg: bool = False) -> Node:
-    """The node that apps will open, and list under ``name``. ``mode`` is its format where that is fixed, else apps'
-    first choice. ``mjpeg``: it also offers that, where its formats are not fixed.
+def open_node(kind: NodeKind, formats: Sequence[Mode], *, name: str = NODE_CARD_NAME) -> Node:
+    """The node that apps will open, and list under ``name``. ``formats``: what they may choose, or the first of these
+    alone where a format is fixed.
 
     Raises ``MissingDependency`` with the command that brings what is missing, ``WrongState`` when another program
     feeds the device.
     """
     if kind is NodeKind.LOOPBACK:
-        return LoopbackNode.create(mode, name)
+        return LoopbackNode.create(formats[0], name)
     try:
-        return KernelNode.create(mode, name, camera_id=_NO_ID.sub("-", name), formats=canonical.formats(mode, mjpeg))
+        return KernelNode.create(formats[0], name, camera_id=_NO_ID.sub("-", name), formats=formats)
     except MissingDependency as error:
         if kind is NodeKind.KERNEL:
             raise
         log.info("%s; looking for v4l2loopback", error)
-    return LoopbackNode.create(mode, name)
+    return LoopbackNode.create(formats[0], name)
 
 
-def adopt_node(
-    kept_fd: int, kind: NodeKind, mode: Mode, *, name: str = NODE_CARD_NAME, mjpeg: bool = False
-) -> KernelNode:
+def adopt_node(kept_fd: int, kind: NodeKind, formats: Sequence[Mode], *, name: str = NODE_CARD_NAME) -> KernelNode:
     """The kernel node that a process before left behind, as ``kept_fd``, which is ours from now on.
 
     Raises ``WrongState``, with ``kept_fd`` closed, where it is of no use, or is not what :func:`open_node` would make
@@ -56,7 +54,7 @@ def adopt_node(
     except WrongState:
         os.close(kept_fd)
         raise
-    if node.is_like(canonical.formats(mode, mjpeg), name):
+    if node.is_like(formats, name):
         return node
     if node.state().openers:
         log.warning("%s stays as it was made, while an app has it open; close it and restart the service", node.path)

@@ -278,7 +278,7 @@ def test_without_the_module_one_line_says_what_to_do_and_loopback_is_next() -> N
         with pytest.raises(MissingDependency) as caught:
             KernelNode.create(SMALL)
         assert "modprobe maglens" in caught.value.hint
-        node = open_node(NodeKind.AUTO, SMALL)
+        node = open_node(NodeKind.AUTO, [SMALL])
         assert not node.caps.controls
         node.close()
         succeed("udevadm", "settle")
