@@ -55,7 +55,7 @@ def kernel_module(machine: Machine) -> Iterator[Finding]:
     subject = "kernel module"
     release = machine.kernel()
     if _loaded(machine, "maglens"):
-        yield ok(subject, "maglens is loaded")
+        yield _outdated(machine) or ok(subject, "maglens is loaded")
         return
     if _module_there(machine, "maglens"):
         yield from _not_loaded(machine, "maglens")
@@ -86,6 +86,22 @@ def kernel_module(machine: Machine) -> Iterator[Finding]:
     )
     if _signatures_enforced(machine):
         yield from _signing(machine, "maglens")
+
+
+def _outdated(machine: Machine) -> Finding | None:
+    """A module that was built anew does not replace the one that is loaded: a camera is in use as long as the service
+    runs."""
+    loaded = machine.read("/sys/module/maglens/srcversion")
+    installed = machine.ask("modinfo", "-F", "srcversion", "maglens")
+    if not loaded or not installed or loaded == installed.strip():
+        return None
+    return Finding(
+        "kernel module",
+        Verdict.NOTE,
+        "maglens is loaded, but another version of it is installed",
+        f"close the apps that use the camera, then sudo systemctl stop {names.SERVICE_UNIT}"
+        f" && sudo modprobe -r maglens && sudo systemctl start {names.SERVICE_UNIT}; or reboot",
+    )
 
 
 def _not_loaded(machine: Machine, name: str) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import pytest
 
-from maglens_driver.errors import WrongState
+from maglens_driver.errors import MissingDependency, WrongState
 from maglens_driver.mode import NV12, Mode, make_mode
 from maglens_v4l2 import canonical, kernel_abi, kernel_node, nodes
 from maglens_v4l2.kernel_node import KernelNode
@@ -29,9 +29,12 @@ class Kernel:
         self.camera: kernel_abi.Create | None = None
         self.formats = self.controls = b""
         self.openers = 0
+        self.most_slots = kernel_node.SLOTS  # that there is memory for
 
     def ioctl(self, fd: int, request: int, argument: ctypes.Structure) -> None:
         if isinstance(argument, kernel_abi.Create):
+            if argument.n_slots > self.most_slots:
+                raise OSError(errno.ENOMEM, "no memory")
             self.camera = kernel_abi.Create.from_buffer_copy(argument)
             size_f, size_c = ctypes.sizeof(kernel_abi.Format), ctypes.sizeof(kernel_abi.Control)
             self.formats = ctypes.string_at(argument.formats, argument.n_formats * size_f)
@@ -134,3 +137,17 @@ def test_the_kernel_is_asked_for_as_many_slots_as_it_can_give(kernel: Kernel) ->
     nodes.open_node(NodeKind.KERNEL, canonical.formats(make_mode(NV12, 11648, 8736, Fraction(1, 30)))).close()
     assert kernel.camera is not None
     assert kernel.camera.n_slots == 5
+
+
+def test_where_memory_is_short_the_ring_is(kernel: Kernel) -> None:
+    kernel.most_slots = kernel_node.SLOTS_LEAST
+    nodes.open_node(NodeKind.KERNEL, FORMATS).close()
+    assert kernel.camera is not None
+    assert kernel.camera.n_slots == kernel_node.SLOTS_LEAST
+
+
+def test_without_memory_smaller_pictures_are_proposed(kernel: Kernel) -> None:
+    kernel.most_slots = 0
+    with pytest.raises(MissingDependency, match="no memory for pictures of 1920x1080") as caught:
+        nodes.open_node(NodeKind.KERNEL, FORMATS)
+    assert "width and height" in caught.value.hint

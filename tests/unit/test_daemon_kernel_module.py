@@ -95,3 +95,14 @@ def test_a_kernel_update_without_headers_leaves_a_source_that_is_not_built(root:
     mend = findings(machine)["kernel module"].mend
     assert "linux-headers-6.12-test" in mend
     assert "dkms install maglens/1 -k 6.12-test" in mend
+
+
+@pytest.mark.parametrize(
+    ("installed", "verdict"), [("AB12\n", Verdict.OK), ("CD34\n", Verdict.NOTE), ("", Verdict.OK)]
+)
+def test_a_module_built_anew_is_not_the_one_that_is_loaded(root: Path, installed: str, verdict: Verdict) -> None:
+    machine = Rehearsed(root, {"modinfo -F srcversion maglens": installed})
+    machine.put("/sys/module/maglens/srcversion", "AB12\n")
+    found = findings(machine)["kernel module"]
+    assert found.verdict is verdict
+    assert ("modprobe -r maglens" in found.mend) == (verdict is Verdict.NOTE)

@@ -316,8 +316,20 @@ def _create(
     create.n_controls, create.controls = len(lists), addressof(list_of_controls)
     create.n_inputs, create.inputs = len(inputs), addressof(inputs)
     try:
-        fcntl.ioctl(fd, abi.IOC_CREATE, create)
+        try:
+            fcntl.ioctl(fd, abi.IOC_CREATE, create)
+        except OSError as error:
+            if error.errno != errno.ENOMEM or create.n_slots == SLOTS_LEAST:
+                raise
+            create.n_slots = SLOTS_LEAST
+            fcntl.ioctl(fd, abi.IOC_CREATE, create)
     except OSError as error:
+        if error.errno == errno.ENOMEM:
+            largest = max(formats, key=lambda mode: mode.nbytes)
+            raise MissingDependency(
+                f"the kernel has no memory for pictures of {largest.width}x{largest.height}",
+                hint='in [node], smaller width and height, or largest = "1080p"; systemctl restart maglensd',
+            ) from error
         if error.errno == errno.EPROTONOSUPPORT:
             raise MissingDependency(
                 f"the loaded kernel module does not speak version {abi.ABI_VERSION}",
