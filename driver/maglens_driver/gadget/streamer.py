@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from typing import Final
 
@@ -174,11 +174,10 @@ class Streamer:
         """
         with self._changed:
             kept = self._keep = Future()
-        try:
-            return kept.result(timeout_s)
-        finally:
-            with self._changed:
-                self._keep = None
+        wait((kept,), timeout_s)
+        with self._changed:
+            self._keep = None
+            return kept.result(0)
 
     def end(self) -> None:
         """Let :meth:`run` return."""
@@ -328,7 +327,7 @@ class Streamer:
     def _keep_back(self, number: int) -> None:
         """Where that was asked for: no more of this frame, until it is cut off."""
         with self._changed:
-            if self._keep is not None:
+            if self._keep is not None and not self._keep.done():
                 self._keep.set_result(number)
                 self._changed.wait_for(lambda: not self._on or self._ended)
 
