@@ -10,9 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.demo import judge, recording, report, sheet
+from maglens_driver.names import SERVICE_UNIT
+from tests.demo import judge, needs, recording, report, sheet
 from tests.demo.story import CYCLES, RECORDING, STORY, Event, Story
 from tests.vm import host
+from tests.vm.guest.limits import emulated
 
 OUT = Path("build/demo")
 C_READER = "/tmp/maglens-c-reader/c_reader"
@@ -45,13 +47,13 @@ def in_vm(raw: Path) -> str:
 
 def on_host(raw: Path) -> str:
     """Run it right here, where dummy_hcd, systemd and the installed service are."""
+    if lacking := needs.missing():
+        sys.exit("\n".join(lacking))
     raw.mkdir(parents=True, exist_ok=True)
-    if not Path("/sys/class/udc").is_dir():
-        sys.exit(
-            "demo: this kernel has no USB device controller\n  try: sudo modprobe dummy_hcd is_super_speed=1 num=4"
-        )
-    subprocess.run(["sh", "-c", _film_script(str(raw), sys.executable)], check=True)
-    return "none needed"
+    status = subprocess.run(["sh", "-c", _film_script(str(raw), sys.executable)], check=False).returncode
+    if status:
+        sys.exit(f"demo: the film failed (exit {status}), as told above; the service: journalctl -u {SERVICE_UNIT}")
+    return "tcg" if emulated() else "none needed"
 
 
 def _label(event: Event) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from maglens_driver.control import Cid
+from maglens_driver.gadget import client
 from maglens_driver.gadget.client import SimClient
 from maglens_v4l2.auto_focus import Status
 from tests.demo.story import RAW_LENS
@@ -21,9 +23,12 @@ MOST_FRAMES = 3600  # of the node
 EMULATED_RATE = 6  # frames/s that an emulated processor develops beside drawing the next position of focus
 
 
-def dress() -> None:
-    """Before the module is started: what it is."""
+def dress(undo: ExitStack) -> None:
+    """Start the module, as what it is here; ``undo`` ends it and puts all back."""
+    undo.callback(raw_lens.remove, FOLDER, RAW_LENS)
     raw_lens.install(FOLDER, RAW_LENS, EMULATED_RATE if emulated() else raw_lens.RATES[0])
+    undo.callback(client.stop, RAW_LENS)
+    client.start(RAW_LENS)
 
 
 def watch(app: Recording, node: str, hold: Callable[[Recording, int], None]) -> dict[str, bool]:

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,19 +23,14 @@ from typing import Any
 import pyudev
 
 from maglens_driver.control import Cid
-from maglens_driver.gadget.client import SimClient, start
-from maglens_driver.names import (
-    CONFIG_DROPIN_DIR,
-    ENV_TIME_FACTOR,
-    SERVICE_UNIT,
-    SIM_UNIT_TEMPLATE,
-    VIRTUAL_USB_VENDOR,
-)
+from maglens_driver.errors import MaglensError
+from maglens_driver.gadget.client import SimClient
+from maglens_driver.names import BUS_INTERFACE_NODE, BUS_NAME, BUS_PATH, SERVICE_UNIT, VIRTUAL_USB_VENDOR
 from tests.demo import arrivals, automatics
+from tests.demo.stage import service_away, stage
 from tests.demo.story import CYCLES, RAW_LENS, RECORDING, STORY, Event, Story
 from tests.vm.guest.acts import kill_service
 from tests.vm.guest.devices import succeed
-from tests.vm.guest.limits import TIME_FACTOR, emulated
 from tests.vm.guest.program import ProgramError
 from tests.vm.guest.recorder import Recording
 
@@ -45,10 +41,8 @@ FIRST_FRAMES_S = 60.0
 FOCUS_NEAR = 200  # hundredths of a dioptre: half a metre, where the flowers are
 FOCUS_STEPS = (90, 140, FOCUS_NEAR)
 IRIS_WIDE = 595  # hundredths of a stop above f/11: f/1.4
-DROPIN = Path(CONFIG_DROPIN_DIR) / "90-demo.toml"
-UNIT_DROPIN = Path("/run/systemd/system")
 NODE_TRIES = 20  # each waits until udev has nothing left to do
-LENSES = ("35mm", "73mm", RAW_LENS)
+LENSES = ("35mm", "73mm")
 
 
 def say(text: str) -> None:
@@ -101,26 +95,14 @@ def node_status() -> dict[str, Any]:
         node: dict[str, Any] = json.loads(succeed("maglens", "status", "--json"))["node"]
         if node["path"]:
             return node
-    raise RuntimeError(f"maglens has no node: {node['problem']}")
+    raise MaglensError(f"maglens has no node: {node['problem']}", hint=node["hint"])
 
 
-def resize(size: str) -> None:
-    """Stop the service; its node will be of ``size``, WIDTHxHEIGHT."""
-    width, height = size.split("x")
-    DROPIN.parent.mkdir(parents=True, exist_ok=True)
-    DROPIN.write_text(f"[node]\nwidth = {width}\nheight = {height}\n")
-    succeed("systemctl", "stop", SERVICE_UNIT)  # gives up the node, whose format would be kept over a restart
-
-
-def allow_for_emulation() -> None:
-    """Where the processor is emulated, services that start from here on have more time for each other."""
-    if not emulated():
-        return
-    for unit in (SERVICE_UNIT, SIM_UNIT_TEMPLATE):
-        dropin = UNIT_DROPIN / f"{unit}.d" / "90-demo.conf"
-        dropin.parent.mkdir(parents=True, exist_ok=True)
-        dropin.write_text(f"[Service]\nEnvironment={ENV_TIME_FACTOR}={TIME_FACTOR}\n")
-    succeed("systemctl", "daemon-reload")
+def counters() -> dict[str, int]:
+    """The service's counters of frames since its start; by D-Bus, which costs an emulated processor little."""
+    words = ("--json=short", "call", BUS_NAME, f"{BUS_PATH}/node", BUS_INTERFACE_NODE, "Counters")
+    found: dict[str, int] = json.loads(succeed("busctl", *words))["data"][0]
+    return found
 
 
 def hold(recording: Recording, frames: int) -> None:
@@ -166,7 +148,7 @@ def set_control(node: dict[str, Any], name: str, value: int) -> None:
 
 def story(film: Film, node: dict[str, Any], sims: dict[str, SimClient]) -> None:
     """Card, 35 mm, focus, iris, swap for 73 mm, the service killed, pulled mid-frame, card, 35 mm raw, card."""
-    wide, portrait, raw = (sims[lens] for lens in LENSES)
+    wide, portrait = (sims[lens] for lens in LENSES)
     with Recording(str(node["path"]), film.out / RECORDING) as app:
         app.wait_frames(1, FIRST_FRAMES_S)
         film.note("card", "an app is recording; there is no module yet")
@@ -186,23 +168,32 @@ def story(film: Film, node: dict[str, Any], sims: dict[str, SimClient]) -> None:
         film.note("attach", "the 73 mm module is snapped on in its place", on["stay"]["attach_ns"])
         hold_until(app, lambda: streaming(portrait, 2 * HOLD))
         sent = int(portrait.progress()["frames_sent"])
+        film.story.counters["kill"] = counters()
         film.note("restart", "the service is killed; its successor goes on", kill_service())
         hold_until(app, lambda: streaming(portrait, sent + 2 * HOLD))
-        off = portrait.detach()
+        cut = int(portrait.status()["stays"][-1]["frames_cut"])
+        off = portrait.detach(mid_frame=True)
+        film.story.frames_cut_by_pull = int(off["stay"]["frames_cut"]) - cut
         film.note("detach", "the 73 mm module is pulled off in the middle of a frame", off["stay"]["detach_ns"])
         hold(app, HOLD)
-        automatics.lamps(raw)
-        on = raw.attach()
-        film.note("attach", "a 35 mm module that sends RAW10: set wrong", on["stay"]["attach_ns"])
-        film.story.automatics = automatics.watch(app, str(node["path"]), hold)
-        found = ", ".join(what for what, right in film.story.automatics.items() if right)
-        film.note("auto", f"{found or 'nothing'} found by itself")
-        hold(app, HOLD)
-        off = raw.detach()
-        film.note("detach", "it is pulled off", off["stay"]["detach_ns"])
-        hold(app, HOLD)
+        if RAW_LENS in sims:
+            raw_act(film, app, node, sims[RAW_LENS])
         film.note("end", "the app stops recording")
     film.story.app_errors += app.errors()
+
+
+def raw_act(film: Film, app: Recording, node: dict[str, Any], raw: SimClient) -> None:
+    """A module that sends raw frames and is set wrong is set right by the automatics."""
+    automatics.lamps(raw)
+    on = raw.attach()
+    film.note("attach", "a 35 mm module that sends RAW10: set wrong", on["stay"]["attach_ns"])
+    film.story.automatics = automatics.watch(app, str(node["path"]), hold)
+    found = ", ".join(what for what, right in film.story.automatics.items() if right)
+    film.note("auto", f"{found or 'nothing'} found by itself")
+    hold(app, HOLD)
+    off = raw.detach()
+    film.note("detach", "it is pulled off", off["stay"]["detach_ns"])
+    hold(app, HOLD)
 
 
 def mode_index() -> int:
@@ -263,6 +254,37 @@ def cold_start(film: Film, sim: SimClient) -> None:
     sim.detach()
 
 
+def play(film: Film, options: argparse.Namespace, undo: ExitStack) -> None:
+    """All of it, on the stage that is set."""
+    node = node_status()
+    film.story.interval_ns = round(1e9 / node["format"]["fps"])
+    film.story.node = f"{node['name']} {node['format']['text']}"
+    lenses = [*LENSES]
+    if node["controls"]:
+        automatics.dress(undo)
+        lenses.append(RAW_LENS)
+    else:
+        say("the act of the automatics is left out: this node has no controls")
+    sims = {lens: SimClient(lens) for lens in lenses}
+    try:
+        story(film, node, sims)
+    except ProgramError as error:  # the app did not live through it: what the demo is about, so it is told
+        film.story.app_restarts += 1
+        film.story.app_errors.append(str(error))
+        film.note("end", "the app has ended by itself")
+        for sim in sims.values():
+            if sim.status()["attached"]:
+                sim.detach()
+    film.story.counters["film"] = counters()
+    mode = cycles(film, node, sims[LENSES[0]])
+    film.story.counters["cycles"] = counters()
+    film.story.stays = {lens: sim.status()["stays"] for lens, sim in sims.items()}
+    film.story.marks = {lens: int(sim.status()["mark"]) for lens, sim in sims.items()}
+    with service_away():
+        c_reader(film, sims[LENSES[0]], options.c_reader, mode)
+    cold_start(film, sims[LENSES[0]])
+
+
 def main() -> int:
     """Make the film into a directory."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -270,39 +292,13 @@ def main() -> int:
     parser.add_argument("--c-reader", type=Path, required=True)
     parser.add_argument("--size", help="WIDTHxHEIGHT of the node, instead of as it is configured")
     options = parser.parse_args()
-    allow_for_emulation()
     say("the virtual modules render their pictures")
-    automatics.dress()
-    for lens in LENSES:
-        start(lens)
-    if options.size:
-        resize(options.size)
-    succeed("systemctl", "start", SERVICE_UNIT)
-    film = Film(options.out)
     try:
-        node = node_status()
-        film.story.interval_ns = round(1e9 / node["format"]["fps"])
-        film.story.node = f"{node['name']} {node['format']['text']}"
-        sims = {lens: SimClient(lens) for lens in LENSES}
-        try:
-            story(film, node, sims)
-        except ProgramError as error:  # the app did not live through it: what the demo is about, so it is told
-            film.story.app_restarts += 1
-            film.story.app_errors.append(str(error))
-            film.note("end", "the app has ended by itself")
-            for sim in sims.values():
-                if sim.status()["attached"]:
-                    sim.detach()
-        mode = cycles(film, node, sims[LENSES[0]])
-        film.story.stays = {lens: sim.status()["stays"] for lens, sim in sims.items()}
-        film.story.marks = {lens: int(sim.status()["mark"]) for lens, sim in sims.items()}
-        film.story.dropped = json.loads(succeed("maglens", "status", "--json"))["node"]["counters"]
-        succeed("systemctl", "mask", "--runtime", "--now", SERVICE_UNIT)  # udev would start it for every attach
-        c_reader(film, sims[LENSES[0]], options.c_reader, mode)
-        succeed("systemctl", "unmask", "--runtime", SERVICE_UNIT)
-        cold_start(film, sims[LENSES[0]])
-    finally:
-        film.close()
+        with stage(LENSES, options.size) as undo, closing(Film(options.out)) as film:
+            play(film, options, undo)
+    except MaglensError as error:
+        print(f"demo: {error.explain()}", file=sys.stderr)
+        return 1
     return 0
 
 

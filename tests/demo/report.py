@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from tests.demo import judge
@@ -43,9 +45,9 @@ def swap_gap_ms(story: Story, film: Recording) -> float | None:
 
 def frames_after_restart(story: Story, film: Recording) -> int:
     """How many of the frames that the module has sent after the service was killed the app has seen."""
-    killed = next(e.time_ns for e in story.events if e.kind == "restart")
+    killed = next((e.time_ns for e in story.events if e.kind == "restart"), math.inf)
     seen = [s for s in film.shots if s.mark and s.mark.source == story.marks["73mm"]]
-    before = max(s.mark.number for s in seen if s.mark and s.time_ns < killed)
+    before = max((s.mark.number for s in seen if s.mark and s.time_ns < killed), default=0)
     return len({s.mark.number for s in seen if s.mark and s.time_ns >= killed and s.mark.number > before})
 
 
@@ -55,6 +57,16 @@ def sent_within(story: Story, stay: judge.Stay) -> int:
     told = next(s for s in story.stays[lens] if s["generation"] & 0xFF == stay.generation)
     low, high = stay.numbers[0], stay.numbers[-1]
     return sum(max(0, min(b, high) - max(a, low) + 1) for a, b in told["runs"])
+
+
+def dropped(story: Story) -> tuple[dict[str, int], dict[str, int]]:
+    """Frames lost by cause: in the film, over both services, and in the cycles after it."""
+    killed, film, cycles = (Counter(story.counters.get(when, {})) for when in ("kill", "film", "cycles"))
+    return _losses(killed + film), _losses(cycles - film)
+
+
+def _losses(counts: Mapping[str, int]) -> dict[str, int]:
+    return {cause: count for cause, count in sorted(counts.items()) if cause not in NOT_LOSSES}
 
 
 def least_seen(story: Story, stay: judge.Stay) -> float:
@@ -74,6 +86,7 @@ def make(story: Story, film: Recording, cycles: Recording) -> dict[str, Any]:
     spans = judge.gaps(film.shots, story.interval_ns)
     sent = [sent_within(story, s) for s in seen]
     enumeration = [(add - on) / MS for on, add in zip(story.cycle_attach_ns, story.cycle_udev_add_ns, strict=True)]
+    in_film, in_cycles = dropped(story)
     ours, floor = attach_to_frame_ms(story, cycles), [t / MS for t in story.c_reader_ns]
     return {
         "attach_to_frame_ms": ours,
@@ -100,7 +113,9 @@ def make(story: Story, film: Recording, cycles: Recording) -> dict[str, Any]:
         ],
         "app_errors": len(story.app_errors),
         "app_restarts": story.app_restarts,
-        "frames_dropped_by_cause": {k: v for k, v in story.dropped.items() if k not in NOT_LOSSES},
+        "frames_cut_by_pull": story.frames_cut_by_pull,
+        "frames_dropped_by_cause": in_film,
+        "cycles_frames_dropped_by_cause": in_cycles,
         "acceleration": story.acceleration,
         "kernel": story.kernel,
         "node": story.node,
@@ -121,8 +136,9 @@ def shortcomings(report: dict[str, Any], emulated: bool) -> list[str]:
         "too few of a module's frames were seen": len(shares[0]) == len(report["modules"])
         and all(seen >= asked * sent for sent, seen, asked in zip(*shares, strict=True)),
         "nothing was seen after the service was killed": report["frames_after_restart"] > 0,
-        "exposure, white balance and focus were not found": bool(report["automatics_found"])
-        and all(report["automatics_found"].values()),
+        "no frame was cut where the module was pulled in the middle of one": report["frames_cut_by_pull"] == 1,
+        "exposure, white balance and focus were not found": RAW_LENS not in report["modules"]
+        or (bool(report["automatics_found"]) and all(report["automatics_found"].values())),
         "frame numbers went back": report["module_numbers_rising"] and report["late_generations"] == 0,
         "a picture was put together from two": report["mixed_pictures"] == 0,
         f"a gap of over {intervals} intervals": report["largest_gap_intervals"] <= intervals,

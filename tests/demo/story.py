@@ -30,7 +30,8 @@ class Story:
     ``stays``: as the virtual modules counted them, by lens. ``udev_add_ns``: start of udev's handling of each attach
     of the cycles, in order; ``attach_ns`` when the module was snapped on; ``cycles_ahead_ns``: their recording has
     times of arrival, by a clock so far ahead of CLOCK_MONOTONIC; ``c_reader_ns`` from udev's add to the first valid
-    frame, for the C program.
+    frame, for the C program. ``counters``: of the service just before it was killed (``kill``), of its successor
+    after the ``film`` and after the ``cycles``. ``frames_cut_by_pull``: as the module counted them.
     """
 
     interval_ns: int = 0
@@ -50,7 +51,8 @@ class Story:
     automatics: dict[str, bool] = field(default_factory=dict)  # what a module that sends raw frames was set right in
     app_errors: list[str] = field(default_factory=list)
     app_restarts: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
+    counters: dict[str, dict[str, int]] = field(default_factory=dict)
+    frames_cut_by_pull: int = 0
 
     @property
     def emulated(self) -> bool:

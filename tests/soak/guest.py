@@ -12,7 +12,8 @@ from pathlib import Path
 
 from maglens_driver.gadget.client import SimClient, start
 from maglens_driver.names import SERVICE_UNIT
-from tests.demo.guest import allow_for_emulation, hold, hold_until, node_status, resize, streaming
+from tests.demo.guest import hold, hold_until, node_status, streaming
+from tests.demo.stage import allow_for_emulation, resize
 from tests.soak import holdings
 from tests.vm.guest import idle
 from tests.vm.guest.devices import succeed

@@ -19,7 +19,7 @@ from maglens_daemon.status import Status
 from maglens_driver import names
 from maglens_driver.gadget import client
 from maglens_driver.gadget.client import SimClient
-from tests.demo.guest import allow_for_emulation
+from tests.demo.stage import allow_for_emulation
 from tests.unit.private_bus import private_bus
 from tests.vm.guest import shipped
 from tests.vm.guest.devices import SYSTEMD, succeed

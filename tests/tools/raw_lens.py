@@ -73,7 +73,18 @@ def write(folder: Path, name: str = NAME, rate: int = RATES[0]) -> None:
 def install(folder: Path, name: str = NAME, rate: int = RATES[0]) -> None:
     """For the service of the virtual module ``name``, from its next start on."""
     write(folder, name, rate)
-    change = Path(f"/run/systemd/system/{unit(name)}.d/raw-lens.conf")
+    change = _change(name)
     change.parent.mkdir(parents=True, exist_ok=True)
     change.write_text(f"[Service]\nEnvironment={ENV_LENS_PATH}={folder}\n")
     subprocess.run(["systemctl", "daemon-reload"], check=True)
+
+
+def remove(folder: Path, name: str = NAME) -> None:
+    """What :func:`install` has changed; as it was from the service's next start on."""
+    _change(name).unlink(missing_ok=True)
+    folder.joinpath(f"{name}.toml").unlink(missing_ok=True)
+    subprocess.run(["systemctl", "daemon-reload"], check=True)
+
+
+def _change(name: str) -> Path:
+    return Path(f"/run/systemd/system/{unit(name)}.d/raw-lens.conf")

@@ -63,6 +63,12 @@ def good_story() -> Story:
         cycle_udev_add_ns=[0, 10 * INTERVAL_NS],
         c_reader_ns=[4 * INTERVAL_NS, 4 * INTERVAL_NS],
         automatics={"exposure": True, "white balance": True, "focus": True},
+        counters={
+            "kill": {"frames_in": 90, "dropped_displaced": 2},
+            "film": {"frames_in": 60, "cards": 20, "dropped_bus": 1, "dropped_displaced": 3},
+            "cycles": {"frames_in": 80, "cards": 40, "dropped_bus": 1, "dropped_displaced": 7},
+        },
+        frames_cut_by_pull=1,
     )
 
 
@@ -89,6 +95,33 @@ def test_an_attach_of_which_the_app_saw_nothing_is_not_filled_with_the_next_one(
     story = good_story()
     story.cycle_udev_add_ns = [0, 10 * INTERVAL_NS, 11 * INTERVAL_NS]
     assert len(report.attach_to_frame_ms(story, good_cycles())) == 2
+
+
+def test_drops_are_those_of_both_services_and_the_cycles_apart() -> None:
+    result = report.make(good_story(), good_film(), good_cycles())
+    assert result["frames_dropped_by_cause"] == {"dropped_bus": 1, "dropped_displaced": 5}
+    assert result["cycles_frames_dropped_by_cause"] == {"dropped_displaced": 4}
+
+
+@pytest.mark.parametrize("cut", [0, 2])
+def test_a_pull_between_two_frames_is_told(cut: int) -> None:
+    story = good_story()
+    story.frames_cut_by_pull = cut
+    assert missed(story, good_film()) == ["no frame was cut where the module was pulled in the middle of one"]
+
+
+def test_automatics_are_asked_for_only_where_they_were_played() -> None:
+    story = good_story()
+    story.automatics = {}
+    assert missed(story, good_film()) == ["exposure, white balance and focus were not found"]
+    del story.marks[RAW_LENS]
+    assert missed(story, film(*cards(), *stay(35), *stay(73), *cards(2 * CARD + STAY))) == []
+
+
+def test_a_film_that_ended_before_the_service_was_killed_is_judged_too() -> None:
+    story = good_story()
+    story.events = [e for e in story.events if e.kind != "restart"]
+    assert missed(story, good_film()) == ["nothing was seen after the service was killed"]
 
 
 def test_a_freeze_at_the_end_is_seen() -> None:
@@ -119,6 +152,12 @@ def test_less_is_asked_of_the_raw_module_alone_and_only_where_the_processor_is_e
     story.acceleration = acceleration
     enough = source == 36 and acceleration == "tcg"
     assert missed(story, few(source)) == ([] if enough else ["too few of a module's frames were seen"])
+
+
+def test_the_documents_say_what_is_asked() -> None:
+    page = Path(report.__file__).parents[2].joinpath("docs", "testing.md").read_text()
+    for share in (report.SEEN, report.SEEN_RAW_EMULATED):
+        assert f"{share:.0%}".replace("%", " %") in page
 
 
 def test_times_of_arrival_are_brought_to_the_clock_of_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
