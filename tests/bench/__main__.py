@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``make bench``: run every benchmark module and write ``build/bench/report.json``."""
+"""``make bench``: run every benchmark module, write ``build/bench/report.json``, fail where a promise is not kept."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import pkgutil
 import sys
 import time
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import tests.bench
 from tests.bench.case import Case
+from tests.bench.promises import missed
+from tests.bench.report import Report
 
 SUFFIX = "_bench"
 REPORT = Path("build/bench/report.json")
@@ -24,28 +25,32 @@ def _modules(only: str) -> list[str]:
 
 
 def main() -> int:
-    """Each module ``tests/bench/*_bench.py`` offers ``cases(quick)``, an iterable of :class:`Case`. The report is
-    written after every case, so that a run that is cut off leaves what it has found."""
+    """Each module ``tests/bench/*_bench.py`` offers ``cases(quick)``, an iterable of :class:`Case`. A part that is
+    not quick goes into the report that is there."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--only", default="", help="run benchmark modules whose name contains this")
     parser.add_argument("--quick", action="store_true", help="fewer sizes and repeats")
     parser.add_argument("--out", type=Path, default=REPORT)
     chosen = parser.parse_args()
+    report = Report(chosen.out, into=bool(chosen.only) and not chosen.quick)
     found: list[Case] = []
-    chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    for name in _modules(chosen.only):
+    modules = _modules(chosen.only)
+    for name in modules:
         print(f"bench: {name}", flush=True)
         began = time.monotonic()
         for case in importlib.import_module(f"tests.bench.{name}").cases(chosen.quick):
             found.append(case)
-            chosen.out.write_text(json.dumps([case.as_json() for case in found], indent=2) + "\n")
+            report.add(case)
             print(f"  {case.case:58} {case.ratio:8.3f} x {case.peer_name} ({case.better} is better)", flush=True)
         print(f"  took {time.monotonic() - began:.0f} s", flush=True)
     from tests.bench.plots import draw
 
-    draw([case.as_json() for case in found], chosen.out.parent)
+    draw(report.entries, chosen.out.parent)
     print(f"bench: {len(found)} cases in {chosen.out}, plots beside it")
-    return 0 if found else 1
+    lacking = list(missed(found, modules, whole=not chosen.quick))
+    for what in lacking:
+        print(f"bench: promised, not kept: {what}")
+    return 0 if found and not lacking else 1
 
 
 if __name__ == "__main__":

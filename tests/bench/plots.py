@@ -1,21 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Plots of a report, for docs/performance.md: ``python -m tests.bench.plots REPORT FOLDER``."""
+"""Plots of a report, for docs/performance.md."""
 
 from __future__ import annotations
 
-import json
 import statistics
-import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-Entry = Mapping[str, Any]
+from tests.bench.report import Entry
+
 OURS, PEER, FLOOR = "#2a6f97", "#b0b7bf", "#e0a458"
 LABELS = {"opencv": "OpenCV", "opencv-16bit": "OpenCV, 16 bits", "opencv-short": "OpenCV, three steps"}
 PEERS = ("memcpy", "opencv-short", "opencv", "opencv-16bit", "swscale")
@@ -96,7 +93,3 @@ def draw(report: list[Entry], folder: Path) -> None:
     pixels(report, folder / "performance-pixels.png")
     growth(report, folder / "performance-growth.png")
     paths(report, folder / "performance-path.png")
-
-
-if __name__ == "__main__":
-    draw(json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))

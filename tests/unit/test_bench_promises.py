@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The bench fails where a promise is not kept, and its report grows part by part."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.bench import __main__ as bench
+from tests.bench import promises
+from tests.bench.case import Case
+from tests.bench.promises import PROMISES, Promise, missed
+from tests.bench.report import Report, read
+
+NUMPY = "quality/100mp-to-1080p/raw12/psnr-y/numpy"
+CASE = Case(NUMPY, "dB", "higher", 58.0, 58.5, "numpy", 58.0 / 58.5, 3, 0.0)
+
+
+def judged(*cases: Case, whole: bool = False) -> list[str]:
+    return list(missed(cases, ["quality_bench"], whole=whole))
+
+
+def test_the_largest_sensor_is_within_a_decibel_of_the_reference() -> None:
+    assert not judged(CASE)
+    assert not judged(replace(CASE, ours=57.51))
+    (what,) = judged(replace(CASE, ours=57.4))
+    assert NUMPY in what and "57.4 against 58.5 dB" in what
+
+
+def test_ratios_are_judged_the_better_way() -> None:
+    faster = Promise("pixel_bench", "x", ratio=0.4)
+    assert faster.kept(replace(CASE, better="lower", ratio=0.39))
+    assert not faster.kept(replace(CASE, better="lower", ratio=0.41))
+    assert not faster.kept(replace(CASE, better="higher", ratio=0.39))
+    late = Promise("attach_bench", "x", difference=100.0)
+    assert late.kept(replace(CASE, better="lower", ours=150, peer=60))
+    assert not late.kept(replace(CASE, better="lower", ours=161, peer=60))
+
+
+def test_what_was_to_be_measured_and_was_not_is_told_of_a_whole_run() -> None:
+    assert len(judged(whole=True)) == sum(p.module == "quality_bench" for p in PROMISES)
+    assert not list(missed([], ["node_bench"], whole=True))
+
+
+def test_every_promise_is_of_a_module_that_is_there() -> None:
+    assert {promise.module for promise in PROMISES} <= set(bench._modules(""))
+
+
+@pytest.mark.parametrize(("ours", "status"), [(58.0, 0), (57.0, 1)])
+def test_the_bench_fails_by_a_promise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ours: float, status: int
+) -> None:
+    pytest.importorskip("matplotlib", reason="fetched by make bench")
+    module = ModuleType("tests.bench.quality_bench")
+    vars(module)["cases"] = lambda quick: [replace(CASE, ours=ours)]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(promises, "PROMISES", [p for p in PROMISES if p.case == NUMPY])
+    monkeypatch.setattr(sys, "argv", ["bench", "--only", "quality", "--out", str(tmp_path / "report.json")])
+    assert bench.main() == status
+    assert ("promised, not kept" in capsys.readouterr().out) == bool(status)
+
+
+def test_a_part_goes_into_the_report_that_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "bench" / "report.json"
+    whole = Report(path)
+    whole.add(CASE)
+    whole.add(replace(CASE, case="other"))
+    Report(path, into=True).add(replace(CASE, ours=1.0))
+    assert [(entry["case"], entry["ours"]) for entry in read(path)] == [(NUMPY, 1.0), ("other", 58.0)]
+    Report(path).add(CASE)
+    assert len(read(path)) == 1
