@@ -141,9 +141,12 @@ def test_exposure_switch_of_both_generations() -> None:
     names = {"AeEnable": (False, True, True), "ExposureTimeMode": (0, 1, 1), "AnalogueGainMode": (0, 1, 0)}
     row, body = control_map.offered(names)[Cid.EXPOSURE_AUTO]
     assert body.default == 1
-    assert control_map.to_native(row, 1, names.__contains__) == {"ExposureTimeMode": 1, "AnalogueGainMode": 1}
-    # A UVC camera has no gain mode.
-    assert control_map.to_native(row, 0, {"ExposureTimeMode"}.__contains__) == {"ExposureTimeMode": 0}
+    assert control_map.to_native(row, 1, names.__contains__) == {"ExposureTimeMode": 1}
+    for absent in ("AnalogueGainMode", "AnalogueGain"):  # a UVC camera has no gain mode
+        apart = {"AeEnable": (False, True, True), "ExposureTimeMode": (0, 1, 1), "AnalogueGain": (1.0, 2.0, 1.0)}
+        apart["AnalogueGainMode"] = (0, 1, 0)
+        del apart[absent]
+        assert Cid.AUTOGAIN not in control_map.offered(apart)
 
 
 def test_scales() -> None:
@@ -169,7 +172,10 @@ def test_only_automatics_move_controls() -> None:
     )
     manual: dict[int, int] = {Cid.EXPOSURE_AUTO: 1, Cid.EXPOSURE_ABSOLUTE: 7, Cid.GAIN: 1000}
     assert control_map.readings(body, manual) == {}
-    assert control_map.readings(body, manual | {Cid.EXPOSURE_AUTO: 0}) == {Cid.EXPOSURE_ABSOLUTE: 50, Cid.GAIN: 2000}
+    assert control_map.readings(body, manual | {Cid.EXPOSURE_AUTO: 0, Cid.AUTOGAIN: 1}) == {
+        Cid.EXPOSURE_ABSOLUTE: 50,
+        Cid.GAIN: 2000,
+    }
 
 
 def test_stamps_of_either_clock() -> None:

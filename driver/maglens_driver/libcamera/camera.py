@@ -290,8 +290,10 @@ class LibCamera:
             native = {"AfMode": control_map.AF_MANUAL, **native}
         self._pending.update(native)
         self._sticky.update({name: v for name, v in native.items() if name != "AfTrigger"})
-        self.values[cid] = value
-        changed = [ValueBody(id=cid, value=value)]
+        switched = control_map.switched_too(self._offered, cid, native, self._ids.__contains__)
+        written = {cid: value} | {other: now for other, now in switched.items() if now != self.values[other]}
+        self.values.update(written)
+        changed = [ValueBody(id=each, value=now) for each, now in written.items()]
         if cid == Cid.AUTO_FOCUS_START and self.values.get(Cid.FOCUS_AUTO):
             self.values[Cid.FOCUS_AUTO] = 0
             changed.append(ValueBody(id=Cid.FOCUS_AUTO, value=0))

@@ -59,15 +59,14 @@ class Choice:
     type: ControlType
     states: Mapping[int, Mapping[str, Native]]
     default: int
-    needs: tuple[str, ...]  # libcamera controls without which it is not offered
+    needs: tuple[str, ...]  # libcamera controls without which it is not offered ...
     menu: tuple[tuple[int, str], ...] = ()
+    without: tuple[str, ...] = ()  # ... and those with which it is not
 
 
 _EXPOSURE_MENU = ((0, "Auto Mode"), (1, "Manual Mode"))
-_AE_BOTH = {
-    0: {"ExposureTimeMode": 0, "AnalogueGainMode": 0},
-    1: {"ExposureTimeMode": 1, "AnalogueGainMode": 1},
-}
+_AE_APART = ("ExposureTimeMode", "AnalogueGainMode")
+"""libcamera 0.5 and newer has a switch each for exposure time and gain; 0.4 has but AeEnable for both."""
 
 TABLE: Final[tuple[Scaled | Choice, ...]] = (
     Scaled(Cid.BRIGHTNESS, "Brightness", "Brightness", Fraction(100)),
@@ -83,8 +82,15 @@ TABLE: Final[tuple[Scaled | Choice, ...]] = (
         ("AwbEnable",),
     ),
     Scaled(Cid.WHITE_BALANCE_TEMPERATURE, "White Balance Temperature", "ColourTemperature", Fraction(1), real=False),
-    # libcamera 0.5 and newer; the next row is for 0.4, which has but the one switch.
-    Choice(Cid.EXPOSURE_AUTO, "Auto Exposure", ControlType.MENU, _AE_BOTH, 0, ("ExposureTimeMode",), _EXPOSURE_MENU),
+    Choice(
+        Cid.EXPOSURE_AUTO,
+        "Auto Exposure",
+        ControlType.MENU,
+        {0: {"ExposureTimeMode": 0}, 1: {"ExposureTimeMode": 1}},
+        0,
+        ("ExposureTimeMode",),
+        _EXPOSURE_MENU,
+    ),
     Choice(
         Cid.EXPOSURE_AUTO,
         "Auto Exposure",
@@ -93,6 +99,24 @@ TABLE: Final[tuple[Scaled | Choice, ...]] = (
         0,
         ("AeEnable",),
         _EXPOSURE_MENU,
+        _AE_APART,
+    ),
+    Choice(
+        Cid.AUTOGAIN,
+        "Gain, Automatic",
+        ControlType.BOOLEAN,
+        {0: {"AnalogueGainMode": 1}, 1: {"AnalogueGainMode": 0}},
+        1,
+        ("AnalogueGainMode", "AnalogueGain"),
+    ),
+    Choice(
+        Cid.AUTOGAIN,
+        "Gain, Automatic",
+        ControlType.BOOLEAN,
+        {0: {"AeEnable": False}, 1: {"AeEnable": True}},
+        1,
+        ("AeEnable", "AnalogueGain"),
+        without=_AE_APART,
     ),
     Scaled(Cid.EXPOSURE_ABSOLUTE, "Exposure Time, Absolute", "ExposureTime", Fraction(1, 100), real=False),
     Scaled(Cid.FOCUS_ABSOLUTE, "Focus, Absolute", "LensPosition", Fraction(100)),
@@ -144,17 +168,34 @@ def to_native(row: Scaled | Choice, value: int, present: Callable[[str], bool]) 
     return {name: state for name, state in row.states[value].items() if present(name)}
 
 
+def switched_too(
+    offers: Mapping[int, tuple[Scaled | Choice, ControlBody]],
+    cid: int,
+    native: Mapping[str, Native],
+    present: Callable[[str], bool],
+) -> dict[int, int]:
+    """Other choices of a camera's ``offers`` that are made with ``native``, which is set for ``cid``."""
+    result: dict[int, int] = {}
+    for other, (row, _) in offers.items():
+        if other == cid or not isinstance(row, Choice) or row.type == ControlType.BUTTON:
+            continue
+        for value in row.states:
+            state = to_native(row, value, present)
+            if state and state.items() <= native.items():
+                result[other] = value
+    return result
+
+
 def readings(body: FrameBody, values: Mapping[int, int]) -> dict[int, int]:
     """Controls that move by themselves, as a frame tells them: only where an automatic is at work.
 
     ``values`` are the present values of the controls that the camera offers.
     """
     result: dict[int, int] = {}
-    if values.get(Cid.EXPOSURE_AUTO) == 0:
-        if body.exposure_us:
-            result[Cid.EXPOSURE_ABSOLUTE] = body.exposure_us // 100
-        if body.gain_milli:
-            result[Cid.GAIN] = body.gain_milli
+    if values.get(Cid.EXPOSURE_AUTO) == 0 and body.exposure_us:
+        result[Cid.EXPOSURE_ABSOLUTE] = body.exposure_us // 100
+    if values.get(Cid.AUTOGAIN) and body.gain_milli:
+        result[Cid.GAIN] = body.gain_milli
     if values.get(Cid.AUTO_WHITE_BALANCE) and body.temperature_k:
         result[Cid.WHITE_BALANCE_TEMPERATURE] = body.temperature_k
     if body.focus_state:
@@ -189,7 +230,7 @@ def _scaled_range(row: Scaled, native: Mapping[str, tuple[object, object, object
 
 
 def _choice_range(row: Choice, native: Mapping[str, tuple[object, object, object]]) -> ControlBody | None:
-    if not all(name in native for name in row.needs):
+    if not all(name in native for name in row.needs) or any(name in native for name in row.without):
         return None
     if row.type == ControlType.BITMASK:
         return ControlBody(id=row.cid, minimum=0, maximum=max(AF_STATUS.values()) * 2 - 1, step=0, default=0)
