@@ -17,8 +17,9 @@ def is_bare_lens(session: Session) -> bool:
 
 
 def bare_lens(session: Session, sessions: Sequence[Session]) -> Session | None:
-    """The one before ``session``: that which came last. A module has a lens of its own, and never another."""
-    if session.visitor.kind == "module":
+    """The one before ``session``: that which came last. Modules and webcams that were plugged in have a lens of their
+    own, and never another."""
+    if session.visitor.snapped:
         return None
     return next((other for other in reversed(sessions) if is_bare_lens(other)), None)
 

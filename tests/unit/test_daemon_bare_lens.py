@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from maglens_daemon import status
 from maglens_daemon.bare_lens import bare_lens, optics_for
 from maglens_daemon.cli.output import status_text
@@ -33,6 +35,13 @@ class BuiltIn(FakeVisitor):
 
     kind = "v4l2"
     needs_power = False
+    snapped = False
+
+
+class PluggedIn(BuiltIn):
+    """A webcam that came later."""
+
+    snapped = True
 
 
 def test_a_camera_plays_through_the_lens_and_without_it_again() -> None:
@@ -97,10 +106,13 @@ def test_the_picture_is_the_lens_s() -> None:
     asyncio.run(play())
 
 
-def test_a_module_with_a_sensor_is_left_alone() -> None:
+@pytest.mark.parametrize("visitor", [FakeVisitor, PluggedIn])
+def test_what_a_person_has_put_there_is_left_alone(visitor: type[FakeVisitor]) -> None:
+    """A module with a sensor, or a webcam: it has a lens of its own."""
+
     async def play() -> None:
         async with theatre() as t:
-            module = t.arrive(FakeVisitor("m"), "1-2")
+            module = t.arrive(visitor("m"), "1-2")
             lens = t.arrive(BareLens(), "1-1")
             app = t.watch()
             await t.until_playing(module)
