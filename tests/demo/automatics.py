@@ -21,12 +21,16 @@ from tests.vm.guest.recorder import Recording
 FOLDER = Path("/run/maglens-demo-lenses")
 MOST_FRAMES = 3600  # of the node
 EMULATED_RATE = 6  # frames/s that an emulated processor develops beside drawing the next position of focus
+EMULATED_SETTINGS = ("CPUWeight=50",)  # half of a service's usual: that drawing does not keep the camera waiting
 
 
 def dress(undo: ExitStack) -> None:
     """Start the module, as what it is here; ``undo`` ends it and puts all back."""
     undo.callback(raw_lens.remove, FOLDER, RAW_LENS)
-    raw_lens.install(FOLDER, RAW_LENS, EMULATED_RATE if emulated() else raw_lens.RATES[0])
+    if emulated():
+        raw_lens.install(FOLDER, RAW_LENS, EMULATED_RATE, EMULATED_SETTINGS)
+    else:
+        raw_lens.install(FOLDER, RAW_LENS)
     undo.callback(client.stop, RAW_LENS)
     client.start(RAW_LENS)
 

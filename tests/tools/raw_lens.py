@@ -5,7 +5,7 @@ are wrong in every way: far too dark, and focused on nothing."""
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -70,12 +70,12 @@ def write(folder: Path, name: str = NAME, rate: int = RATES[0]) -> None:
     folder.joinpath(f"{name}.toml").write_text(text(rate))
 
 
-def install(folder: Path, name: str = NAME, rate: int = RATES[0]) -> None:
-    """For the service of the virtual module ``name``, from its next start on."""
+def install(folder: Path, name: str = NAME, rate: int = RATES[0], settings: Sequence[str] = ()) -> None:
+    """For the service of the virtual module ``name``, from its next start on, with more ``settings`` of a unit."""
     write(folder, name, rate)
     change = _change(name)
     change.parent.mkdir(parents=True, exist_ok=True)
-    change.write_text(f"[Service]\nEnvironment={ENV_LENS_PATH}={folder}\n")
+    change.write_text("\n".join(("[Service]", f"Environment={ENV_LENS_PATH}={folder}", *settings, "")))
     subprocess.run(["systemctl", "daemon-reload"], check=True)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from maglens_driver.gadget import client
-from maglens_driver.names import SERVICE_UNIT
+from maglens_driver.names import ENV_LENS_PATH, SERVICE_UNIT
 from tests.demo import automatics, needs, stage
 from tests.demo.needs import Need
 from tests.demo.story import RAW_LENS
@@ -86,14 +86,19 @@ def test_the_service_is_unmasked_where_the_c_reader_fails(machine: Machine) -> N
     assert machine.done[1:] == [f"systemctl unmask --runtime {SERVICE_UNIT}"]
 
 
-def test_the_raw_lens_is_put_away(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("emulated", [True, False])
+def test_the_raw_lens_is_put_away(machine: Machine, monkeypatch: pytest.MonkeyPatch, emulated: bool) -> None:
     monkeypatch.setattr(automatics, "FOLDER", machine.folder / "lenses")
     monkeypatch.setattr(raw_lens, "_change", lambda name: machine.folder / f"{name}.conf")
     monkeypatch.setattr(subprocess, "run", lambda words, **_: machine.done.append(" ".join(words)))
-    monkeypatch.setattr(automatics, "emulated", lambda: True)
+    monkeypatch.setattr(automatics, "emulated", lambda: emulated)
+    made = machine.folder / f"{RAW_LENS}.conf"
     with pytest.raises(ZeroDivisionError), stage.stage((), None) as undo:
         automatics.dress(undo)
-        assert {f"{RAW_LENS}.conf", f"{RAW_LENS}.toml"} <= {*machine.files}
+        assert machine.folder.joinpath("lenses", f"{RAW_LENS}.toml").exists()
+        lines = made.read_text().splitlines()
+        assert lines[:2] == ["[Service]", f"Environment={ENV_LENS_PATH}={machine.folder / 'lenses'}"]
+        assert lines[2:] == [*automatics.EMULATED_SETTINGS] * emulated
         assert machine.done[-1] == f"start {RAW_LENS}"
         machine.done.clear()
         raise ZeroDivisionError
