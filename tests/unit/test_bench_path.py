@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from maglens_driver.link.limits import MAX_MODES
+from maglens_driver.mode import NV12, SRGGB10P
 from tests.bench.path import cases, guest
-from tests.bench.path.meter import Span, together
-from tests.bench.path.still import FASTEST, MODES, STEPS
+from tests.bench.path.meter import Figures, Span, together
+from tests.bench.path.still import FASTEST, MODES, STEPS, index_of
 from tests.tools import stamp
 
 SOURCE = Path(guest.HERE).parent / "c_reader"
@@ -47,9 +49,11 @@ def test_what_one_would_otherwise_take_is_compared_in_every_way(peer: str, size:
 
 
 def test_a_rate_is_a_little_above_what_was_reached() -> None:
-    assert [guest._step(rate) for rate in (0.0, 9.0, 45.0, 66.0, 99.0, 500.0)] == [10, 10, 50, 80, 100, 100]
+    assert [guest._step(rate) for rate in (0.0, 9.0, 45.0, 66.0, 99.0, 500.0)] == [10, 10, 50, 80, 130, 160]
     assert FASTEST not in STEPS, "it has no clock"
-    assert len(MODES) == len(set(MODES))
+    assert len(MODES) == len(set(MODES)) <= MAX_MODES
+    for code, size in ((NV12, guest.UHD), (SRGGB10P, guest.UHD), (NV12, guest.VGA)):
+        assert all(index_of(code, size, step) >= 0 for step in STEPS)
 
 
 def test_fewer_figures_than_repeats_are_no_case() -> None:
@@ -116,3 +120,70 @@ def test_apps_end_where_no_new_picture_comes(tmp_path: Path) -> None:
     assert tally.add(S, 0, stamped=False) == 0
     assert tally.add(20 * S, 0, again=True) == 0
     assert tally.add(22 * S, 0, again=True) == -1
+
+
+FAKE_APP = """#!/bin/sh
+echo '{"warm_up": 40}'
+for window in $(seq $2); do echo '{"frames": 90, "seconds": 3.0, "frames_per_s": 30.0}'; done
+"""
+FAKE_READER = """#!/bin/sh
+trap 'touch stopped; exit 0' TERM
+trap '' PIPE
+echo opened >&2
+echo /dev/video7 >&2
+while [ ! -e ends ]; do echo picture; sleep 0.02; done
+"""
+
+
+@pytest.fixture
+def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An app and a C reader that need no kernel, where the real ones are looked for."""
+    for name, text in (("app", FAKE_APP), ("c_reader", FAKE_READER)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tests.bench.path.meter.BUILD", tmp_path)
+    monkeypatch.setattr(guest, "READER", str(tmp_path / "c_reader"))
+    return tmp_path
+
+
+def test_the_floor_gives_a_figure_for_each_window_and_stops_its_module(stand_ins: Path) -> None:
+    found = guest.floor([], guest.UHD, FASTEST, Span(3, 1.0))
+    assert [(one["window"], one["frames_per_s"]) for one in found] == [(0, 30.0), (1, 30.0), (2, 30.0)]
+    assert all(one["cpu_ms"] >= 0 for one in found)
+    assert (stand_ins / "stopped").exists(), "the next path finds a module that is not in the middle of a stream"
+
+
+def test_a_reader_that_gave_up_is_no_floor(stand_ins: Path) -> None:
+    (stand_ins / "app").write_text("#!/bin/sh\ntouch ends\n" + FAKE_APP.replace("seq $2", "sleep 0.5; seq $2"))
+    with pytest.raises(RuntimeError, match="c_reader ended by itself"):
+        guest.floor([], guest.UHD, FASTEST, Span(1, 1.0))
+
+
+def test_a_well_known_program_is_fed_and_ended(stand_ins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guest, "shown_by", lambda device: "NV12" if (stand_ins / "fed").exists() else "")
+    found = guest.loopback([], "sh -c 'exec cat > fed' ", guest.FHD, guest.VIDEO, Span(3, 1.0))
+    assert len(found) == 3 and (stand_ins / "stopped").exists()
+    (stand_ins / "fed").unlink()
+    with pytest.raises(RuntimeError, match="ended by itself"):
+        guest.loopback([], "false ", guest.UHD, guest.VIDEO, Span(1, 1.0))
+
+
+def test_an_app_that_fails_is_no_figure(stand_ins: Path) -> None:
+    (stand_ins / "app").write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(RuntimeError, match="app"):
+        guest.floor([], guest.UHD, FASTEST, Span(1, 1.0))
+
+
+def test_what_fails_is_told_and_leaves_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> list[Figures]:
+        raise RuntimeError("no module")
+
+    book = guest.Book(tmp_path / "path.json", ["a", "b", "modules/2"])
+    book.keep("a", fail)
+    for _ in range(2):
+        book.keep("b", lambda: [{"window": 0}])
+    book.keep("c", fail)
+    assert book.failed and "a: FAILED: no module" in capsys.readouterr().out
+    assert json.loads((tmp_path / "path.json").read_text()) == {"b": [{"window": 0}] * 2}
+    assert book.wants("modules/") and not book.wants("x")

@@ -162,9 +162,10 @@ class Fastest:
     """Our path at about the rate at which pictures can reach the app: more would only be left out, which costs, and a
     node of a higher rate would fill in. ``guess`` has the rate to begin with."""
 
-    def __init__(self, pids: list[int], code: int, guess: Callable[[], float]) -> None:
+    def __init__(self, pids: list[int], code: int, size: tuple[int, int], guess: Callable[[], float]) -> None:
         self._pids = pids
         self._code = code
+        self._size = size
         self._guess = guess
         self._rate = 0
 
@@ -180,7 +181,7 @@ class Fastest:
         return self._run(span)
 
     def _run(self, span: Span) -> list[Figures]:
-        return ours(self._pids, self._code, UHD, self._rate, span)
+        return ours(self._pids, self._code, self._size, self._rate, span)
 
 
 def _step(rate: float) -> int:
@@ -276,8 +277,9 @@ class Paths:
         self._short, self._long = short, long
         self._frames = frames
         self._least = 0.0  # what C does
-        self._passed = Fastest(pids, NV12, self._guess)
-        self._developed = Fastest(pids, SRGGB10P, self._guess)
+        self._passed = Fastest(pids, NV12, UHD, self._guess)
+        self._developed = Fastest(pids, SRGGB10P, UHD, self._guess)
+        self._small = Fastest(pids, NV12, VGA, lambda: max(STEPS))
 
     def _floor(self) -> list[Figures]:
         found = floor(self._pids, UHD, FASTEST, self._short)
@@ -300,7 +302,7 @@ class Paths:
             "raw/ours": partial(self._developed, span),
             "bulk/ours": partial(bulk_ours, frames),
             "bulk/floor": partial(bulk_floor, frames),
-            "vga-pass/ours": partial(ours, pids, NV12, VGA, FASTEST, span),
+            "vga-pass/ours": partial(self._small, span),
             "vga-pass/uvc": partial(uvc, span, "--unpaced"),
         }
 
