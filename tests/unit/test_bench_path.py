@@ -7,6 +7,7 @@ import ctypes
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from maglens_driver.mode import NV12, SRGGB10P
 from tests.bench.path import cases, guest
 from tests.bench.path.meter import Figures, Span, together
 from tests.bench.path.still import FASTEST, MODES, STEPS, index_of
+from tests.kernel.uml_guest import Result
 from tests.tools import stamp
 
 SOURCE = Path(guest.HERE).parent / "c_reader"
@@ -187,3 +189,25 @@ def test_what_fails_is_told_and_leaves_the_rest(tmp_path: Path, capsys: pytest.C
     assert book.failed and "a: FAILED: no module" in capsys.readouterr().out
     assert json.loads((tmp_path / "path.json").read_text()) == {"b": [{"window": 0}] * 2}
     assert book.wants("modules/") and not book.wants("x")
+
+
+@pytest.mark.parametrize(
+    ("printed", "status", "complaints"),
+    [(b"x\npass/ffmpeg: FAILED: no\n", 1, ()), (b"", 0, ("BUG: bad",)), (b"Traceback", 124, ())],
+)
+def test_what_went_wrong_in_the_guest_is_told_once_all_figures_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: bytes, status: int, complaints: tuple[str, ...]
+) -> None:
+    figures = {name: [{"frames_per_s": 30.0}] * 3 for name in ("pass/ours", "pass/floor")}
+    (tmp_path / "path.json").write_text(json.dumps(figures))
+
+    def run(command: list[str], output: Callable[[bytes], None], **how: object) -> Result:
+        output(printed)
+        return Result(status, tmp_path, "", complaints)
+
+    monkeypatch.setattr("tests.kernel.uml_guest.run", run)
+    monkeypatch.setattr(cases, "_in_memory", lambda quick: iter(()))
+    told = cases.cases(quick=False)
+    assert next(told).case == "usb/4k/nv12/pass/floor"
+    with pytest.raises(RuntimeError, match=r"FAILED: no|BUG: bad|status 124: Traceback"):
+        next(told)

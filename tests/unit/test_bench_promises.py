@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -50,18 +51,35 @@ def test_every_promise_is_of_a_module_that_is_there() -> None:
     assert {promise.module for promise in PROMISES} <= set(bench._modules(""))
 
 
+def measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cases: Callable[[bool], Iterable[Case]]) -> int:
+    """`make bench ONLY=quality`, with other cases and one promise; its status."""
+    pytest.importorskip("matplotlib", reason="fetched by make bench")
+    module = ModuleType("tests.bench.quality_bench")
+    vars(module)["cases"] = cases
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(promises, "PROMISES", [p for p in PROMISES if p.case == NUMPY])
+    monkeypatch.setattr(sys, "argv", ["bench", "--only", "quality", "--out", str(tmp_path / "report.json")])
+    return bench.main()
+
+
 @pytest.mark.parametrize(("ours", "status"), [(58.0, 0), (57.0, 1)])
 def test_the_bench_fails_by_a_promise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ours: float, status: int
 ) -> None:
-    pytest.importorskip("matplotlib", reason="fetched by make bench")
-    module = ModuleType("tests.bench.quality_bench")
-    vars(module)["cases"] = lambda quick: [replace(CASE, ours=ours)]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(promises, "PROMISES", [p for p in PROMISES if p.case == NUMPY])
-    monkeypatch.setattr(sys, "argv", ["bench", "--only", "quality", "--out", str(tmp_path / "report.json")])
-    assert bench.main() == status
+    assert measure(tmp_path, monkeypatch, lambda quick: [replace(CASE, ours=ours)]) == status
     assert ("promised, not kept" in capsys.readouterr().out) == bool(status)
+
+
+def test_the_bench_fails_by_a_part_that_could_not_be_measured_and_keeps_what_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def cases(quick: bool) -> Iterator[Case]:
+        yield CASE
+        raise RuntimeError("no module came")
+
+    assert measure(tmp_path, monkeypatch, cases) == 1
+    assert "FAILED: no module came" in capsys.readouterr().out
+    assert [entry["case"] for entry in read(tmp_path / "report.json")] == [NUMPY]
 
 
 def test_a_part_goes_into_the_report_that_is_there(tmp_path: Path) -> None:
