@@ -83,6 +83,11 @@ def test_wrong_tables_and_buffers_are_refused() -> None:
         Remap(W, H, W, W, (luma[0], luma[1], luma[2][:-1].copy()), chroma)
     with pytest.raises(ValueError, match="neighbours"):
         Remap(2, 2, 2, 2, luma, chroma)
+    shifted = np.frombuffer(b"\0" + luma[0].tobytes(), np.uint8)[1:]
+    with pytest.raises(ValueError, match="aligned"):
+        Remap(W, H, W, W, (shifted, luma[1], luma[2]), chroma)
+    with pytest.raises(ValueError, match="too large"):  # offsets have 32 bits
+        Remap(4, 32768, 131072, 4, tables(32768, 4), tables(16384, 2))
     remap = Remap(W, H, W, W, luma, chroma)
     buffer = bytearray(W * H * 3 // 2)
     with pytest.raises(ValueError):

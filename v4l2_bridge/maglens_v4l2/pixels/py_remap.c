@@ -11,6 +11,16 @@ struct remap_object {
 	struct ml_remap map;
 };
 
+/* Whether the numbers of a table can be read where they are; false with ValueError set. */
+static bool aligned(const Py_buffer views[3])
+{
+	if (!((uintptr_t)views[0].buf % sizeof(int32_t) || (uintptr_t)views[1].buf % sizeof(int32_t) ||
+	      (uintptr_t)views[2].buf % sizeof(uint16_t)))
+		return true;
+	PyErr_SetString(PyExc_ValueError, "x, y and gain must be aligned");
+	return false;
+}
+
 /* Reads the three arrays of a plane of @w x @h pixels; NULL with an exception set. */
 static struct ml_remap_entry *table_from(PyObject *arrays, int32_t w, int32_t h, int32_t stride, int32_t step)
 {
@@ -28,7 +38,7 @@ static struct ml_remap_entry *table_from(PyObject *arrays, int32_t w, int32_t h,
 		if (!ml_buffer_get(parts[got], names[got], false, need[got], &views[got]))
 			break;
 	}
-	if (got == 3) {
+	if (got == 3 && aligned(views)) {
 		table = malloc(n * sizeof(*table));
 		if (!table) {
 			PyErr_NoMemory();
@@ -58,6 +68,8 @@ static PyObject *remap_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 		return NULL;
 	if (w < 4 || h < 4)
 		return PyErr_Format(PyExc_ValueError, "a picture of %dx%d has no neighbours to mix", w, h);
+	if ((int64_t)src.stride * h > INT32_MAX)
+		return PyErr_Format(PyExc_ValueError, "a plane of %d rows of %d bytes is too large", h, src.stride);
 	self = (struct remap_object *)alloc(type, 0);
 	if (!self)
 		return NULL;
