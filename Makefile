@@ -17,7 +17,7 @@ PREPARE := $(PYTHON) daemon/system/prepare.py
 VENV = $(eval VENV := $$(shell $(PREPARE) --where))$(VENV)
 PY = $(VENV)/bin/python
 
-.PHONY: help demo demo-faults test unit test-vm test-long test-obs soak soak-switches bench lint install install-dkms uninstall uninstall-dkms clean prepare describe
+.PHONY: help demo demo-faults test unit test-vm test-long test-obs soak soak-switches bench fuzz lint install install-dkms uninstall uninstall-dkms clean prepare describe
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | sort -u | expand -t 16
@@ -58,6 +58,10 @@ soak-switches: prepare ## of these the 300 random switches between cameras of ev
 bench: ## measure, into build/bench (QUICK=1: fewer repeats; ONLY=pixel: one part)
 	@$(PREPARE) --bench
 	@$(PY) -m tests.bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
+
+fuzz: prepare ## the pixel extension and the link's parsers, for some minutes (COUNT=cases; FIRST=seed)
+	@$(PY) -m tests.fuzz.pixels $(if $(COUNT),--count $(COUNT)) $(if $(FIRST),--first $(FIRST))
+	@$(PY) -m tests.fuzz.link $(if $(FIRST),--seed $(FIRST))
 
 lint: prepare ## ruff and mypy alone
 	@$(PY) -m pytest tests/unit/test_lint.py -q

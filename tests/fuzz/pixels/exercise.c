@@ -13,7 +13,9 @@
 
 #include "crc32c.h"
 #include "develop.h"
+#include "remap.h"
 #include "scale.h"
+#include "turn.h"
 #ifdef WITH_JPEG
 #include <turbojpeg.h>
 
@@ -198,6 +200,146 @@ static void develop_one(unsigned long seed)
 	free(stats);
 }
 
+/* What a tuning must not have is refused, and what was taken before goes on. */
+static void refuse_one(unsigned long seed)
+{
+	static const double bad[] = { -1, 0, 5, 1e308, -1e308, INFINITY, NAN };
+	const double wrong_value = bad[any(7)];
+	const int32_t which = (int32_t)any(8);
+	uint16_t other[ML_CURVE_SAMPLES];
+	static const double fair[] = { 1, 1.2 };
+	double falloff[] = { 1, 1.2 };
+	const struct ml_tuning good = { .white = 1000, .gain = { 1, 1, 1 }, .matrix = { 1, 0, 0, 0, 1, 0, 0, 0, 1 },
+					.curve = curve, .falloff = fair, .falloff_entries = 2 };
+	struct ml_tuning t = good;
+	struct ml_develop_config c = { .src = { .width = 64, .height = 8, .stride = 80, .bits = 10 },
+				       .dst = { ML_NV12, 64, 8, 64 }, .crop = { 0, 0, 64, 8 }, .rect = { 0, 0, 64, 8 },
+				       .threads = 1, .zones_x = 1, .zones_y = 1 };
+	const char *wrong;
+	struct ml_develop *d;
+	uint8_t *src, *dst[2];
+
+	memcpy(other, curve, sizeof(other));
+	switch (which) {
+	case 0:
+		t.black = any(2) ? t.white : wrong_value - 1;
+		t.black = t.black >= 0 && t.black < t.white ? NAN : t.black;
+		break;
+	case 1:
+		t.white = any(2) ? 1024 : wrong_value;
+		t.white = t.white > 0 && t.white < 1024 ? 0 : t.white;
+		break;
+	case 2:
+		t.gain[any(3)] = wrong_value;
+		break;
+	case 3:
+		t.matrix[any(9)] = wrong_value == 0 || wrong_value == 1 ? 4 : wrong_value;
+		break;
+	case 4:
+		other[16 * any(32)] = UINT16_MAX; /* rises too steeply, then falls */
+		t.curve = other;
+		break;
+	case 5:
+		falloff[any(2)] = wrong_value;
+		t.falloff = falloff;
+		break;
+	case 6:
+		t.falloff_entries = any(2) ? 1 : ML_FALLOFF_MAX + 1;
+		break;
+	default:
+		if (any(2))
+			c.zones_x = 2;
+		else
+			c.zones_y = 2;
+		if (ml_develop_new(&c, &wrong) || !wrong)
+			fail("too many zones were taken", seed);
+		return;
+	}
+	d = ml_develop_new(&c, &wrong);
+	src = noise(ml_bayer_bytes(&c.src));
+	if (!d || ml_develop_tune(d, &good))
+		fail("a good tuning was refused", seed);
+	for (int k = 0; k < 2; k++) {
+		dst[k] = calloc(ml_image_bytes(&c.dst), 1);
+		ml_develop_run(d, src, dst[k], NULL, NULL);
+		if (k == 0 && !ml_develop_tune(d, &t))
+			fail("a bad tuning was taken", seed);
+	}
+	if (memcmp(dst[0], dst[1], ml_image_bytes(&c.dst)))
+		fail("a refused tuning changed the picture", seed);
+	total = ml_crc32c(total, dst[0], ml_image_bytes(&c.dst));
+	for (int k = 0; k < 2; k++)
+		free(dst[k]);
+	free(src);
+	ml_develop_free(d);
+}
+
+/* A table of @w x @h entries: positions around the plane, and some far outside. */
+static struct ml_remap_entry *table_of(int32_t w, int32_t h, int32_t stride, int32_t step)
+{
+	const size_t n = (size_t)w * (size_t)h;
+	struct ml_remap_entry *table = malloc(n * sizeof(*table));
+	int32_t *x = malloc(n * sizeof(*x)), *y = malloc(n * sizeof(*y));
+	uint16_t *gain = malloc(n * sizeof(*gain));
+
+	for (size_t i = 0; i < n; i++) {
+		x[i] = (int32_t)any((uint32_t)(w + 4) * ML_REMAP_ONE) - ML_REMAP_ONE;
+		y[i] = (int32_t)any((uint32_t)(h + 4) * ML_REMAP_ONE) - ML_REMAP_ONE;
+		gain[i] = (uint16_t)any(65536);
+		if (!any(8))
+			x[i] = any(2) ? INT32_MAX : INT32_MIN;
+		if (!any(8))
+			y[i] = any(2) ? INT32_MAX : INT32_MIN;
+	}
+	ml_remap_fill(table, w, h, stride, step, x, y, gain);
+	free(x);
+	free(y);
+	free(gain);
+	return table;
+}
+
+static void remap_one(void)
+{
+	const int32_t w = 4 + 2 * (int32_t)any(30), h = 4 + 2 * (int32_t)any(30);
+	const int32_t from = w + (int32_t)any(9), to = w + (int32_t)any(9);
+	const size_t out = (size_t)to * (size_t)h * 3 / 2;
+	struct ml_remap map = { .width = w, .height = h, .src_stride = from, .dst_stride = to };
+	uint8_t *src = noise((size_t)from * (size_t)h * 3 / 2), *dst = calloc(out, 1);
+
+	map.luma = table_of(w, h, from, 1);
+	map.chroma = table_of(w / 2, h / 2, from, 2);
+	ml_remap_run(&map, src, dst);
+	total = ml_crc32c(total, dst, out);
+	free(map.luma);
+	free(map.chroma);
+	free(src);
+	free(dst);
+}
+
+/* Turned, and turned back: every pixel is where it was. */
+static void turn_one(unsigned long seed)
+{
+	const int32_t w = 2 + 2 * (int32_t)any(60), h = 2 + 2 * (int32_t)any(60);
+	const int quarters = (int)any(4), across = quarters % 2;
+	const bool mirror = any(2);
+	const struct ml_image im = { ML_NV12, w, h, w };
+	struct ml_image to = { ML_NV12, across ? h : w, across ? w : h, 0 };
+	const size_t n = ml_image_bytes(&im);
+	uint8_t *src = noise(n), *dst, *back = malloc(n);
+
+	to.stride = to.width + 2 * (int32_t)any(5);
+	dst = calloc(ml_image_bytes(&to), 1);
+	ml_turn(&im, src, &to, dst, quarters, mirror);
+	total = ml_crc32c(total, dst, ml_image_bytes(&to));
+	/* A mirrored quarter is its own way back. */
+	ml_turn(&to, dst, &im, back, mirror ? quarters : (4 - quarters) % 4, mirror);
+	if (memcmp(src, back, n))
+		fail("a picture turned there and back is another one", seed);
+	free(src);
+	free(dst);
+	free(back);
+}
+
 static void widen_one(void)
 {
 	struct ml_widen_job job = { .bits = any(2) ? 10 : 12 };
@@ -275,6 +417,9 @@ int main(int argc, char **argv)
 		state = seed * 0x9e3779b97f4a7c15u + 1;
 		scale_one(seed);
 		develop_one(seed);
+		refuse_one(seed);
+		remap_one();
+		turn_one(seed);
 		widen_one();
 		checksum_one(seed);
 #ifdef WITH_JPEG
