@@ -99,7 +99,7 @@ POWER = PowerStatus(
 def everything(*modules: ModuleStatus, **node: Any) -> Status:
     made = NodeStatus(
         group="",
-        playing="",
+        playing=modules[0]["identity"] if modules else "",
         choice="auto",
         path="/dev/video0",
         name="maglens",

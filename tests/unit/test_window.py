@@ -61,3 +61,39 @@ def test_a_player_that_fails_is_told(folder: Path, capsys: pytest.CaptureFixture
     player(folder, "exit 3")
     assert main.main(["preview", "--seconds", "20"]) == Exit.FAILED
     assert "ffplay ended with 3" in capsys.readouterr().err
+
+
+def two_cameras() -> Status:
+    """A module plays on the first camera, and another, which came before it, on ``[node.front]``."""
+    there = everything(module(identity="a/front/1", model="front"), module(identity="a/back/2", model="back"))
+    node = there["node"]
+    there["node"] = {**node, "playing": "a/back/2"}
+    there["nodes"] = [there["node"], {**node, "group": "front", "playing": "a/front/1", "path": "/dev/video1"}]
+    there["optics"] = {"identity": "lens/1", "lens": "50 mm", "focal_mm": (50.0, 50.0), "fnumber": (2.0, 16.0)}
+    return there
+
+
+def test_with_several_cameras_the_one_that_is_shown_is_named() -> None:
+    there = two_cameras()
+    assert "back" in window.overlay(there).splitlines()[0]
+    assert "50 mm before" in window.overlay(there)
+    assert "front" in window.overlay(there, "front").splitlines()[0]
+    assert "50 mm before" not in window.overlay(there, "front"), "that is before what plays on the first"
+    there["nodes"][1]["playing"] = ""
+    assert window.overlay(there, "front") == "nothing plays"
+
+
+def test_another_camera_is_shown_and_one_that_is_none_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def status(self: Service) -> Status:
+        return two_cameras()
+
+    monkeypatch.setattr(Service, "status", status)
+    player(folder, f'echo "$@" >{folder}/command')
+    assert main.main(["preview", "--node", "front", "--seconds", "20"]) == Exit.OK
+    assert (folder / "command").read_text().endswith("-i /dev/video1\n")
+    assert main.main(["preview", "--node", "side"]) == Exit.NOT_FOUND
+    assert "there is no [node.side]" in capsys.readouterr().err
+    assert main.main(["preview", "--in-process", "--node", "front"]) != Exit.OK
+    assert "a camera of their own" in capsys.readouterr().err

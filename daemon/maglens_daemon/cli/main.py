@@ -167,6 +167,7 @@ def _add_preview(preview: argparse.ArgumentParser) -> None:
     preview.add_argument("--in-process", action="store_true", help="virtual modules in this process, no service")
     preview.add_argument("--lens", action="append", help="virtual module; several are swapped in turn (default 35mm)")
     preview.add_argument("--out", help="file to write (.y4m needs nothing, others ffmpeg); default: a window")
+    preview.add_argument("--node", default="", metavar="NAME", help="the video device of [node.NAME]")
     preview.add_argument("--terminal", action="store_true", help="into the terminal; default where no window can be")
     preview.add_argument("--seconds", type=float, default=0.0, help="per module; default: 5 into a file, else no end")
     preview.add_argument("--size", help="of the picture (default 1280x720)")

@@ -233,6 +233,8 @@ def _pipe_writer(stream: IO[bytes]) -> Writer:
 def run(args: argparse.Namespace) -> int:
     """The service's camera in a window or in the terminal; with ``--in-process`` virtual modules there, or into
     ``--out``."""
+    if args.in_process and args.node:
+        raise Usage("virtual modules in this process have a camera of their own", hint="maglens preview --node NAME")
     if not args.in_process:
         refuse_what_is_for_in_process(args)
         return asyncio.run(window.run(args))

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Final
 
 from maglens_daemon.cli.client import Client
 from maglens_daemon.cli.output import contract_text
-from maglens_daemon.errors import Unavailable
+from maglens_daemon.errors import NotFound, Unavailable
 from maglens_daemon.exits import Exit
 from maglens_driver.errors import MaglensError, MissingDependency
 from maglens_driver.packages import Need, install
 
 if TYPE_CHECKING:
-    from maglens_daemon.status import Status
+    from maglens_daemon.status import NodeStatus, Status
 
 REFRESH_S: Final = 1.0  # of what is written over the picture
 STOP_S: Final = 5.0
@@ -35,12 +35,21 @@ def in_terminal(wanted: bool) -> bool:
     return wanted or (sys.stdout.isatty() and not (display and shutil.which("ffplay")))
 
 
-def overlay(status: Status) -> str:
-    """What is written over the picture: a line each for source, lens, power and link."""
-    playing = next((m for m in status["modules"] if m["playing"]), None)
+def shown(status: Status, group: str) -> NodeStatus:
+    """The camera of ``[node.GROUP]``, of ``[node]`` itself where that is empty. Raises ``NotFound``."""
+    found = next((node for node in status["nodes"] if node["group"] == group), None)
+    if found is None:
+        raise NotFound(f"there is no [node.{group}]", hint="maglens status")
+    return found
+
+
+def overlay(status: Status, group: str = "") -> str:
+    """What is written over the picture of that camera: a line each for source, lens, power and link."""
+    who, first = shown(status, group)["playing"], not group
+    playing = next((m for m in status["modules"] if m["playing"] and m["identity"] == who), None)
     if playing is None:
-        return status["state"] or "nothing plays"
-    lens, optics = playing["lens"], status["optics"]
+        return (first and status["state"]) or "nothing plays"
+    lens, optics = playing["lens"], status["optics"] if first else None
     if optics is not None:
         lens = f"{optics['lens']} before {lens or 'it'}"
     mode = playing["mode"]["text"] if playing["mode"] else ""
@@ -74,20 +83,20 @@ def write(text: Path, words: str) -> None:
     part.replace(text)
 
 
-async def _in_terminal(client: Client, status: Status, seconds: float) -> None:
+async def _in_terminal(client: Client, status: Status, group: str, seconds: float) -> None:
     from maglens_daemon.cli import terminal  # numpy
 
-    words = overlay(status)
+    words = overlay(status, group)
 
     async def refresh() -> None:
         nonlocal words
         while True:
             await asyncio.sleep(REFRESH_S)
-            words = overlay(await client.status())
+            words = overlay(await client.status(), group)
 
     refreshing = asyncio.create_task(refresh(), name="overlay")
     try:
-        await terminal.play(status["node"]["path"], lambda: words, seconds)
+        await terminal.play(shown(status, group)["path"], lambda: words, seconds)
     finally:
         refreshing.cancel()
         await asyncio.gather(refreshing, return_exceptions=True)
@@ -97,15 +106,16 @@ async def run(args: argparse.Namespace) -> int:
     """Until the window is closed; in a terminal until Ctrl-C."""
     async with Client() as client:
         status = await client.status()
-        if not status["node"]["path"]:
-            raise Unavailable(f"there is no camera: {status['node']['problem']}", hint="maglens doctor")
+        node = shown(status, args.node)
+        if not node["path"]:
+            raise Unavailable(f"there is no camera: {node['problem']}", hint="maglens doctor")
         if in_terminal(args.terminal):
-            await _in_terminal(client, status, args.seconds)
+            await _in_terminal(client, status, args.node, args.seconds)
             return Exit.OK
         with tempfile.TemporaryDirectory(prefix="maglens-preview-") as folder:
             text = Path(folder) / "overlay"
-            write(text, overlay(status))
-            command = [*player(text), "-f", "v4l2", "-i", status["node"]["path"]]
+            write(text, overlay(status, args.node))
+            command = [*player(text), "-f", "v4l2", "-i", node["path"]]
             loop = asyncio.get_running_loop()
             ends = loop.time() + args.seconds if args.seconds else None
             process = await asyncio.create_subprocess_exec(*command)
@@ -115,7 +125,7 @@ async def run(args: argparse.Namespace) -> int:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(left):
                             await process.wait()
-                    write(text, overlay(await client.status()))
+                    write(text, overlay(await client.status(), args.node))
                 timed_out = process.returncode is None
             finally:
                 if process.returncode is None:
