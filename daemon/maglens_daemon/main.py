@@ -69,7 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _serve(settings: Config) -> None:
     from maglens_daemon.service import Service
+    from maglens_daemon.workers import workers
 
+    asyncio.get_running_loop().set_default_executor(workers())
     await Service(settings, Notifier()).run()
 
 
