@@ -13,7 +13,7 @@ from tests.vm import cache, initrd, lab
 from tests.vm.frames import Decoder, Kind, encode
 from tests.vm.guest.kernel_log import trouble
 from tests.vm.image import EXTRA, packages
-from tests.vm.machine import run_directory
+from tests.vm.machine import run_directory, stumbled
 from tests.vm.progress import LabError
 
 
@@ -154,3 +154,20 @@ def test_the_names_of_tests_that_failed(tmp_path: Path) -> None:
     )
     (tmp_path / lab.JUNIT).write_text(report)
     assert lab.failed(tmp_path) == ["bad", "broken"]
+
+
+CONSOLE = """\
+[    3.579244] Oops: int3: 0000 [#2] PREEMPT SMP NOPTI
+[    3.579455] RIP: 0010:sched_clock_cpu+0x9/0x1d0
+[    3.578564] Modules linked in:
+[    3.579247] ---[ end trace 0000000000000000 ]---
+[    3.579913] Kernel panic - not syncing: Fatal exception in interrupt
+"""
+
+
+def test_only_a_kernel_that_stumbled_while_it_was_patched_is_booted_again() -> None:
+    assert stumbled(CONSOLE)
+    assert not stumbled("")
+    assert not stumbled(CONSOLE.replace("Modules linked in:", "Modules linked in: maglens(OE)")), "it may be ours"
+    assert not stumbled(CONSOLE.replace("int3", "general protection fault"))
+    assert not stumbled(CONSOLE.replace("Kernel panic", "Kernel"))

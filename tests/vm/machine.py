@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -157,11 +158,35 @@ def boot(
     plain: bool = False,
     outlive: bool = False,
 ) -> Machine:
-    """Boot a machine and wait until systemd says that it is up.
+    """Boot a machine and wait until systemd says that it is up. An emulated one that stumbled over code being patched
+    is booted once more, and that is said.
 
     own: instead of the image's kernel. plain: for software rendering, see accel.options.
     outlive: the machine stays when this process ends.
     """
+    try:
+        return _boot(image, name, acceleration, own, plain, outlive)
+    except LabError:
+        console = run_directory(name) / "console.log"
+        if acceleration != "tcg" or not stumbled(console.read_text(errors="replace") if console.exists() else ""):
+            raise
+    say("the emulator ran a breakpoint that the kernel had just taken away; booting once more")
+    return _boot(image, name, acceleration, own, plain, outlive)
+
+
+def stumbled(console: str) -> bool:
+    """Whether a kernel died of an int3 that it does not know, before any module was loaded.
+
+    Linux patches its code (static branches, at boot above all) by way of a breakpoint (text_poke_bp_batch(),
+    arch/x86/kernel/alternative.c). QEMU's translator with several processors may run a breakpoint that is there no
+    more: the kernel finds none of its own at that place, and gives up.
+    """
+    oops = console.find("Oops: int3")
+    modules = re.search(r"^.*Modules linked in:(.*)$", console[max(oops, 0) :], re.M)
+    return oops >= 0 and "Kernel panic" in console[oops:] and modules is not None and not modules[1].strip()
+
+
+def _boot(image: Image, name: str, acceleration: str, own: OwnKernel | None, plain: bool, outlive: bool) -> Machine:
     run = run_directory(name)
     with contextlib.ExitStack() as stack:
         with cache.locked(cache.root() / "run.lock"):
