@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""LibcameraSource's controls, of the libcameras that have but one switch for exposure and of newer ones."""
+"""LibcameraSource's controls and formats, of libcameras with but one switch for exposure and of newer ones."""
 
 from __future__ import annotations
 
 import pytest
 
 from maglens_driver.control import Cid
+from maglens_driver.errors import Refused
 from maglens_driver.libcamera import control_map
 from maglens_driver.libcamera.packet import FrameBody
 from maglens_driver.libcamera.source import LibcameraSource
@@ -89,3 +90,14 @@ EXPOSED = FrameBody(**{f: 0 for f in FrameBody.__dataclass_fields__} | {"exposur
 def test_a_frame_tells_of_what_an_automatic_drives(exposure: int, gain: int, told: dict[int, int]) -> None:
     values: dict[int, int] = {Cid.EXPOSURE_AUTO: exposure, Cid.AUTOGAIN: gain, Cid.EXPOSURE_ABSOLUTE: 1, Cid.GAIN: 1}
     assert control_map.readings(EXPOSED, values) == told
+
+
+def test_a_camera_of_a_software_isp_is_refused_by_its_formats() -> None:
+    """It makes RGB alone, which nobody converts here."""
+    with pytest.raises(Refused, match="it offers XR24, RG24, and maglens takes NV12, YUYV, MJPG") as caught:
+        scenario(nothing, rgb=True)
+    assert "cam -c 1 --info" in caught.value.hint
+
+
+async def nothing(source: LibcameraSource) -> None:
+    raise AssertionError(source.modes)

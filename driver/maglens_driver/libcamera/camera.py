@@ -25,7 +25,7 @@ from maglens_driver.libcamera.packet import (
     ValueBody,
 )
 from maglens_driver.link.limits import MAX_FRAME_BYTES, MAX_HEIGHT, MAX_MODES, MAX_WIDTH
-from maglens_driver.mode import MJPG, NV12, YUYV, frame_bytes
+from maglens_driver.mode import MJPG, NV12, YUYV, fourcc_text, frame_bytes
 
 # In the order in which we like them: NV12 is what apps get, and the others cost a conversion.
 FORMATS: Final = (NV12, YUYV, MJPG)
@@ -143,6 +143,10 @@ class LibCamera:
     def controls(self) -> tuple[ControlBody, ...]:
         """Ranges of what it offers."""
         return tuple(body for _, body in self._offered.values())
+
+    def formats(self) -> list[str]:
+        """The formats that it offers, whether maglens takes them or not."""
+        return [fourcc_text(_v4l2_code(each)) for each in self._generate().at(0).formats.pixel_formats]
 
     def modes(self) -> list[ModeBody]:
         """What it offers, best first: by format, then its own preferred size, then from large to small."""

@@ -18,7 +18,7 @@ import sys
 
 from maglens_driver.errors import MissingDependency
 from maglens_driver.libcamera import binding
-from maglens_driver.libcamera.camera import BufferSet, CameraRefusal, LibCamera, video_nodes
+from maglens_driver.libcamera.camera import FORMATS, BufferSet, CameraRefusal, LibCamera, video_nodes
 from maglens_driver.libcamera.packet import (
     FROM_PARENT,
     MAX_CAMERAS,
@@ -35,6 +35,7 @@ from maglens_driver.libcamera.packet import (
     decode,
     encode,
 )
+from maglens_driver.mode import fourcc_text
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -144,7 +145,11 @@ class Child:
         camera = LibCamera(self._library, manager, found)
         modes = camera.modes()
         if not modes:
-            raise CameraRefusal(Refusal.FAILED, f"the camera {camera_id!r} has no mode that maglens can use")
+            raise CameraRefusal(
+                Refusal.NO_FORMAT,
+                f"no mode of the camera can be used: it offers {', '.join(camera.formats()) or 'no format'}, and "
+                f"maglens takes {', '.join(map(fourcc_text, FORMATS))}",
+            )
         self._say(Kind.TEXT, request, camera.model)
         for mode in modes:
             self._say(Kind.MODE, request, mode)

@@ -70,6 +70,7 @@ class Refusal(enum.IntEnum):
     NO_CAMERA = 3  # no camera of that id
     WRONG_STATE = 4
     INVALID = 5
+    NO_FORMAT = 6  # no format of the camera is one of ours
 
 
 @message(size=8)

@@ -313,6 +313,8 @@ def refusal(packet: Packet) -> MaglensError:
         return Gone(text, hint="cam --list")
     if packet.code == Refusal.WRONG_STATE:
         return WrongState(text)
+    if packet.code == Refusal.NO_FORMAT:
+        return Refused("NO_FORMAT", text, hint="cam --list; cam -c 1 --info")
     name = Refusal(packet.code).name if packet.code in set(Refusal) else str(packet.code)
     return Refused(name, text)
 

@@ -6,7 +6,7 @@ The tests put this folder before everything else on the child's import path. ``F
 of their own), ``unsealed`` (memory that can shrink), ``stop`` "block", ``die_after``, ``cancel_after``,
 ``gone_after`` and ``hang_after`` so many frames, ``blurred`` (every third frame is spoiled, or "always"),
 ``unreadable`` (metadata cannot be converted), ``unpaced``, ``untold`` (a buffer's metadata hold what was in
-memory before), ``cable`` a file without which the camera is unplugged.
+memory before), ``rgb`` (formats of a software ISP), ``cable`` a file without which the camera is unplugged.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ class ControlInfo:
 
 
 class StreamFormats:
-    pixel_formats = (PixelFormat(MJPG_CODE), PixelFormat(NV12_CODE), PixelFormat(0x30313250))
+    pixel_formats: tuple[PixelFormat, ...] = (PixelFormat(MJPG_CODE), PixelFormat(NV12_CODE), PixelFormat(0x30313250))
+    if BEHAVIOUR.get("rgb"):
+        pixel_formats = (PixelFormat(0x34325258), PixelFormat(0x34324752))
 
     def sizes(self, _pixel_format: binding.PixelFormat) -> Sequence[Size]:
         return [Size(320, 240), Size(640, 480), Size(641, 481)]
