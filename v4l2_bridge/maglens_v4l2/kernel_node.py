@@ -183,10 +183,9 @@ class KernelNode(NodeBase):
         mode, serial = self._choice
         if format != mode:
             return
-        picture = ctypes.create_string_buffer(image, len(image))
         placeholder = abi.Placeholder(
             generation=self._generation,
-            address=addressof(picture),
+            address=ctypes.cast(ctypes.c_char_p(image), ctypes.c_void_p).value or 0,
             bytesused=len(image),
             format_serial=serial,
         )
