@@ -175,6 +175,8 @@ static void do_create(void)
 	disturb(c, sizeof(c));
 	disturb(m, sizeof(m));
 	disturb(in, sizeof(in));
+	if (create.hold_ms >= STRANGE)
+		f[byte() % COUNT(f)].fourcc = word();
 	if (run.camera[i] < 0)
 		run.camera[i] = open("/dev/maglens", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	/* A ring of hundreds of MiB is legal and slow: leave it to the tests. */
@@ -363,7 +365,7 @@ static void do_nap(void)
 /* ---- a run ---- */
 
 static void (*const calls[])(void) = {
-	do_poll,   do_submit, do_submit, do_submit, do_placeholder, do_state, do_adopt,	  do_push,
+	do_poll,   do_submit, do_submit, do_core,   do_placeholder, do_state, do_adopt,	  do_push,
 	do_push,   do_input,  do_format, do_read,   do_create,	    do_map,   do_unmap,	  do_raw,
 	do_close,  do_nap,    do_open,	 do_open,   do_fmt,	    do_enum,  do_parm,	  do_buffers,
 	do_buffer, do_buffer, do_buffer, do_stream, do_export,	    do_event, do_control, do_control,

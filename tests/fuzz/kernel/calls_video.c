@@ -183,3 +183,36 @@ void do_event(void)
 		call(fd, VIDIOC_SUBSCRIBE_EVENT, &sub);
 	}
 }
+
+/* What the core answers by itself or refuses, of the size that it asks for; every struct is without pointers. */
+void do_core(void)
+{
+	static const unsigned long requests[] = {
+		VIDIOC_QUERY_EXT_CTRL, VIDIOC_QUERY_EXT_CTRL, VIDIOC_G_PRIORITY, VIDIOC_S_PRIORITY,
+		VIDIOC_LOG_STATUS, VIDIOC_G_SELECTION, VIDIOC_S_SELECTION, VIDIOC_CROPCAP,
+		VIDIOC_G_CROP, VIDIOC_S_CROP, VIDIOC_G_STD, VIDIOC_S_STD,
+		VIDIOC_QUERYSTD, VIDIOC_ENUMSTD, VIDIOC_ENUMOUTPUT, VIDIOC_G_OUTPUT,
+		VIDIOC_S_OUTPUT, VIDIOC_G_AUDIO, VIDIOC_S_AUDIO, VIDIOC_G_TUNER,
+		VIDIOC_S_TUNER, VIDIOC_G_FREQUENCY, VIDIOC_S_FREQUENCY, VIDIOC_G_MODULATOR,
+		VIDIOC_G_JPEGCOMP, VIDIOC_S_JPEGCOMP, VIDIOC_G_DV_TIMINGS, VIDIOC_S_DV_TIMINGS,
+		VIDIOC_DV_TIMINGS_CAP, VIDIOC_ENCODER_CMD, VIDIOC_DECODER_CMD, VIDIOC_ENUM_FREQ_BANDS,
+		VIDIOC_OVERLAY, VIDIOC_G_ENC_INDEX,
+	};
+	unsigned long request = requests[byte() % COUNT(requests)];
+	int fd = one_of(run.video, VIDEOS);
+	union {
+		uint8_t bytes[4096]; /* more than any */
+		struct v4l2_query_ext_ctrl query;
+		uint32_t number;
+	} arg = {0};
+
+	if (request == VIDIOC_QUERY_EXT_CTRL)
+		arg.query.id = near(controls[byte() % COUNT(controls)].id) | (uint32_t)(byte() & 3) << 30;
+	else if (request == VIDIOC_S_PRIORITY)
+		arg.number = near(byte() & 3);
+	else
+		for (unsigned int n = byte() & 31; n; n--)
+			arg.bytes[byte() % sizeof(arg.query)] = byte();
+	disturb(&arg, _IOC_SIZE(request) >= 4 ? _IOC_SIZE(request) : 4);
+	call(fd, request, &arg);
+}

@@ -20,6 +20,7 @@
 #define NAP_US 40000 /* over two intervals of the formats below: the filler acts */
 #define DISTURBED 192 /* of 256: from here on a struct is disturbed */
 #define OTHER_CAMERA 224
+#define STRANGE 224 /* likewise: from here on a camera has a format that V4L2 does not know */
 #define N_FORMATS 4
 #define N_MENU 4
 #define N_CONTROLS 8
@@ -66,5 +67,6 @@ void do_stream(void);
 void do_export(void);
 void do_control(void);
 void do_event(void);
+void do_core(void);
 
 #endif
