@@ -203,12 +203,55 @@ static int chooser_process(const struct backend *b, unsigned int seed, volatile 
 	return 0;
 }
 
+/* The format may change under any of them. */
+static bool is_overtaken(int ret)
+{
+	return ret == -EREMCHG || ret == -EMSGSIZE;
+}
+
+/* What a backend does besides: a black placeholder, so that the filler's picture needs no mark; an input's status. */
+static void tell(const struct backend *b, uint8_t *picture, uint32_t bytes, unsigned int *seed)
+{
+	struct maglens_placeholder p = {.generation = b->info.generation, .format_serial = b->serial,
+					.address = (uintptr_t)picture, .bytesused = any(seed, 4) ? bytes : 0};
+	struct maglens_input_push in = {.generation = b->info.generation, .index = any(seed, 3),
+					.what = MAGLENS_INPUT_STATUS,
+					.input.status = any(seed, 2) ? V4L2_IN_ST_NO_SIGNAL : 0};
+	int ret;
+
+	if (!any(seed, 8)) {
+		memset(picture, black[0], bytes);
+		ret = xioctl(b->fd, MAGLENS_IOC_PLACEHOLDER, &p);
+		if (ret && !is_overtaken(ret))
+			_exit(complain("PLACEHOLDER", ret, bytes));
+	}
+	ret = xioctl(b->fd, MAGLENS_IOC_INPUT, &in);
+	if (ret)
+		_exit(complain("INPUT", ret, in.index));
+}
+
+/* From the ring, or every fourth by address. */
+static int show(struct backend *b, uint8_t *picture, uint32_t bytes, const struct mark *mark)
+{
+	struct maglens_submit s = {.flags = MAGLENS_SUBMIT_ADDRESS, .address = (uintptr_t)picture, .bytesused = bytes,
+				   .format_serial = b->serial, .generation = b->info.generation};
+	bool by_address = mark->number % 4 == 3;
+	uint8_t *to = by_address ? picture : b->ring + (size_t)b->slot * b->info.slot_size;
+
+	memcpy(to, mark, sizeof(*mark));
+	memcpy(to + bytes - sizeof(*mark), mark, sizeof(*mark));
+	return by_address ? xioctl(b->fd, MAGLENS_IOC_SUBMIT, &s) : backend_submit(b, bytes, NULL);
+}
+
 /* Adopts the camera behind @fd and shows marked frames; never returns. */
 static _Noreturn void backend_process(struct backend b, unsigned int seed)
 {
 	struct maglens_adopt adopt = {.abi_version = MAGLENS_ABI_VERSION};
+	uint8_t *picture = malloc(b.info.slot_size);
 	uint64_t number = 0;
 
+	if (!picture)
+		_exit(complain("memory", errno, 0));
 	if (xioctl(b.fd, MAGLENS_IOC_ADOPT, &adopt))
 		_exit(complain("ADOPT", errno, 0));
 	b.info.generation = adopt.generation;
@@ -219,7 +262,6 @@ static _Noreturn void backend_process(struct backend b, unsigned int seed)
 		struct maglens_event ev;
 		struct mark mark = {adopt.generation, number++};
 		uint32_t bytes;
-		uint8_t *slot;
 		int ret;
 
 		while (backend_event(&b, 0, &ev))
@@ -230,10 +272,8 @@ static _Noreturn void backend_process(struct backend b, unsigned int seed)
 		while (b.slot == state.held_slot)
 			b.slot = any(&seed, b.info.n_slots);
 		bytes = test_formats()[b.format].sizeimage;
-		slot = b.ring + (size_t)b.slot * b.info.slot_size;
-		memcpy(slot, &mark, sizeof(mark));
-		memcpy(slot + bytes - sizeof(mark), &mark, sizeof(mark));
-		ret = backend_submit(&b, bytes, NULL);
+		tell(&b, picture, bytes, &seed);
+		ret = show(&b, picture, bytes, &mark);
 		if (ret && ret != -EREMCHG)
 			_exit(complain("SUBMIT", ret, 0));
 		xioctl(b.fd, MAGLENS_IOC_PUSH, &push);
