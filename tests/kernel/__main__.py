@@ -132,7 +132,7 @@ def check_module(run: Run, kernel: Uml, wanted: set[str]) -> None:
         version = re.match(r"v4l2-compliance (\S+),", done.text("v4l-utils"))
         run.report["v4l_utils_version"] = version[1] if version else "unknown"
         for mode in compliance.MODES:
-            verdict = compliance.read(done.text(f"compliance.{mode}"))
+            verdict = compliance.read(done.out, mode)
             run.tap.check(verdict.as_expected(mode), f"{kind}: v4l2-compliance, {mode}: {verdict.counts}")
             run.tap.note("\n".join((*verdict.failures, *verdict.warns)))
             run.verdicts({f"{mode}, {kernel.version} {kind}": verdict})

@@ -20,18 +20,20 @@ SECOND_HOLDS = "Could not set fmt2"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One run. `failures` and `warns` are the lines that explain the failed tests and the warnings."""
+    """One run. `failures` and `warns` are the lines that explain the failed tests and the warnings; `tries`: it was
+    the last of so many, each before it with a warning that it was itself LATE."""
 
     succeeded: int
     failed: int
     warnings: int
     failures: tuple[str, ...]
     warns: tuple[str, ...]
+    tries: int = 0
 
     @property
     def counts(self) -> str:
         """In words."""
-        return f"{self.succeeded} succeeded, {self.failed} failed, {self.warnings} warnings"
+        return f"{self.succeeded} succeeded, {self.failed} failed, {self.warnings} warnings, try {self.tries}"
 
     def as_expected(self, mode: str) -> bool:
         """All well; or, shared, nothing but the second streamer and what follows from it."""
@@ -71,11 +73,15 @@ rm /tmp/stop /tmp/stop2 /tmp/node /tmp/node2
 """
 
 
-def read(text: str) -> Verdict:
-    """The verdict in v4l2-compliance's output; all zero if it did not come to an end."""
+def read(out: Path, mode: str) -> Verdict:
+    """The verdict in what script() left in OUT; all zero if v4l2-compliance did not come to an end."""
+    log, tries = out / f"compliance.{mode}", out / f"compliance.{mode}.tries"
+    if not log.exists() or not tries.exists():
+        return Verdict(0, 0, 0, (), ())
+    text = log.read_text(errors="replace")
     total = re.search(r"^Total for .*: \d+, Succeeded: (\d+), Failed: (\d+), Warnings: (\d+)", text, re.M)
     failures = tuple(re.findall(r"fail: (.*)", text))
     warns = tuple(re.findall(r"warn: (.*)", text))
     if not total:
         return Verdict(0, 0, 0, failures, warns)
-    return Verdict(int(total[1]), int(total[2]), int(total[3]), failures, warns)
+    return Verdict(int(total[1]), int(total[2]), int(total[3]), failures, warns, int(tries.read_text()))
