@@ -88,6 +88,13 @@ class Run:
         assert isinstance(table, dict)
         table.update({key: asdict(verdict) for key, verdict in found.items()})
 
+    def tries(self, kind: str, text: str) -> None:
+        """Put into the report how many tries each promise took that a busy machine may fail: the best one counts."""
+        table = self.report["tries"]
+        assert isinstance(table, dict)
+        found = re.findall(r"^(?:not )?ok \d+ - ([^:]+): .* try (\d+)$", text, re.M)
+        table.update({f"{name}, {kind}": int(tries) for name, tries in found})
+
     def _account(self, kernel: Uml, done: Boot) -> None:
         reports = self.report["sanitizer_reports"]
         assert isinstance(reports, int)
@@ -127,6 +134,7 @@ def check_module(run: Run, kernel: Uml, wanted: set[str]) -> None:
     for name in ("behave", "stress"):
         if {"behave": "promises", "stress": "stress"}[name] in wanted:
             run.tap.take(f"{kind} {name}", done.text(f"{name}.tap"))
+            run.tries(kind, done.text(f"{name}.tap"))
     run.tap.check((done.out / "removed").exists(), f"{kind}: the module can be removed when all is closed")
     if "compliance" in wanted:
         version = re.match(r"v4l2-compliance (\S+),", done.text("v4l-utils"))
@@ -225,6 +233,7 @@ def main() -> int:
         "kernel": tree.version,
         "seed": args.seed,
         "v4l2_compliance": {},
+        "tries": {},
         "v4l_utils_version": None,
         "sanitizer_reports": 0,
         "leaks": 0,

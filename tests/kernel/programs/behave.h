@@ -5,6 +5,15 @@
 
 #include "lib.h"
 
+/*
+ * The longest gap between two frames at the nominal rate, in microseconds: two intervals, and what a machine may be late
+ * by. The kernel stamps a frame when its work item runs: a tenth of an interval. That the application has it takes one
+ * more wake-up, of its own process: half an interval.
+ */
+#define INTERVAL_US (1000000 / 30)
+#define LONGEST_STAMPED_US (2 * INTERVAL_US + INTERVAL_US / 10)
+#define LONGEST_SEEN_US (2 * INTERVAL_US + INTERVAL_US / 2)
+
 int set_control(int fd, uint32_t id, int32_t value);
 int32_t get_control(int fd, uint32_t id);
 void subscribe(int fd, uint32_t type, uint32_t id);
