@@ -408,6 +408,7 @@ static void prologue(void)
 	static const uint8_t plain[64];
 	const uint8_t *at = run.at, *end = run.end;
 	unsigned int depth = byte() & 7;
+	struct maglens_format f[COUNT(formats)];
 
 	at = run.at;
 	run.at = plain;
@@ -418,8 +419,11 @@ static void prologue(void)
 		struct maglens_create create = {
 			.abi_version = MAGLENS_ABI_VERSION, .card = "Fuzz", .camera_id = "fuzz", .n_slots = 2,
 			.n_formats = COUNT(formats), .n_controls = COUNT(c), .n_inputs = 2, .video_nr = -1,
-			.formats = (uintptr_t)formats, .controls = (uintptr_t)c, .inputs = (uintptr_t)in};
+			.formats = (uintptr_t)f, .controls = (uintptr_t)c, .inputs = (uintptr_t)in};
 
+		memcpy(f, formats, sizeof(f));
+		if (depth == STRANGE_DEPTH)
+			f[COUNT(f) - 2].fourcc = v4l2_fourcc('f', 'u', 'z', 'z');
 		memcpy(c, controls, sizeof(c));
 		for (size_t i = 0; i < COUNT(c); i++)
 			if (c[i].menu)
@@ -433,6 +437,10 @@ static void prologue(void)
 
 		snprintf(path, sizeof(path), "/dev/video%d", run.state[0].video_nr);
 		run.video[0] = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+		/* As every application begins. */
+		for (uint32_t i = 0; i < COUNT(formats); i++)
+			call(run.video[0], VIDIOC_ENUM_FMT,
+			     &(struct v4l2_fmtdesc){.index = i, .type = V4L2_BUF_TYPE_VIDEO_CAPTURE});
 	}
 	if (depth > 2) {
 		struct v4l2_requestbuffers req = {.count = 3, .type = V4L2_BUF_TYPE_VIDEO_CAPTURE,

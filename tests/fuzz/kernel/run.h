@@ -20,7 +20,8 @@
 #define NAP_US 40000 /* over two intervals of the formats below: the filler acts */
 #define DISTURBED 192 /* of 256: from here on a struct is disturbed */
 #define OTHER_CAMERA 224
-#define STRANGE 224 /* likewise: from here on a camera has a format that V4L2 does not know */
+#define STRANGE 224 /* likewise: from here on a camera has a format of any code */
+#define STRANGE_DEPTH 7 /* the camera to start from has one that V4L2 does not know */
 #define N_FORMATS 4
 #define N_MENU 4
 #define N_CONTROLS 8
