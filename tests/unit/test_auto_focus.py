@@ -13,8 +13,9 @@ from maglens_driver.control import Cid
 from maglens_v4l2 import auto_focus
 from maglens_v4l2.auto_focus import PATIENCE, RETRY, TRANSITIONS, AutoFocus, FocusState, Status
 from maglens_v4l2.focus_search import MAX_COARSE, MAX_POSITIONS, MOST_FRAMES, FocusScale, FocusSearch
-from tests.bench.auto_focus_bench import LENSES, STOPS, Attempt, attempt
+from tests.bench.auto_focus_bench import Attempt, attempt
 from tests.bench.auto_rig import CONFUSION, LATENCY, Rig
+from tests.bench.auto_runs import LENSES, STOPS
 from tests.unit.state_diagram import drawn, listed
 
 SEEDS = 2
@@ -31,7 +32,7 @@ def test_the_diagram_is_the_table() -> None:
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_sharp_in_few_positions_from_anywhere(lens: str, stop: float | None, seed: int) -> None:
     found = attempt(lens, stop, seed)
-    assert found.sharp, found
+    assert found.kept, found
     assert found.positions <= MAX_POSITIONS
 
 
@@ -39,14 +40,14 @@ def test_sharp_in_few_positions_from_anywhere(lens: str, stop: float | None, see
 def test_a_peak_by_the_end_of_the_range_is_found(lens: str, seed: int) -> None:
     """Nothing lies beyond it to draw a parabola with; and a motor's last step may stop short of the end."""
     found = attempt(lens, 8.0, seed)
-    assert found.sharp, found
+    assert found.kept, found
 
 
 @pytest.mark.parametrize(("lens", "seed"), [("35mm", 201), ("73mm", 210)])
 def test_in_dim_light_it_looks_longer_instead_of_giving_up(lens: str, seed: int) -> None:
     """At a gain of 16 what a sweep sees rises from noise by 6 %, twice what one frame varies by."""
     found = attempt(lens, None, seed, gain=16)
-    assert found.sharp, found
+    assert found.kept, found
 
 
 def test_a_search_looks_as_long_as_noise_asks_for() -> None:
@@ -100,9 +101,9 @@ def test_any_start_leads_to_any_peak(peak: float, start: float, near: bool) -> N
 
 def test_an_attempt_that_misses_is_told() -> None:
     """The measure itself can fail: a position two depths of field away is not sharp."""
-    assert not Attempt(circles=1.01, positions=3, held=True).sharp
-    assert not Attempt(circles=0.1, positions=3, held=False).sharp
-    assert not Attempt(circles=0.1, positions=MAX_POSITIONS + 1, held=True).sharp
+    assert not Attempt(circles=1.01, positions=3, held=True).kept
+    assert not Attempt(circles=0.1, positions=3, held=False).kept
+    assert not Attempt(circles=0.1, positions=MAX_POSITIONS + 1, held=True).kept
 
 
 class Follow:

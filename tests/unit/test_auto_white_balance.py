@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Auto white balance on coloured scenes that average neutral, under lights from tungsten to shade."""
+"""Auto white balance on coloured scenes that average neutral, under lights from tungsten to shade. `make bench` runs
+fifty seeds of the first."""
 
 from __future__ import annotations
 
@@ -9,23 +10,13 @@ import pytest
 from maglens_driver.color import MAX_K, MIN_K
 from maglens_v4l2 import auto_white_balance
 from maglens_v4l2.auto_white_balance import LIMITS_K, TRANSITIONS, AutoWhiteBalance, BalanceState
-from maglens_v4l2.recipe import recipe_for
 from tests.bench.auto_rig import Rig
+from tests.bench.auto_runs import LENSES, STOPS
+from tests.bench.auto_white_balance_bench import Attempt, attempt, follow, told
 from tests.unit.state_diagram import drawn, listed
 
 SMALL = (256, 192)
 S = BalanceState
-
-
-def follow(rig: Rig, it: AutoWhiteBalance, frames: int) -> list[float]:
-    """Temperatures written, the recipe being used from the next frame on, as the pipeline does it."""
-    written = []
-    for _ in range(frames):
-        kelvin = it.observe(rig.frame())
-        if kelvin is not None:
-            written.append(kelvin)
-            rig.book.tune(recipe_for(rig.facts, kelvin))
-    return written
 
 
 def test_the_diagram_is_the_table() -> None:
@@ -33,16 +24,20 @@ def test_the_diagram_is_the_table() -> None:
     assert set(TRANSITIONS) == set(BalanceState)
 
 
-@pytest.mark.parametrize("kelvin", [2700, 3200, 4000, 5600, 7500])
-@pytest.mark.parametrize("seed", range(2))
-def test_within_200_kelvin_on_scenes_that_average_neutral(kelvin: int, seed: int) -> None:
-    rig = Rig("35mm", seed, coloured=True)  # large enough that sampling its rows leaves the average neutral
-    rig.kelvin, rig.light = kelvin, 0.3
-    it = AutoWhiteBalance(rig.facts, 5600)
-    it.start()
-    follow(rig, it, 25)
-    assert abs(it.kelvin - kelvin) < 200, it.kelvin
-    assert it.state is S.STEADY
+@pytest.mark.parametrize("lens", LENSES)
+@pytest.mark.parametrize("stop", STOPS)
+@pytest.mark.parametrize("kelvin", [2850, 4000, 7500])
+def test_within_200_kelvin_on_scenes_that_average_neutral(lens: str, stop: float | None, kelvin: int) -> None:
+    found = attempt(lens, stop, seed=kelvin, kelvin=kelvin)
+    assert found.kept, found
+
+
+def test_an_attempt_that_misses_is_told() -> None:
+    """The measure itself can fail."""
+    assert not Attempt(5600, 200.1, True).kept
+    assert not Attempt(5600, 10, False).kept
+    case, steady = told(("35mm", None), [Attempt(5600, 10, True), Attempt(3000, 300, False)])
+    assert (case.ours, case.ratio, steady.ours) == (300, 1.5, 0.5)
 
 
 @pytest.mark.parametrize("kelvin", [0, -5, 2**31 - 1])

@@ -27,6 +27,8 @@ PATIENCE: Final = 2  # ... for so many frames
 STARTLED: Final = 0.25  # a change this large is answered at once
 CLIPPED: Final = 0.3  # of the picture: the light is more than can be measured ...
 DIM_BY: Final = 4.0  # ... and taken to be so many times as much
+BLOWN: Final = 0.95  # of the picture: nothing is seen any more of how much light there is ...
+DIM_BLOWN_BY: Final = 16.0  # ... which may be far more
 BRIGHTEN_BY: Final = 16.0  # the most that is trusted at a time of a dark frame, which is mostly noise
 SAME: Final = 0.01  # settings that differ by less are the same
 LATENCY: Final = 2  # frames from a setting to the first that shows it ...
@@ -121,7 +123,10 @@ class AutoExposure:
 
     def _better(self, seen: Measurement, taken: Exposure) -> Exposure | None:
         """What would be nearer to the target; None where that is what there is."""
-        factor = 1 / DIM_BY if seen.clipped > CLIPPED else min(TARGET / max(seen.luma, 1e-6), BRIGHTEN_BY)
+        if seen.clipped > CLIPPED:
+            factor = 1 / (DIM_BLOWN_BY if seen.clipped > BLOWN else DIM_BY)
+        else:
+            factor = min(TARGET / max(seen.luma, 1e-6), BRIGHTEN_BY)
         free, asked = self._free, self.asked
         now = Exposure(
             asked.time_s if free.time else taken.time_s,
