@@ -54,8 +54,11 @@ def test_the_counter_counts(counting: Mapping[str, str]) -> None:
 
 
 def test_a_picture_is_there_in_time() -> None:
-    found = raw_path(os.environ, "--frames", "60", "--rate", "30")
-    assert found["late_ms"]["median"] < INTERVAL_MS + ON_TOP_MS, found
+    """All but one of 101: what the machine is busy with besides may hold up that one. `make bench ONLY=latency` has
+    larger pictures."""
+    found = raw_path(os.environ, "--frames", "101", "--rate", "30")
+    assert found["submitted"] > 101, found
+    assert found["late_ms"]["p99"] < INTERVAL_MS + ON_TOP_MS, found
 
 
 def test_memory_does_not_grow() -> None:
