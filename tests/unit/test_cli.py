@@ -438,7 +438,7 @@ def test_an_unexpected_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> 
     ("line", "words"),
     [
         ("sta", ["status"]),
-        ("sim ", ["attach", "detach", "fault", "light", "list", "ring", "stop", "swap"]),
+        ("sim ", ["attach", "detach", "fault", "light", "list", "rehearse", "ring", "stop", "swap"]),
         ("sim attach ", sorted(lens_names())),
         ("sim fault pay", ["payload-crc", "payload-long", "payload-short"]),
         ("sim ring ", ["focus", "iris", "zoom"]),

@@ -55,8 +55,6 @@ def test_light_can_be_changed_within_reason(tmp_path: Path) -> None:
     for kelvin, level in ((100, 1.0), (5600, 0.0), (5600, 1e9)):
         with pytest.raises(MaglensError, match="no such light"):
             over_socket(tmp_path, partial(SimClient.light, kelvin=kelvin, level=level))
-    with pytest.raises(MaglensError, match="no raw mode"):
-        over_socket(tmp_path, lambda c: c.rehearse("NV12", 640, 480))
 
 
 def test_rings_are_clamped_and_missing_ones_told(tmp_path: Path) -> None:

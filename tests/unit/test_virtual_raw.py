@@ -243,6 +243,7 @@ def test_the_stack_stays_within_its_room(tmp_path: Path) -> None:
     for key in "abcd":
         np.testing.assert_array_equal(stack.keep(key, light), light)
     assert len(list(tmp_path.iterdir())) == 3
-    assert stack.find("d", 20, 20) is not None
-    assert stack.find("d", 20, 40) is None
-    assert stack.find("never", 20, 20) is None
+    assert stack.find("d", (20, 20), np.uint16) is not None
+    assert stack.find("d", (20, 40), np.uint16) is None
+    assert stack.find("d", (20, 20), np.uint8) is None
+    assert stack.find("never", (20, 20), np.uint16) is None

@@ -36,7 +36,7 @@ def candidates(words: Sequence[str]) -> list[str]:
 
 
 def _values(path: Sequence[str]) -> list[str]:
-    if path in (["sim", "attach"], ["sim", "swap"]):
+    if path in (["sim", "attach"], ["sim", "swap"], ["sim", "rehearse"]):
         return list(lens_names())
     if path == ["sim", "fault"]:
         return ["none", *(fault.value for fault in Fault)]

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import argparse
+import re
+import sys
 import time
 from typing import Any
 
 from maglens_daemon.cli.output import emit, say, table
 from maglens_daemon.cli.root import need_root
+from maglens_daemon.errors import Usage
 from maglens_daemon.exits import Exit
 from maglens_driver.errors import MaglensError
 from maglens_driver.gadget import client
@@ -90,6 +93,30 @@ def light(args: argparse.Namespace) -> int:
     with _named(args.module) as module:
         reply = module.light(args.kelvin, args.level)
     return _report(args, reply, f"{module.name} sees {args.level:g} times the usual light of {args.kelvin} K")
+
+
+def rehearse(args: argparse.Namespace) -> int:
+    """Keep the pictures of a raw mode at every position of focus."""
+    size = re.fullmatch(r"(\d{1,5})x(\d{1,5})", args.size)
+    if size is None:
+        raise Usage(f"{args.size!r} is no size", hint="as in: maglens sim rehearse 35mm pRAA 3840x2160")
+    with _ready(args.module) as module:
+        began = time.monotonic()
+        try:
+            reply = module.rehearse(args.format, int(size[1]), int(size[2]), _told)
+        finally:
+            if sys.stderr.isatty():
+                sys.stderr.write("\n")
+        took_s = time.monotonic() - began
+    text = f"{module.name} keeps {reply['positions']} positions of focus ({reply['nbytes'] / 1e6:.0f} MB)"
+    return _report(args, reply, f"{text}, drawn in {took_s:.0f} s")
+
+
+def _told(done: int, of: int) -> None:
+    """Progress, where a person looks."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{done} of {of} positions of focus")
+        sys.stderr.flush()
 
 
 def fault(args: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -112,9 +113,17 @@ class SimClient:
         """Change the light on the scene: its temperature, and its strength as a multiple of what is usual."""
         return self.ask("light", kelvin=kelvin, level=float(level))
 
-    def rehearse(self, fourcc: str, width: int, height: int) -> Reply:
-        """Draw a raw mode for every position of focus, so that frames follow at once: {positions}. Takes minutes."""
-        return self.ask("rehearse", fourcc=fourcc, width=width, height=height)
+    def rehearse(
+        self, fourcc: str, width: int, height: int, told: Callable[[int, int], None] = lambda _done, _of: None
+    ) -> Reply:
+        """Keep a raw mode's frames at every position of focus, at the present settings, to be played at once:
+        {positions, nbytes}. Takes seconds for each of a hundred; ``told`` hears how many are done, of how many."""
+        mode: Reply = {"fourcc": fourcc, "width": width, "height": height}
+        reply = self.ask("rehearse", **mode)
+        for position in range(reply["positions"]):
+            self.ask("rehearse", **mode, position=position)
+            told(position + 1, reply["positions"])
+        return reply
 
     def button(self, number: int = 0, pressed: bool = True) -> Reply:
         """Press or release a button."""

@@ -35,6 +35,7 @@ from maglens_driver.gadget.stay import MAX_STAYS, Stay
 from maglens_driver.link.wire import CapabilityLevel, CapabilityReason, EventKind
 from maglens_driver.mode import RAW, fourcc_text
 from maglens_driver.names import SIM_RUNTIME_DIR
+from maglens_driver.virtual.canvas import Abandoned
 from maglens_driver.virtual.lens import load_lens
 from maglens_driver.virtual.source import VirtualSource
 
@@ -237,13 +238,25 @@ class Simulator:
         self.source.camera.shine(kelvin, level)
         return {"ns": time.monotonic_ns()}
 
-    async def rehearse(self, text: str, width: int, height: int) -> Reply:
-        """Draw a raw mode's light for every position of focus, so that it is there at once when it is wanted."""
-        modes = [m for m in self.source.modes if (fourcc_text(m.fourcc), m.width, m.height) == (text, width, height)]
-        if not modes or modes[0].fourcc not in RAW:
-            raise MaglensError(f"{self.name} has no raw mode {text} {width}x{height}")
-        mode = self.source.descriptor.with_facts(modes[0])
-        return {"positions": await asyncio.to_thread(self.source.camera.rehearse, mode)}
+    async def rehearse(self, text: str, width: int, height: int, position: int | None) -> Reply:
+        """Keep a raw mode's frames at one position of focus, so that they are there at once when wanted; None: how
+        many positions there are, and how many bytes they take."""
+        raw = {f"{fourcc_text(m.fourcc)} {m.width}x{m.height}": m for m in self.source.modes if m.fourcc in RAW}
+        wanted = raw.get(f"{text} {width}x{height}")
+        if wanted is None:
+            hint = f"use one of {', '.join(raw)}" if raw else ""
+            raise MaglensError(f"{self.name} has no raw mode {text} {width}x{height}", hint=hint)
+        mode, camera = self.source.descriptor.with_facts(wanted), self.source.camera
+        if position is None:
+            positions, nbytes = await asyncio.to_thread(camera.rehearsal, mode)
+            return {"positions": positions, "nbytes": nbytes}
+        try:
+            await asyncio.to_thread(camera.rehearse, mode, position)
+        except IndexError as error:
+            raise WrongState(f"{self.name} has no position {position} now", hint="leave its iris alone") from error
+        except Abandoned as error:
+            raise WrongState(f"{self.name} is ending") from error
+        return {"position": position}
 
     def event(self, kind: EventKind, number: int, value: int) -> Reply:
         """Send any event."""
@@ -302,7 +315,10 @@ class Simulator:
             case {"op": "light", "kelvin": int(kelvin), "level": float(level)}:
                 return self.shine(kelvin, level)
             case {"op": "rehearse", "fourcc": str(text), "width": int(width), "height": int(height)}:
-                return await self.rehearse(text, width, height)
+                position = request.get("position")
+                if not isinstance(position, int | None):
+                    raise MaglensError(f"this is no position: {position!r}")
+                return await self.rehearse(text, width, height, position)
             case {"op": "button", "number": int(number), "pressed": bool(pressed)}:
                 return self.event(EventKind.BUTTON, number, int(pressed))
             case {"op": "capability", "reason": str(reason), "level": str(level)}:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from maglens_driver.control import Cid
-from maglens_driver.errors import Refused
+from maglens_driver.errors import MaglensError, Refused, WrongState
 from maglens_driver.frame import Meta
 from maglens_driver.link.descriptor import Descriptor
 from maglens_driver.link.limits import FIRST_FRAME_S
@@ -26,7 +26,7 @@ from maglens_driver.virtual.lens import LensData
 from maglens_driver.virtual.mark import Mark
 from maglens_driver.virtual.optics import FINE_PER_COARSE, SCENE_KELVIN, Optics
 from maglens_driver.virtual.picture import Composer, Rendered
-from maglens_driver.virtual.raw_picture import COARSE, Exposed, RawComposer, RawRenderer, flat
+from maglens_driver.virtual.raw_picture import COARSE, Exposed, RawComposer, RawRenderer, flat, takes_of
 from maglens_driver.virtual.render import Renderer, scaled
 from maglens_driver.virtual.stack import Stack
 
@@ -64,7 +64,7 @@ def player(picture: Rendered | Exposed, mode: Mode) -> Player:
 class VirtualCamera:
     """One lens with its sensor. Methods may be called from any thread, :meth:`compose` from one at a time.
 
-    ``stack``: where light that was drawn for raw modes is kept.
+    ``stack``: where light that was drawn for raw modes, and frames that were rehearsed, are kept.
     """
 
     def __init__(self, lens: LensData, stack: Path | None = None) -> None:
@@ -81,6 +81,8 @@ class VirtualCamera:
         self._selected: Mode | None = None
         self._composer: Player | None = None
         self._rendering = threading.Lock()
+        self._rehearsing = threading.Lock()
+        self._rehearsed: RawRenderer | None = None
         self._open = True
         self._thread: threading.Thread | None = None
 
@@ -145,14 +147,39 @@ class VirtualCamera:
             if time.monotonic() > until:
                 return
 
-    def rehearse(self, mode: Mode) -> int:
-        """Draw a raw mode's light for every focus position at the present settings and keep it; how many."""
-        assert self.descriptor.sensor is not None
-        renderer = RawRenderer(self.descriptor.sensor, mode, self._stack)
-        positions = renderer.positions(self._optics())
-        for position in positions:
-            renderer.light(position, self._is_closed)
-        return len(positions)
+    def rehearsal(self, mode: Mode) -> tuple[int, int]:
+        """How many positions of focus a raw mode has at the present settings, and how many bytes their frames take.
+        ``WrongState`` where there is no stack; ``MaglensError`` where it has no room for them."""
+        if self._stack is None:
+            raise WrongState("there is nowhere to keep pictures", hint="run it as a service, or set STATE_DIRECTORY")
+        positions = len(self._rehearser(mode).positions(self._optics()))
+        nbytes = positions * takes_of(mode) * mode.nbytes
+        if nbytes > self._stack.max_bytes:
+            room = f"{self._stack.max_bytes / 1e9:.1f} GB there are"
+            raise MaglensError(
+                f"{positions} positions of focus take {nbytes / 1e9:.1f} GB, more than the {room}",
+                hint="close the iris, which takes fewer positions, or choose a smaller size",
+            )
+        return positions, nbytes
+
+    def rehearse(self, mode: Mode, position: int) -> None:
+        """Keep the frames of one of :meth:`rehearsal`'s positions at the present settings: focus there then plays
+        them. ``IndexError`` if there is no such position (any more)."""
+        with self._rehearsing:
+            renderer = self._rehearser(mode)
+            positions = renderer.positions(self._optics())
+            if position not in range(len(positions)):
+                raise IndexError(position)
+            renderer.rehearse(positions[position], self._is_closed)
+            if position == len(positions) - 1:
+                self._rehearsed = None  # what it holds is large
+
+    def _rehearser(self, mode: Mode) -> RawRenderer:
+        """A renderer beside the one that draws what is shown."""
+        if self._rehearsed is None or self._rehearsed.mode != mode:
+            assert self.descriptor.sensor is not None
+            self._rehearsed = RawRenderer(self.descriptor.sensor, mode, self._stack)
+        return self._rehearsed
 
     def select(self, mode: Mode) -> None:
         """Choose the mode of the frames to come. Nothing is drawn yet."""

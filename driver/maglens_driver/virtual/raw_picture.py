@@ -103,18 +103,19 @@ class RawRenderer:
         grid = self._grid[1]
         return replace(optics, focus_dpt=float(grid[np.abs(grid - optics.focus_dpt).argmin()]))
 
-    def light(self, optics: Optics, give_up: GiveUp) -> Samples:
-        """Light on the sensor; from the stack where it was drawn before. ``Abandoned`` once ``give_up()``."""
+    def light(self, optics: Optics, give_up: GiveUp, keep: bool = True) -> Samples:
+        """Light on the sensor; from the stack where it was drawn before, and else put there if it is to be kept.
+        ``Abandoned`` once ``give_up()``."""
         optics = self._snapped(optics)
         key = self._key(optics)
         if self._light is not None and self._light[0] == key:
             return self._light[1]
         mode = self.mode
-        found = None if self._stack is None else self._stack.find(key, mode.height, mode.width)
+        found = None if self._stack is None else self._stack.find(key, (mode.height, mode.width), np.uint16)
         if found is None:
             picture, _ = self._renderer.scene(optics, give_up)
             found = self._sensor.seen(np.asarray(picture), optics.light_kelvin, self._shrink)
-            if self._stack is not None:
+            if self._stack is not None and keep:
                 found = self._stack.keep(key, found)
         self._light = key, found
         return found
@@ -136,17 +137,43 @@ class RawRenderer:
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def render(self, optics: Optics, give_up: GiveUp) -> Exposed:
-        """The frames at these settings. ``Abandoned`` once ``give_up()``."""
-        light = self.light(optics, give_up)
-        pixels = self.mode.width * self.mode.height
-        takes = tuple(np.empty(self.mode.nbytes, np.uint8) for _ in range(_takes(pixels)))
+        """The frames at these settings; those that were rehearsed are neither drawn nor exposed. ``Abandoned`` once
+        ``give_up()``."""
+        takes = self._rehearsed(optics)
+        if takes is None:
+            takes = self._exposed(self.light(optics, give_up), optics)
+        return Exposed(tuple(takes), optics.meta(), optics.light_kelvin)
+
+    def rehearse(self, optics: Optics, give_up: GiveUp) -> None:
+        """Keep the frames at these settings, for :meth:`render` to play. Needs a stack."""
+        assert self._stack is not None
+        if self._rehearsed(optics) is None:
+            takes = self._exposed(self.light(optics, give_up, keep=False), optics)
+            self._stack.keep(self._frames_key(optics), takes)
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        """Of all takes of one picture: their number, bytes of each."""
+        return takes_of(self.mode), self.mode.nbytes
+
+    def _exposed(self, light: Samples, optics: Optics) -> Bytes:
+        takes = np.empty(self._shape, np.uint8)
         for take in takes:
             self._sensor.expose(light, optics, take)
-        return Exposed(takes, optics.meta(), optics.light_kelvin)
+        return takes
+
+    def _rehearsed(self, optics: Optics) -> Bytes | None:
+        return None if self._stack is None else self._stack.find(self._frames_key(optics), self._shape, np.uint8)
+
+    def _frames_key(self, optics: Optics) -> str:
+        facts = self._sensor.facts
+        exposed = optics.brightness(), optics.gain, self.mode.fourcc, self._shape, facts.black, facts.white
+        return hashlib.sha256(repr((self._key(self._snapped(optics)), exposed)).encode()).hexdigest()
 
 
-def _takes(pixels: int) -> int:
-    return next((count for most, count in TAKES if pixels <= most), 1)
+def takes_of(mode: Mode) -> int:
+    """How many frames a picture is shown by, in turn."""
+    return next((count for most, count in TAKES if mode.width * mode.height <= most), 1)
 
 
 @cache
