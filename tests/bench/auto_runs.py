@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar
 
 from maglens_driver.control import Cid
 from maglens_v4l2.exposure_program import IRIS_UNITS
@@ -35,7 +35,7 @@ GROUPS: Final[tuple[Group, ...]] = tuple((lens, stop) for lens in LENSES for sto
 class Run(Protocol):
     """What came of one; a dataclass."""
 
-    __dataclass_fields__: Any
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def kept(self) -> bool:

@@ -41,7 +41,7 @@ def camera(tmp_path: Path) -> VirtualCamera:
     return VirtualCamera(LENS, tmp_path)
 
 
-def not_now(*_: object) -> None:
+def not_now(*_: object) -> bool:
     raise AssertionError("it was drawn, not played")
 
 
