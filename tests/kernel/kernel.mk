@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Included by the top Makefile.
 
-.PHONY: kernel-test board-test
+.PHONY: kernel-test board-test test-uml
 kernel-test: prepare ## the kernel module under sanitizers in User Mode Linux (KERNEL_SRC=path: your own tree; LONG=1: all of it)
 	@$(PY) -m tests.kernel $(if $(KERNEL_SRC),--kernel-src '$(KERNEL_SRC)') $(if $(LONG),--long --plain-too)
+
+test-uml: prepare ## the scenarios that want native speed: the automatics of a raw module, 4K focus sweeps; in User Mode Linux
+	@$(PY) -m tests.kernel.uml_guest --name autopilot --deadline 300 -- python3 -m pytest -v tests/vm/scenarios/test_autopilot.py
+	@$(PY) -m tests.kernel.uml_guest --name rehearsal --deadline 900 -- python3 -m pytest -v tests/vm/scenarios/test_rehearsal.py
 
 board-test: prepare ## ports with pins on the kernel's own GPIO, hwmon and input interfaces, in User Mode Linux
 	@$(PY) -m tests.kernel.uml_guest --name board --deadline 240 -- python3 -m pytest -v tests/kernel/scenarios/test_board.py

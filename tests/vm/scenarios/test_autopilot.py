@@ -2,8 +2,8 @@
 """A raw module over USB, flown by the daemon: an app sees it find exposure, white balance and focus at the node, and
 takes over at once, as a hand on the ring does.
 
-Long: it is shown in User Mode Linux, where it takes 16 s; it was not run on an emulated processor yet, which takes a
-second or two for each position of focus."""
+Long: `make test-uml` runs it in User Mode Linux, where it takes 16 s; an emulated processor takes a second or two for
+each position of focus."""
 
 from __future__ import annotations
 
