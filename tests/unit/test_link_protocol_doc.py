@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -11,14 +12,20 @@ from crc32c import crc32c as crc32c_fast
 
 from maglens_driver import names
 from maglens_driver.control import Cid
+from maglens_driver.gadget.functionfs import descriptor_block
 from maglens_driver.gadget.responder import LEGAL
 from maglens_driver.link import document, limits, wire
 from maglens_driver.link.descriptor import Descriptor
 from maglens_driver.link.pd import PdMessage, PdType, Rdo
+from maglens_driver.mode import MJPG, NV12, Mode, make_mode
 from maglens_driver.usb.checks import OUT_OF_STEP
+from maglens_v4l2 import v4l2
+from maglens_v4l2.exposure_program import GAIN_UNIT
+from maglens_v4l2.kernel_node import _formats
 
 PATH = Path(__file__).parents[2] / "docs" / "protocol.md"
 TEXT = PATH.read_text()
+MJPEG = Mode(MJPG, 64, 48, 0, 6144, Fraction(1, 30))
 
 
 def test_generated_parts_are_up_to_date() -> None:
@@ -95,8 +102,39 @@ def test_out_of_step_causes_are_marked() -> None:
 
 
 def test_control_ids_in_the_prose() -> None:
-    for name, number in re.findall(r"([A-Z_]+) \((0x[0-9A-F]{8})\)", TEXT):
-        assert Cid[name] == int(number, 16)
+    said = {name: int(number, 16) for name, number in re.findall(r"([A-Z_]+) \((0x[0-9A-F]{8})\)", TEXT)}
+    assert said == {name: Cid[name] for name in said}
+    # Those whose unit V4L2 leaves open and the host reckons with.
+    assert {"GAIN", "FOCUS_ABSOLUTE", "IRIS_ABSOLUTE", "ZOOM_ABSOLUTE", "EXPOSURE_ABSOLUTE"} <= said.keys()
+
+
+def test_the_unit_of_gain_is_the_hosts() -> None:
+    assert GAIN_UNIT == 1000
+    assert "GAIN (0x00980913) in thousandths, 1000 being none" in TEXT.replace("\n", " ")
+
+
+def test_colours_are_those_that_the_host_declares() -> None:
+    """And nothing else of V4L2's is named."""
+    said = {name: int(number) for name, number in re.findall(r"V4L2_([A-Z0-9_]+) \((\d+)\)", TEXT)}
+    assert said == {name: getattr(v4l2, name) for name in said}
+    raw, compressed = (
+        v4l2.format_of(v4l2.BUF_TYPE_VIDEO_CAPTURE, make_mode(NV12, 64, 48, Fraction(1, 30))).fmt.pix,
+        _formats([MJPEG])[0],
+    )
+    assert {raw.colorspace, compressed.colorspace} == {said["COLORSPACE_SRGB"]}
+    assert {raw.xfer_func, compressed.xfer_func} == {said["XFER_FUNC_SRGB"]}
+    assert {raw.ycbcr_enc, compressed.ycbcr_enc} == {said["YCBCR_ENC_601"]}
+    assert (raw.quantization, compressed.quantization) == (
+        said["QUANTIZATION_LIM_RANGE"],
+        said["QUANTIZATION_FULL_RANGE"],
+    )
+
+
+def test_the_interval_of_events() -> None:
+    """The last byte of an endpoint's descriptor: that of the only interrupt endpoint at each speed."""
+    endpoints = re.findall(rb"\x07\x05\x82\x03..(.)", descriptor_block(), re.DOTALL)
+    assert [one[0] for one in endpoints] == [8, 7, 7]
+    assert "8 at full speed, 7 above" in TEXT
 
 
 def example(name: str) -> bytes:
