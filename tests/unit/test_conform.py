@@ -165,6 +165,14 @@ def test_one_damaged_frame_fails_nothing_else(bench: Bench) -> None:
     assert {name: bench.why(name) for name in wrong} == {}
 
 
+def test_leaders_that_cannot_be_read_end_no_run(bench: Bench) -> None:
+    def short(frame_id: int, writes: list[bytes]) -> list[bytes]:
+        return [writes[0][:12], *writes[1:]]
+
+    bench.rig.module.frame = short
+    assert "flush.ids_go_on" in bench.run("flush.*")
+
+
 def test_a_bouncing_contact(bench: Bench) -> None:
     bench.specimen.hand = FakeHand(bench.rig, bounces=2)
     assert bench.run("replug.*") == [CAUGHT[Fault.BOUNCE]]
