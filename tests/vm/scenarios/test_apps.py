@@ -37,8 +37,10 @@ def test_ffmpeg_and_gstreamer_read_on_through_everything(ffmpeg_recorder: Record
             hold(ffmpeg, 1)
         seen = recording.read(ffmpeg.path)
         figures = {"ffmpeg": acts.check(seen.shots, happened)}
-        figures["gstreamer"] = acts.check(list(gstreamer.shots()), happened)
+        other = list(gstreamer.shots())
+        figures["gstreamer"] = acts.check(other, happened)
     assert ffmpeg.errors() == []
-    figures["ffmpeg"]["widest_gap_intervals"] = max(judge.gaps(seen.shots, MODE.interval_ns))
+    for app, shots in (("ffmpeg", seen.shots), ("gstreamer", other)):
+        figures[app]["widest_gap_intervals"] = max(judge.gaps(shots, MODE.interval_ns))
     (out / "figures.json").write_text(json.dumps(figures, indent=1))
     ffmpeg.path.unlink()  # 460 kB a frame
