@@ -19,13 +19,16 @@ from maglens_daemon.cli.client import Client
 from maglens_daemon.exits import Exit
 from maglens_daemon.status import Status
 from maglens_driver import names
-from tests.vm.conftest import JournalOf, Record, Sim
+from tests.vm.conftest import JournalOf, Record, Sim, WatchUdev
 from tests.vm.guest.devices import succeed
+from tests.vm.guest.one_stay import one_stay
 
 UNIT = names.SERVICE_UNIT
 ATTACH_S = 60.0  # on an emulated, shared processor; the figures are the demo's business
 START_S = 90.0
 DROPIN = Path(names.CONFIG_DROPIN_DIR) / "99-test.toml"
+SMALL = ("-input_format", "nv12", "-video_size", "640x480", "-framerate", "10")
+CARD_AFTER = 20  # frames: the last picture stays for half a second
 BY_ID = "/dev/v4l/by-id/{}-video-index0"
 
 
@@ -88,13 +91,24 @@ def test_udev_starts_it(sim: Sim, journal: JournalOf) -> None:
     module.detach()
 
 
+def test_starting_the_machine_starts_it(journal: JournalOf) -> None:
+    """multi-user.target, which is what booting leads to, pulls it in; no module has come and udev tells of none."""
+    systemctl("stop", UNIT)
+    log = journal(UNIT)
+    systemctl("start", "multi-user.target")
+    log.wait_for("the camera is /dev/video", START_S)
+    assert systemctl("is-active", UNIT).stdout.strip() == "active"
+    assert Path(status()["node"]["path"]).is_char_device()
+
+
 def test_a_module_plays_for_an_app_and_leaves(sim: Sim, journal: JournalOf, ffmpeg_recorder: Record) -> None:
     module = sim("35mm")
     log = journal(UNIT)
     node = status()["node"]["path"]
-    with ffmpeg_recorder(node, options=["-input_format", "nv12", "-video_size", "1280x720"]):
+    with ffmpeg_recorder(node, options=SMALL) as app:
+        app.wait_frames(1)
         module.attach()
-        played = log.wait_for("plays 1280x720 NV12", ATTACH_S, MAGLENS_SERIAL="SIM-35mm")
+        played = log.wait_for("plays 640x480", ATTACH_S, MAGLENS_SERIAL="SIM-35mm")
         assert played.fields["MAGLENS_PORT"]
         assert played.fields["MAGLENS_STATE"] == "streaming"
         now = status()
@@ -105,17 +119,60 @@ def test_a_module_plays_for_an_app_and_leaves(sim: Sim, journal: JournalOf, ffmp
         module.detach()
         log.wait_for("removed", ATTACH_S, MAGLENS_SERIAL="SIM-35mm")
         assert status()["modules"] == []
+        app.wait_more(CARD_AFTER)
+    one_stay(app, module.status()["mark"])
 
 
-def test_ten_contacts_within_a_second(sim: Sim, journal: JournalOf, ffmpeg_recorder: Record) -> None:
+def test_ten_contacts_within_a_second(
+    sim: Sim, journal: JournalOf, ffmpeg_recorder: Record, wait_for_udev: WatchUdev
+) -> None:
+    """What the hub makes of them is one attach: it waits until a contact has been at rest for 100 ms."""
     module = sim("35mm")
     log = journal(UNIT)
-    with ffmpeg_recorder(status()["node"]["path"]):
+    udev = wait_for_udev("usb", "usb_device")
+    with ffmpeg_recorder(status()["node"]["path"], options=SMALL) as app:
+        app.wait_frames(1)
         module.fault("bounce", count=10, value=30)
         module.attach()
         log.wait_for("plays", ATTACH_S, MAGLENS_SERIAL="SIM-35mm")
+        app.wait_more(1)
+        stays = module.status()["stays"][-11:]
         module.detach()
         log.wait_for("removed", ATTACH_S, MAGLENS_SERIAL="SIM-35mm")
+        app.wait_more(CARD_AFTER)
+    udev.next("remove")
+    seen = [device.action for device in udev.seen if device.action in ("add", "remove")]
+    took = (stays[-1]["attached_ns"] - stays[0]["attach_ns"]) / 1e9
+    print(f"ten contacts in {took:.2f} s; udev saw {seen}")
+    assert seen == ["add", "remove"] * (len(seen) // 2)
+    one_stay(app, module.status()["mark"])
+
+
+@pytest.mark.long
+def test_ten_stays_each_cut_short(
+    sim: Sim, journal: JournalOf, ffmpeg_recorder: Record, wait_for_udev: WatchUdev
+) -> None:
+    """Pulled as soon as udev knows of it, ten times in a row: as fast as USB can enumerate it. Then it plays."""
+    module = sim("35mm")
+    log = journal(UNIT)
+    udev = wait_for_udev("usb", "usb_device")
+    before = shown("MainPID")
+    with ffmpeg_recorder(status()["node"]["path"], options=SMALL) as app:
+        app.wait_frames(1)
+        for _ in range(10):
+            module.attach()
+            udev.next("add")
+            module.detach()
+            udev.next("remove")
+        module.attach()
+        log.wait_for("plays", ATTACH_S, MAGLENS_SERIAL="SIM-35mm")
+        app.wait_more(CARD_AFTER)
+        module.detach()
+        log.wait_for("removed", ATTACH_S, MAGLENS_SERIAL="SIM-35mm")
+        app.wait_more(CARD_AFTER)
+    assert shown("MainPID") == before
+    assert [device.action for device in udev.seen][:20] == ["add", "remove"] * 10
+    one_stay(app, module.status()["mark"])
 
 
 BAD_DESCRIPTORS = {
@@ -128,6 +185,7 @@ BAD_DESCRIPTORS = {
 @pytest.mark.parametrize("fault", BAD_DESCRIPTORS)
 def test_a_broken_descriptor_is_refused_and_nobody_else_suffers(fault: str, sim: Sim, journal: JournalOf) -> None:
     good, bad = sim("35mm"), sim("73mm")
+    before = shown("MainPID")
     log = journal(UNIT)
     good.attach()
     bad.fault(fault)
@@ -145,6 +203,7 @@ def test_a_broken_descriptor_is_refused_and_nobody_else_suffers(fault: str, sim:
     log.wait_for("ready", ATTACH_S, MAGLENS_SERIAL="SIM-73mm")
     bad.detach()
     log.wait_for("removed", ATTACH_S, MAGLENS_SERIAL="SIM-73mm")
+    assert shown("MainPID") == before
 
 
 def test_a_stranger_with_our_class_is_left_alone(sim: Sim, journal: JournalOf) -> None:
@@ -183,11 +242,11 @@ def test_a_broken_configuration_is_named_and_the_old_one_stays(journal: JournalO
     log.wait_for(re.escape(f"{DROPIN}:3: unknown key power.budget"))
     os.kill(int(before), signal.SIGHUP)
     log.wait_for(f"the configuration is as before: {re.escape(str(DROPIN))}:3: ")
-    DROPIN.write_text("[power]\nbudget_mw = 1234\n")
+    DROPIN.write_text("[power]\nbudget_mw = 12345\n")
     systemctl("reload", UNIT)
     log.wait_for("configuration read: .*99-test.toml")
     assert shown("MainPID") == before
-    assert status()["power"]["budget_mw"] == 1234
+    assert status()["power"]["budget_mw"] == 12345
     DROPIN.unlink()
     systemctl("reload", UNIT)
 
@@ -222,19 +281,23 @@ def test_a_changed_node_takes_effect_at_a_restart(journal: JournalOf) -> None:
 
 
 def test_a_second_daemon_says_so_in_one_line() -> None:
+    before = shown("MainPID")
     done = subprocess.run(["maglensd"], capture_output=True, text=True, check=False, timeout=START_S)
     assert done.returncode == Exit.UNAVAILABLE
     assert "another maglensd is running" in done.stderr
     assert "Traceback" not in done.stderr
+    assert shown("MainPID") == before
 
 
 def test_without_permission_it_says_so_in_one_line() -> None:
+    before = shown("MainPID")
     command = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "maglensd"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=START_S)
     assert done.returncode == Exit.NO_PERMISSION
     assert "no permission for" in done.stderr
     assert "systemctl start" in done.stderr
     assert "Traceback" not in done.stderr
+    assert shown("MainPID") == before
 
 
 def test_who_may_control() -> None:
