@@ -35,8 +35,11 @@ def module(without_daemon: None) -> Iterator[None]:
     """The module loaded and nobody's; it can be removed at the end."""
     succeed("modprobe", "maglens")
     yield
-    # udevd takes hours for events of ten thousand cameras, all long gone: it forgets them when it begins anew.
-    succeed("systemctl", "restart", "systemd-udevd")
+    # udevd takes hours for events of ten thousand cameras, all long gone. They wait in its netlink socket, which is a
+    # unit of its own and stays over a restart: it has to be given up as well.
+    udev = [f"systemd-udevd{part}" for part in ("-control.socket", "-kernel.socket", ".service")]
+    succeed("systemctl", "stop", *udev)
+    succeed("systemctl", "start", *udev)
     succeed("udevadm", "settle")
     succeed("modprobe", "-r", "maglens")
     succeed("modprobe", "maglens")
