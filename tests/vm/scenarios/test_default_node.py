@@ -30,6 +30,7 @@ def loopback_service() -> Iterator[None]:
     systemctl("restart", UNIT)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("loopback_service")
 def test_killed_while_an_app_watches_v4l2loopback(sim: Sim, journal: JournalOf, ffmpeg_recorder: Record) -> None:
     module = sim("35mm")
