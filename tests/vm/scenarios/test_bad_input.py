@@ -26,6 +26,7 @@ from tests.vm.guest.one_stay import one_stay
 from tests.vm.guest.recorder import Recording
 from tests.vm.scenarios import test_daemon
 from tests.vm.scenarios.test_daemon import ATTACH_S, DROPIN, UNIT, shown, status, systemctl
+from tests.vm.scenarios.test_module_source import DESCRIPTOR_FAULTS
 
 pytestmark = pytest.mark.long
 
@@ -36,18 +37,6 @@ OPTIONS = ("-input_format", "nv12", "-video_size", "640x480", "-framerate", str(
 FEW = 2  # frames more, after which a picture goes on
 PLAYING = ("ready", "standby", "streaming")
 
-DESCRIPTORS = {
-    "descriptor-long": "descriptor_length",
-    "descriptor-truncated": "descriptor_truncated",
-    "descriptor-crc": "descriptor_crc",
-    "descriptor-order": "descriptor_deterministic",
-    "descriptor-duplicate": "descriptor_deterministic",
-    "descriptor-depth": "descriptor_depth",
-    "descriptor-count": "descriptor_items",
-    "descriptor-zero": "descriptor_field",
-    "descriptor-huge": "descriptor_field",
-    "descriptor-version": "descriptor_version",
-}
 FRAMES = ("leader-crc", "payload-short", "trailer-missing")
 
 
@@ -108,14 +97,14 @@ def nobody_else_suffers(show: Show) -> Iterator[None]:
     show.goes_on()
 
 
-@pytest.mark.parametrize("fault", DESCRIPTORS)
+@pytest.mark.parametrize("fault", DESCRIPTOR_FAULTS)
 def test_a_broken_descriptor_is_refused(fault: str, sim: Sim, journal: JournalOf) -> None:
     bad = sim("73mm")
     log = journal(UNIT)
     bad.fault(fault)
     bad.attach()
     refused = log.wait_for("refused: ", ATTACH_S)
-    assert refused.fields["MAGLENS_CAUSE"] == DESCRIPTORS[fault]
+    assert refused.fields["MAGLENS_CAUSE"] == DESCRIPTOR_FAULTS[fault]
     states = {m["serial"] or m["reason"]: m["state"] for m in status()["modules"]}
     assert states.pop(SERIAL) in PLAYING
     assert list(states.values()) == ["quarantined"]
