@@ -57,9 +57,11 @@ class Camera(FakeModule):
 
 
 def pss_kib() -> int:
-    """Proportional share of this process's memory, KiB."""
+    """Proportional share of this process's memory, KiB, without what is mapped from files: the share of a library
+    grows when another process that uses it ends, such as the other half of a test run."""
     with open("/proc/self/smaps_rollup", encoding="ascii") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+        parts = dict(line.split()[:2] for line in file)
+    return int(parts["Pss_Anon:"]) + int(parts["Pss_Shmem:"])
 
 
 def alone(mode: Mode, shown: Mode) -> tuple[float, float]:

@@ -14,6 +14,7 @@ import pytest
 
 from maglens_v4l2.feed import STAGING
 from tests.tools import allocations
+from tests.tools.raw_path import pss_kib
 
 INTERVAL_MS = 1000 / 30
 ON_TOP_MS = 10.0
@@ -64,3 +65,14 @@ def test_a_picture_is_there_in_time() -> None:
 def test_memory_does_not_grow() -> None:
     found = raw_path(os.environ, "--frames", "2000", "--settle", "2000", "--rate", "500")
     assert found["pss_grown_kib"] < 3 * found["pss_noise_kib"] + 64, found
+
+
+def test_memory_is_not_said_to_grow_where_another_process_ends() -> None:
+    """Libraries that it had mapped as well: this process holds them by itself then."""
+    again = [sys.executable, "-c", "import numpy; print(flush=True); input()"]
+    with subprocess.Popen(again, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as beside:
+        assert beside.stdout is not None
+        beside.stdout.readline()
+        before = pss_kib()
+        beside.communicate(b"\n")
+    assert abs(pss_kib() - before) < 512
