@@ -50,12 +50,45 @@ def test_what_one_would_otherwise_take_is_compared_in_every_way(peer: str, size:
     assert any(name.split("/")[3:] == ["pass", peer] for name in names)
 
 
-def test_a_rate_is_a_little_above_what_was_reached() -> None:
-    assert [guest._step(rate) for rate in (0.0, 9.0, 45.0, 66.0, 99.0, 500.0)] == [10, 10, 50, 80, 130, 160]
-    assert FASTEST not in STEPS, "it has no clock"
+class Offered(guest.Fastest):
+    """A path that gets ``most`` pictures through, and fewer the more it has to leave out."""
+
+    def __init__(self, most: float, guess: float) -> None:
+        super().__init__([], NV12, guest.UHD, lambda: guess)
+        self.most = most
+        self.rates: list[int] = []
+
+    def _run(self, rate: int, span: Span) -> list[dict[str, float]]:
+        self.rates.append(rate)
+        return [{"frames_per_s": min(rate, self.most - max(0.0, rate - self.most) / 2)}]
+
+
+def test_the_rate_is_the_one_at_which_most_pictures_come() -> None:
+    path = Offered(31.0, guess=34.5)
+    assert path(Span(1, 4.0)) == [{"frames_per_s": 30.5}]
+    assert path.rates == [38, 32, 30, 32]
+    path.most = 40.0
+    for _ in range(6):
+        path(Span(1, 4.0))
+    assert path.rates[4:] == [32, 34, 36, 38, 40, 43]  # what keeps up is offered more
+    path.most = 20.0
+    path(Span(1, 4.0))
+    path(Span(1, 4.0))
+    assert path.rates[-2:] == [40, 38]
+
+
+def test_a_rate_is_looked_for_a_few_times_only() -> None:
+    path = Offered(1.0, guess=500.0)
+    path(Span(1, 4.0))
+    assert len(path.rates) <= guest.TRIALS + 1
+    assert path.rates[0] == max(STEPS[guest.UHD])
+
+
+def test_the_module_has_every_rate_that_is_looked_for() -> None:
     assert len(MODES) == len(set(MODES)) <= MAX_MODES
     for code, size in ((NV12, guest.UHD), (SRGGB10P, guest.UHD), (NV12, guest.VGA)):
-        assert all(index_of(code, size, step) >= 0 for step in STEPS)
+        assert FASTEST not in STEPS[size], "it has no clock"
+        assert all(index_of(code, size, step) >= 0 for step in STEPS[size])
 
 
 def test_fewer_figures_than_repeats_are_no_case() -> None:

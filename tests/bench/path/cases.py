@@ -19,7 +19,7 @@ from tests.bench.case import Case, from_samples
 from tests.bench.path.guest import MODULES, READERS, REPEATS
 from tests.kernel import uml_guest
 
-DEADLINE_S: Final = 1400.0
+DEADLINE_S: Final = 1700.0
 Better = Literal["lower", "higher"]
 Figures = dict[str, list[dict[str, Any]]]
 Row = tuple[str, str, Better, str, str, str, str]  # case, unit, better, figure, ours, peer, its name
