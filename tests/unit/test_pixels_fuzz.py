@@ -14,7 +14,8 @@ from tests.fuzz.pixels.sanitized import PLANTED, Found, planted, run_calls
 CASES = 25
 CALLS = 600
 ENTRIES = (
-    "Developer", "JpegDecoder", "Remap", "Scaler", "copy", "crc32c", "fill", "image_bytes", "turn", "unpack",
+    "Developer", "JpegDecoder", "Remap", "Scaler", "copy", "crc32c", "fill", "image_bytes", "recolour", "turn",
+    "unpack",
 )  # fmt: skip
 
 

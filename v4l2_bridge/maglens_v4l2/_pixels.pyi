@@ -45,6 +45,25 @@ def turn(
 
     `width`, `height` and `stride` are the source's. Buffers begin at even addresses, strides are even."""
 
+def recolour(
+    fourcc: Fourcc,
+    width: int,
+    height: int,
+    src_stride: int,
+    src: Bytes,
+    dst_stride: int,
+    dst: Bytes,
+    black: int,
+    weights: tuple[int, int, int, int, int, int, int],
+    *,
+    level: Level | None = None,
+) -> None:
+    """Y'CbCr of another matrix or range to limited range, in the same format and size.
+
+    `black`: the source's luma without light. `weights` in 16384ths, -32768 to 32767 (OverflowError): what luma, U and
+    V add to luma, U and V to U, U and V to V. A sample of chroma counts for the pixels that share it; what leaves a
+    byte is clamped."""
+
 def unpack(
     fourcc: Fourcc, width: int, height: int, stride: int, src: Bytes, bits: Literal[8, 16], dst: Bytes, /
 ) -> None:

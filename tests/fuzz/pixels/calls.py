@@ -23,6 +23,7 @@ from typing import Any, Final
 from PIL import Image
 
 from tests.fuzz.pixels.call import (
+    STRIDES,
     Call,
     Spoil,
     Surprise,
@@ -86,6 +87,27 @@ def turn(ext: Any, r: random.Random) -> Call:
         ("dst at an odd address", lambda: {"dst": exact(r, dst, 1)}),
     ]
     return Call("turn", lambda v: ext.turn(*v.values()), right, wrong)
+
+
+def recolour(ext: Any, r: random.Random) -> Call:
+    shape, src = picture(r, "", high=300)
+    shape["src_stride"] = shape.pop("stride")
+    fourcc, width, height = (shape[name] for name in ("fourcc", "width", "height"))
+    dst = ext.image_bytes(fourcc, width, height)
+    weights = tuple(r.choice((-32768, 32767, r.randrange(-32768, 32768))) for _ in range(7))
+    right = {
+        **shape, "src": anywhere(r, src), "dst_stride": 0, "dst": exact(r, dst, r.randrange(2)),
+        "black": r.randrange(256), "weights": weights, "level": r.choice((None, *ext.levels())),
+    }  # fmt: skip
+    wrong: list[Spoil] = [
+        *(spoil for spoil in no_picture({**shape, "stride": 0}, "") if not spoil[0].startswith("stride")),
+        *instead("src_stride", STRIDES), *instead("dst_stride", STRIDES), *no_pair(r, src, dst),
+        *instead("black", (-1, 256, 2**31, "16", None)), *instead("level", NO_LEVEL),
+        *instead("weights", (weights[:6], (*weights, 0), list(weights), (), 7, None)),
+        *(spoil for k in range(7) for spoil in instead("weights", tuple(
+            (*weights[:k], bad, *weights[k + 1 :]) for bad in (-32769, 32768, 2**31, 2**64, 1.0, "1", None)))),
+    ]  # fmt: skip
+    return Call("recolour", lambda v: ext.recolour(**v), right, wrong)
 
 
 def copy_bytes(ext: Any, r: random.Random) -> Call:
@@ -416,9 +438,9 @@ def objects(ext: Any, r: random.Random) -> Call:
 
 
 ENTRIES: Final = (
-    image_bytes, fill, turn, copy_bytes, unpack, crc32c, scaler, developer, decoder, remap, objects,
+    image_bytes, fill, turn, recolour, copy_bytes, unpack, crc32c, scaler, developer, decoder, remap, objects,
 )  # fmt: skip
-WEIGHTS: Final = (2, 3, 4, 2, 4, 3, 6, 12, 6, 8, 1)
+WEIGHTS: Final = (2, 3, 4, 4, 2, 4, 3, 6, 12, 6, 8, 1)
 
 
 def noted(what: str) -> bytes:

@@ -13,6 +13,7 @@
 
 #include "crc32c.h"
 #include "develop.h"
+#include "recolour.h"
 #include "remap.h"
 #include "scale.h"
 #include "turn.h"
@@ -340,6 +341,35 @@ static void turn_one(unsigned long seed)
 	free(back);
 }
 
+static void recolour_one(unsigned long seed)
+{
+	const struct ml_image from = image(150, 40);
+	const struct ml_image to = { from.fourcc, from.width, from.height, from.stride + (int32_t)any(9) };
+	const size_t out = ml_image_bytes(&to);
+	struct ml_recolour by = { .black = (uint8_t)any(256) };
+	int16_t *const weights[] = { &by.y_y, &by.y_u, &by.y_v, &by.u_u, &by.u_v, &by.v_u, &by.v_v };
+	uint8_t *src = noise(ml_image_bytes(&from)), *first = calloc(out, 1);
+
+	for (int k = 0; k < 7; k++)
+		*weights[k] = (int16_t)((int32_t)any(65536) - 32768);
+	for (int level = 0; level < ML_LEVELS; level++) {
+		uint8_t *dst;
+
+		if (!ml_level_here((enum ml_level)level))
+			continue;
+		dst = calloc(out, 1);
+		ml_recolour(&by, (enum ml_level)level, &from, src, &to, dst);
+		if (level == ML_PORTABLE)
+			memcpy(first, dst, out);
+		else if (memcmp(first, dst, out))
+			fail("a level recolours otherwise", seed);
+		free(dst);
+	}
+	total = ml_crc32c(total, first, out);
+	free(src);
+	free(first);
+}
+
 static void widen_one(void)
 {
 	struct ml_widen_job job = { .bits = any(2) ? 10 : 12 };
@@ -420,6 +450,7 @@ int main(int argc, char **argv)
 		refuse_one(seed);
 		remap_one();
 		turn_one(seed);
+		recolour_one(seed);
 		widen_one();
 		checksum_one(seed);
 #ifdef WITH_JPEG

@@ -173,6 +173,9 @@ static PyMethodDef functions[] = {
 	{ "fill", fill, METH_VARARGS, "fill(fourcc, width, height, stride, dst, y, u=128, v=128): one colour." },
 	{ "turn", ml_py_turn, METH_VARARGS,
 	  "turn(width, height, stride, src, dst_stride, dst, degrees, mirror): an NV12 picture turned clockwise." },
+	{ "recolour", (PyCFunction)(void (*)(void))ml_py_recolour, METH_VARARGS | METH_KEYWORDS,
+	  "recolour(fourcc, width, height, src_stride, src, dst_stride, dst, black, weights, *, level=None): Y'CbCr of "
+	  "another matrix or range to limited range." },
 	{ "copy", copy, METH_VARARGS, "copy(src, dst, nbytes): the first bytes of one buffer to the start of another." },
 	{ "unpack", unpack, METH_VARARGS,
 	  "unpack(fourcc, width, height, stride, src, bits, dst): packed samples one by one, tight rows." },

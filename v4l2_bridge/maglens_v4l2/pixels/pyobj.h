@@ -54,6 +54,7 @@ int ml_add_type(PyObject *module, PyType_Spec *spec);
 extern PyType_Spec ml_scaler_spec, ml_jpeg_spec, ml_developer_spec, ml_remap_spec;
 
 PyObject *ml_py_turn(PyObject *module, PyObject *args);
+PyObject *ml_py_recolour(PyObject *module, PyObject *args, PyObject *kwargs);
 
 /* Frees an instance of a heap type after its C parts are gone. */
 void ml_dealloc(PyObject *self);
