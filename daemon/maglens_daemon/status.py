@@ -19,6 +19,7 @@ from maglens_daemon.stage import Stage
 from maglens_daemon.version import VERSION
 from maglens_driver.mode import Mode
 from maglens_driver.source import Source
+from maglens_driver.ycbcr import TOLD
 
 
 class ModeStatus(TypedDict):
@@ -250,7 +251,7 @@ def module_status(manager: Manager, session: Session) -> ModuleStatus:
         usable_mbit_s=session.port.usable_mbit_s,
         contract=_contract_status(session.contract) if session.contract else None,
         supply=_supply_status(manager, session),
-        notes=session.restraint.notes(session.port, source.modes if source else ()),
+        notes=[*session.restraint.notes(session.port, source.modes if source else ()), *_colours(session.mode)],
         mode=mode_status(session.mode) if session.mode else None,
         modes=[mode_status(mode) for mode in source.modes] if source else [],
         playing=manager.stage_of(session) is not None,
@@ -259,6 +260,12 @@ def module_status(manager: Manager, session: Session) -> ModuleStatus:
         unavailable_controls=_unavailable(manager.stage_of(session) or manager.stage, source),
         attach_to_frame_ms=manager.attach_to_frame_ms(session),
     )
+
+
+def _colours(mode: Mode | None) -> list[str]:
+    if mode is None or mode.ycbcr is None:
+        return []
+    return [f"its pictures are {mode.ycbcr.describe()}: each is converted to {TOLD.describe()}, by the processor"]
 
 
 def _unavailable(stage: Stage, source: Source | None) -> list[UnavailableStatus]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from maglens_driver.raw import RawFacts
+from maglens_driver.ycbcr import YCbCr
 
 
 def fourcc(text: str) -> int:
@@ -62,7 +63,8 @@ class Mode:
 
     ``stride`` and ``nbytes`` are bytes (for MJPG: 0 and the largest frame), ``interval`` seconds per frame,
     ``mbit_s`` the link rate it needs in Mbit/s and ``mw`` its power in mW, both 0 where nothing is known. ``raw`` is
-    known of raw formats, in what a source delivers; it tells no two modes apart.
+    known of raw formats, in what a source delivers; it tells no two modes apart. Nor does ``ycbcr``: what NV12 and
+    YUYV are made by, where a source sends them otherwise than apps are told (else None). MJPG is always JFIF's.
     """
 
     fourcc: int
@@ -74,6 +76,7 @@ class Mode:
     mbit_s: int = 0
     mw: int = 0
     raw: RawFacts | None = field(default=None, compare=False)
+    ycbcr: YCbCr | None = field(default=None, compare=False)
 
     @property
     def interval_ns(self) -> int:

@@ -39,6 +39,7 @@ SHARED = {
     "names.py",
     "raw.py",
     "source.py",
+    "ycbcr.py",
 }
 SOURCE_SUFFIXES = {".py", ".pyi", ".c", ".h", ".sh", ".mk", ".service", ".rules", ".conf"}
 # Split, so that this line does not name them itself.

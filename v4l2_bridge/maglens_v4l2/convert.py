@@ -65,16 +65,18 @@ class JpegConverter:
 
 
 def same_layout(src: Mode, dst: Mode) -> bool:
-    """Whether a frame of ``src`` is a frame of ``dst`` byte for byte; the rate does not matter, nor how many bytes a
-    compressed one may have: a camera says far more than it ever sends, and a node refuses each that is too large."""
+    """Whether a frame of ``src`` is a frame of ``dst`` byte for byte, and means the same colours; the rate does not
+    matter, nor how many bytes a compressed one may have: a camera says far more than it ever sends, and a node
+    refuses each that is too large."""
     if src.fourcc == dst.fourcc == MJPG:
         return (src.width, src.height) == (dst.width, dst.height)
-    return (src.fourcc, src.width, src.height, src.stride, src.nbytes) == (
+    return (src.fourcc, src.width, src.height, src.stride, src.nbytes, src.ycbcr) == (
         dst.fourcc,
         dst.width,
         dst.height,
         dst.stride,
         dst.nbytes,
+        dst.ycbcr,
     )
 
 
@@ -89,7 +91,11 @@ def make_converter(
         return None
     try:
         if dst.fourcc in PICTURES and src.fourcc in PICTURES:
-            return PictureConverter(src, dst)
+            if src.ycbcr is None:
+                return PictureConverter(src, dst)
+            from maglens_v4l2.recolouring import RecolourConverter
+
+            return RecolourConverter(src, dst, src.ycbcr)
         if dst.fourcc in PICTURES and src.fourcc == MJPG:
             return JpegConverter(src, dst)
         if dst.fourcc in PICTURES and src.fourcc in RAW:

@@ -82,7 +82,7 @@ class OpticsConverter:
     ) -> None:
         """Makes the tables: seconds for a large picture. Raises ``Refused``."""
         stage = make_mode(NV12, src.width, src.height, src.interval)
-        layout = src if src.fourcc == NV12 else stage
+        layout = src if src.fourcc == NV12 and src.ycbcr is None else stage
         self._first = make_converter(src, layout, book, measured)
         self._last = upright_converter(stage, dst, orientation)
         luma, chroma = (table(optics, src.width, src.height, shrink) for shrink in (1, 2))

@@ -46,7 +46,7 @@ class TurnConverter:
         self._orientation = orientation
         plain = make_mode(NV12, src.width, src.height, src.interval)
         turned = orientation.turned(src)
-        direct = src.fourcc == NV12 and src.stride % 2 == 0
+        direct = src.fourcc == NV12 and src.stride % 2 == 0 and src.ycbcr is None
         self._source = src if direct else plain
         self._first = None if direct else make(src, plain)
         self._plain = memoryview(bytearray(plain.nbytes if self._first is not None else 0))
