@@ -153,10 +153,20 @@ class Rates:
     BufferType = SimpleNamespace(VIDEO_CAPTURE=1)
     Field = SimpleNamespace(ANY=0)
     FrameSizeType = SimpleNamespace(DISCRETE=1)
-    raw = SimpleNamespace(v4l2_format=lambda: SimpleNamespace(fmt=SimpleNamespace(pix=SimpleNamespace())))
+    IOC = SimpleNamespace(ENUM_FMT=2)
+    raw = SimpleNamespace(
+        v4l2_format=lambda: SimpleNamespace(fmt=SimpleNamespace(pix=Rates.pix())), v4l2_fmtdesc=SimpleNamespace
+    )
 
     def __init__(self, *told: Fraction) -> None:
         self._told = told
+
+    @staticmethod
+    def pix() -> Any:
+        return SimpleNamespace(colorspace=0, ycbcr_enc=0, quantization=0)
+
+    def iter_read(self, fd: int, ioc: int, wanted: Any) -> Iterator[Any]:
+        yield from ()
 
     def set_raw_format(self, fd: int, wanted: Any) -> None:
         wanted.fmt.pix.bytesperline, wanted.fmt.pix.sizeimage = 1280, 1280 * 480

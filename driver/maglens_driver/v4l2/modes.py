@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from maglens_driver.mode import MJPG, NV12, YUYV, Mode, make_mode
+from maglens_driver.v4l2 import colours
 from maglens_driver.v4l2.binding import linuxpy
 
 FORMATS = (NV12, YUYV, MJPG)
@@ -42,15 +43,15 @@ def read_modes(fd: int) -> tuple[Mode, ...]:
 def try_mode(fd: int, mode: Mode) -> Mode:
     """What the device would make of ``mode``, changing nothing."""
     v4l2 = linuxpy()
-    wanted = _raw_format(v4l2, mode)
+    wanted = _raw_format(v4l2, fd, mode)
     v4l2.try_raw_format(fd, wanted)
     return _settled(wanted, mode)
 
 
 def set_mode(fd: int, mode: Mode) -> Mode:
-    """Choose ``mode``; the answer has the device's stride, size and rate."""
+    """Choose ``mode``; the answer has the device's stride, size, rate and colours."""
     v4l2 = linuxpy()
-    wanted = _raw_format(v4l2, mode)
+    wanted = _raw_format(v4l2, fd, mode)
     v4l2.set_raw_format(fd, wanted)
     settled = _settled(wanted, mode)
     kind = v4l2.BufferType.VIDEO_CAPTURE
@@ -91,11 +92,12 @@ def _intervals(v4l2: Any, fd: int, code: int, width: int, height: int) -> Iterat
     yield from found
 
 
-def _raw_format(v4l2: Any, mode: Mode) -> Any:
+def _raw_format(v4l2: Any, fd: int, mode: Mode) -> Any:
     wanted = v4l2.raw.v4l2_format()
     wanted.type = v4l2.BufferType.VIDEO_CAPTURE
     pix = wanted.fmt.pix
     pix.width, pix.height, pix.pixelformat, pix.field = mode.width, mode.height, mode.fourcc, v4l2.Field.ANY
+    colours.ask(fd, pix)
     return wanted
 
 
@@ -103,5 +105,11 @@ def _settled(answer: Any, mode: Mode) -> Mode:
     pix = answer.fmt.pix
     stride = 0 if pix.pixelformat == MJPG else pix.bytesperline
     return replace(
-        mode, fourcc=pix.pixelformat, width=pix.width, height=pix.height, stride=stride, nbytes=pix.sizeimage
+        mode,
+        fourcc=pix.pixelformat,
+        width=pix.width,
+        height=pix.height,
+        stride=stride,
+        nbytes=pix.sizeimage,
+        ycbcr=colours.made_by(pix),
     )

@@ -56,6 +56,7 @@ def main() -> int:
     plugging.add_argument("--uvc", choices=_VERSIONS, default="1.1")
     plugging.add_argument("--product", default=Identity().product)
     plugging.add_argument("--serial", default=Identity().serial)
+    plugging.add_argument("--matrix", type=int, default=Identity().matrix, help="bMatrixCoefficients; 1 is BT.709")
     plugging.add_argument("--unpaced", action="store_true", help="send as fast as the host asks")
     plugging.add_argument(
         "--stamped", action="store_true", help="uncompressed pictures begin with when they were taken"
@@ -66,7 +67,7 @@ def main() -> int:
     wish = parser.parse_args()
     try:
         if wish.command == "plug":
-            identity = Identity(product=wish.product, serial=wish.serial)
+            identity = Identity(product=wish.product, serial=wish.serial, matrix=wish.matrix)
             options = {"paced": not wish.unpaced, "stamped": wish.stamped}
             plug(_SPEEDS[wish.speed], _VERSIONS[wish.uvc], identity, **options)
         elif wish.command == "unplug":

@@ -44,11 +44,13 @@ class Uvc(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The camera's strings."""
+    """The camera's strings; and ``matrix``, what it says that its colours are made by (bMatrixCoefficients: 1 is
+    BT.709's, 4 SMPTE 170M's, which is BT.601's)."""
 
     maker: str = "maglens"
     product: str = "Emulated UVC camera"
     serial: str = "EMU0001"
+    matrix: int = 4
 
     @property
     def strings(self) -> tuple[str, ...]:
@@ -92,7 +94,7 @@ def string(index: int, identity: Identity) -> bytes | None:
     return bytes((2 + len(text), 3)) + text
 
 
-def configuration(speed: Speed, uvc: Uvc, formats: Sequence[Format]) -> bytes:
+def configuration(speed: Speed, uvc: Uvc, formats: Sequence[Format], matrix: int = Identity().matrix) -> bytes:
     """The configuration descriptor with all that belongs to it."""
     control = _control_units(uvc)
     control_header = struct.pack(
@@ -105,7 +107,7 @@ def configuration(speed: Speed, uvc: Uvc, formats: Sequence[Format]) -> bytes:
             control_header,
             control,
             struct.pack("<BBBBBBBBB", 9, 4, STREAMING_INTERFACE, 0, 1, _VIDEO, 2, int(uvc is Uvc.V1_5), 0),
-            _streaming(formats),
+            _streaming(formats, matrix),
             struct.pack("<BBBBHB", 7, 5, STREAM_ENDPOINT, 2, packet_bytes(speed), 0),
             struct.pack("<BBBBH", 6, 0x30, 0, 0, 0) if speed is Speed.SUPER else b"",
         )
@@ -124,15 +126,15 @@ def _control_units(uvc: Uvc) -> bytes:
     return camera + processing + output
 
 
-def _streaming(formats: Sequence[Format]) -> bytes:
-    body = b"".join(_format(index, each) for index, each in enumerate(formats, 1))
+def _streaming(formats: Sequence[Format], matrix: int) -> bytes:
+    body = b"".join(_format(index, each, matrix) for index, each in enumerate(formats, 1))
     length = 13 + len(formats)
     header = struct.pack("<BBBBHBBBBBBB", length, _CS_INTERFACE, 1, len(formats), length + len(body),
                          STREAM_ENDPOINT, 0, OUTPUT_TERMINAL, 0, 0, 0, 1)  # fmt: skip
     return header + bytes(len(formats)) + body
 
 
-def _format(index: int, each: Format) -> bytes:
+def _format(index: int, each: Format, matrix: int) -> bytes:
     count = len(each.sizes)
     if each.guid is None:
         head = struct.pack("<BBBBBBBBBBB", 11, _CS_INTERFACE, 6, index, count, 0, 1, 0, 0, 0, 0)
@@ -141,7 +143,7 @@ def _format(index: int, each: Format) -> bytes:
                            1, 0, 0, 0, 0)  # fmt: skip
     frames = b"".join(_frame(number, each, size) for number, size in enumerate(each.sizes, 1))
     # BT.709 primaries and transfer, SMPTE 170M matrix: what uvcvideo reports as sRGB, like most webcams.
-    return head + frames + struct.pack("<BBBBBB", 6, _CS_INTERFACE, 0x0D, 1, 1, 4)
+    return head + frames + struct.pack("<BBBBBB", 6, _CS_INTERFACE, 0x0D, 1, 1, matrix)
 
 
 def _frame(number: int, each: Format, size: FrameSize) -> bytes:

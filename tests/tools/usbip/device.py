@@ -163,7 +163,7 @@ class UvcDevice:
         if kind == 1:
             found = descriptors.device(self.speed)
         elif kind == 2 and index == 0:
-            found = descriptors.configuration(self.speed, self.uvc, FORMATS)
+            found = descriptors.configuration(self.speed, self.uvc, FORMATS, self._identity.matrix)
         elif kind == 3:
             found = descriptors.string(index, self._identity)
         elif kind == 0x0F and self.speed is Speed.SUPER:

@@ -7,6 +7,7 @@ import asyncio
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,12 @@ import pytest
 from maglens_driver.control import Cid, ControlFlag
 from maglens_driver.errors import Gone
 from maglens_driver.frame import Frame
-from maglens_driver.mode import MJPG, NV12
+from maglens_driver.mode import MJPG, NV12, YUYV, make_mode
 from maglens_driver.v4l2.source import V4L2Source
 from maglens_driver.virtual import mark
+from maglens_driver.ycbcr import Matrix, YCbCr
+from maglens_v4l2.memory_node import MemoryNode
+from maglens_v4l2.pipeline import Pipeline
 from tests.tools.usbip.camera import MARK_SOURCE
 from tests.tools.usbip.plugged import Plugged
 from tests.unit.source_conformance import RecordingSink, SourceConformance
@@ -213,5 +217,49 @@ def test_v4l2_source_plays_it_until_it_is_pulled(rig: UvcRig) -> None:
             assert len(numbers(sink.marks)) >= 10
         finally:
             await source.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.long
+def test_a_webcam_of_bt709_is_shown_as_what_apps_are_told(plug: Plug) -> None:
+    """uvcvideo converts nothing and says what the camera's descriptor says; its MJPEG is JFIF all the same."""
+
+    _, path = plug("--matrix", "1")
+
+    async def run() -> None:
+        source = await V4L2Source.open(str(path))
+        shown_in = make_mode(NV12, WIDTH, HEIGHT, Fraction(1, 30))
+        node = MemoryNode([shown_in])
+        pipeline = Pipeline(
+            node,
+            loop=asyncio.get_running_loop(),
+            on_lost=lambda generation, why: None,
+            on_control=lambda generation, control, value: None,
+        )
+        reader = node.open()
+        reader.start()
+        try:
+            for generation, code in enumerate((NV12, YUYV, MJPG), 1):
+                wanted = next(m for m in source.modes if (m.fourcc, m.width) == (code, WIDTH))
+                mode = await source.configure(wanted)
+                assert mode.ycbcr == (None if code == MJPG else YCbCr(Matrix.BT709, full=False))
+                feed = pipeline.begin(generation, mode)
+                await source.start(feed, generation)
+                async with asyncio.timeout(60):
+                    while pipeline.stats().generation != generation or not pipeline.stats().first_frame_ns:
+                        await asyncio.to_thread(reader.copy, 5)
+                got = await asyncio.to_thread(reader.copy, 5)
+                assert got is not None
+                picture = np.frombuffer(got[1], np.uint8)
+                assert isinstance(mark.read(mark.luma_plane(memoryview(got[1]), shown_in)), mark.Mark)
+                # tests/tools/usbip/picture.py draws 148 and 148 there. By BT.709 those are BT.601's 145.6 and 146.2.
+                u, v = picture[WIDTH * HEIGHT :].reshape(HEIGHT // 2, WIDTH // 2, 2)[HEIGHT * 3 // 8, WIDTH * 3 // 8]
+                means, slack = (148, 2) if code == MJPG else (146, 0)
+                assert abs(int(u) - means) <= slack and abs(int(v) - means) <= slack, (mode.describe(), u, v)
+                await source.stop()
+        finally:
+            await source.close()
+            await pipeline.close()
 
     asyncio.run(run())

@@ -160,6 +160,40 @@ def test_it_fills_memory_of_ours(rig: VividRig) -> None:
     assert shared() == 0
 
 
+@pytest.mark.long
+def test_it_is_asked_for_colours_as_apps_are_told(rig: VividRig) -> None:
+    """vivid converts to what it is asked for, whatever its controls say; until somebody turns them again."""
+    rig.spoiled = True
+    asked, turned = RowSink(), RowSink()
+
+    async def run() -> None:
+        source = await rig.open()
+        by_name = {control.name: control.id for control in source.controls}
+        others = {by_name["Y'CbCr Encoding"]: 2, by_name["Quantization"]: 1}  # V4L2's numbers: BT.709, full range
+        try:
+            assert (await source.configure(SMALL)).ycbcr is None
+            plain = RowSink()
+            await source.start(plain, 1)
+            await plain.until(lambda s: len(s.frames) >= 3)
+            await source.stop()
+            await source.set(others)
+            assert (await source.configure(SMALL)).ycbcr is None
+            await source.start(asked, 2)
+            await asked.until(lambda s: len(s.frames) >= 3)
+            assert asked.rows == plain.rows
+            await source.stop()
+            await source.set(dict.fromkeys(others, 0))
+            await source.set(others)
+            await source.start(turned, 3)
+            await turned.until(lambda s: len(s.frames) >= 3)
+            assert turned.rows != plain.rows, "or the controls do nothing"
+            await source.stop()
+        finally:
+            await source.close()
+
+    asyncio.run(run())
+
+
 def test_damaged_frames_are_dropped_and_counted(rig: VividRig) -> None:
     async def act(source: Source, sink: RecordingSink) -> None:
         await source.set({INJECT_DAMAGE: 1})
