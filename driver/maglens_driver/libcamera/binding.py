@@ -62,6 +62,28 @@ class Stream(Protocol):
     """A camera's stream, as a name for buffers."""
 
 
+class Named(Protocol):
+    """A member of one of its enumerations."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class ColorSpace(Protocol):
+    """What pictures' colours mean."""
+
+    @property
+    def ycbcrEncoding(self) -> Named: ...
+    @property
+    def range(self) -> Named: ...
+
+
+class ColorSpaceType(Protocol):
+    """The class of :class:`ColorSpace`, and those that have a name."""
+
+    def Smpte170m(self) -> ColorSpace: ...
+
+
 class StreamConfiguration(Protocol):
     """One stream's settings; ``validate`` of the whole fills in stride and frame size."""
 
@@ -70,6 +92,7 @@ class StreamConfiguration(Protocol):
     stride: int
     frame_size: int
     buffer_count: int
+    color_space: ColorSpace | None
 
     @property
     def formats(self) -> StreamFormats: ...
@@ -246,6 +269,8 @@ class MetadataType(Protocol):
 class Binding(Protocol):
     """The module itself."""
 
+    @property
+    def ColorSpace(self) -> ColorSpaceType: ...
     @property
     def CameraManager(self) -> ManagerType: ...
     @property

@@ -26,6 +26,7 @@ from maglens_driver.libcamera.packet import (
 )
 from maglens_driver.link.limits import MAX_FRAME_BYTES, MAX_HEIGHT, MAX_MODES, MAX_WIDTH
 from maglens_driver.mode import MJPG, NV12, YUYV, fourcc_text, frame_bytes
+from maglens_driver.ycbcr import TOLD, Matrix, YCbCr, unless_told
 
 # In the order in which we like them: NV12 is what apps get, and the others cost a conversion.
 FORMATS: Final = (NV12, YUYV, MJPG)
@@ -43,6 +44,8 @@ OLDEST_NS: Final = 2_000_000_000
 
 RATE_SLACK: Final = Fraction(11, 10)
 """How much faster than its rate a camera that keeps no pace (libcamera's virtual ones) may run."""
+
+_MATRICES: Final = {"Rec601": Matrix.BT601, "Rec709": Matrix.BT709, "Rec2020": Matrix.BT2020}
 
 
 class CameraRefusal(Exception):
@@ -321,6 +324,9 @@ class LibCamera:
         for pixel_format in stream.formats.pixel_formats:
             if _v4l2_code(pixel_format) == code:
                 stream.pixel_format = pixel_format
+        if code != MJPG:
+            # What apps are told, but for the primaries: in sRGB's, Raspberry Pi's pipeline knows full range only.
+            stream.color_space = self._library.ColorSpace.Smpte170m()
         stream.size = self._library.Size(width, height)
         stream.buffer_count = max(stream.buffer_count, WANTED_BUFFERS)
         if configuration.validate() == self._library.CameraConfiguration.Status.Invalid:
@@ -331,6 +337,7 @@ class LibCamera:
         nbytes = frame_bytes(real, stride, stream.size.height) or stream.frame_size
         if real not in FORMATS or not 0 < nbytes <= MAX_FRAME_BYTES:
             return None
+        made = None if real == MJPG else _made_by(stream.color_space)
         return ModeBody(
             fourcc=real,
             width=stream.size.width,
@@ -339,6 +346,8 @@ class LibCamera:
             nbytes=nbytes,
             numerator=1,
             denominator=NOMINAL_RATE,
+            matrix=int(made.matrix) if made else 0,
+            full=int(made.full) if made else 0,
         )
 
     def _intervals(self) -> list[Fraction]:
@@ -405,6 +414,13 @@ class LibCamera:
 def _v4l2_code(pixel_format: binding.PixelFormat) -> int:
     """V4L2's code; DRM's is the same for NV12, YUYV and MJPG, the only ones we take."""
     return pixel_format.fourcc
+
+
+def _made_by(space: binding.ColorSpace | None) -> YCbCr | None:
+    """``Mode.ycbcr``. What libcamera does not know, or has a name for that is none here, counts as asked for."""
+    if space is None:
+        return None
+    return unless_told(_MATRICES.get(space.ycbcrEncoding.name, TOLD.matrix), space.range.name == "Full")
 
 
 def _size_allowed(width: int, height: int) -> bool:

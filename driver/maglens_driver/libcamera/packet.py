@@ -83,7 +83,7 @@ class Head(Message):
     request: int = u32("number of the request, 0 for none", default=0)
 
 
-@message(size=40)
+@message(size=48)
 class ModeBody(Message):
     """A mode, in CONFIGURE and MODE."""
 
@@ -96,6 +96,8 @@ class ModeBody(Message):
     denominator: int = u32("interval, seconds")
     test_only: int = u32("1: do not change anything", default=0)
     epoch: int = u32("which set of buffers it has, in the answer", default=0)
+    matrix: int = u32("V4L2's number of the matrix; 0: as apps are told", default=0)
+    full: int = u32("1: full range", default=0)
 
 
 @message(size=40)

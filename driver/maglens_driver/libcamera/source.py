@@ -22,6 +22,7 @@ from maglens_driver.libcamera.process import Answer, ChildProcess, texts
 from maglens_driver.link.limits import MAX_FRAME_BYTES, MAX_HEIGHT, MAX_INTERVAL_S, MAX_MODES, MAX_RATE_FPS, MAX_WIDTH
 from maglens_driver.mode import MJPG, NV12, YUYV, Mode, frame_bytes, min_stride
 from maglens_driver.source import FrameSink, Identity
+from maglens_driver.ycbcr import Matrix, YCbCr, unless_told
 
 log = logging.getLogger(__name__)
 
@@ -300,7 +301,16 @@ def mode_of(body: ModeBody) -> Mode:
     wanted = frame_bytes(body.fourcc, body.stride, body.height)
     if body.stride < least or not 0 < body.nbytes <= MAX_FRAME_BYTES or (wanted and body.nbytes != wanted):
         raise BadModule("child_mode", f"the libcamera child tells of {body.nbytes} bytes, stride {body.stride}")
-    return Mode(body.fourcc, body.width, body.height, body.stride, body.nbytes, interval)
+    return Mode(body.fourcc, body.width, body.height, body.stride, body.nbytes, interval, ycbcr=_ycbcr_of(body))
+
+
+def _ycbcr_of(body: ModeBody) -> YCbCr | None:
+    if not body.matrix:
+        return None
+    try:
+        return unless_told(Matrix(body.matrix), bool(body.full))
+    except ValueError as error:
+        raise BadModule("child_mode", f"the libcamera child tells of a matrix {body.matrix}") from error
 
 
 async def _end(child: ChildProcess, why: Gone, limits: Limits) -> None:

@@ -6,7 +6,8 @@ The tests put this folder before everything else on the child's import path. ``F
 of their own), ``unsealed`` (memory that can shrink), ``stop`` "block", ``die_after``, ``cancel_after``,
 ``gone_after`` and ``hang_after`` so many frames, ``blurred`` (every third frame is spoiled, or "always"),
 ``unreadable`` (metadata cannot be converted), ``unpaced``, ``untold`` (a buffer's metadata hold what was in
-memory before), ``rgb`` (formats of a software ISP), ``cable`` a file without which the camera is unplugged.
+memory before), ``rgb`` (formats of a software ISP), ``colours`` a pair such as ["Rec709", "Full"] that it cannot be
+talked out of, ``cable`` a file without which the camera is unplugged.
 """
 
 from __future__ import annotations
@@ -77,6 +78,28 @@ class Stream:
     pass
 
 
+class YcbcrEncoding(enum.Enum):
+    Null = 0
+    Rec601 = 1
+    Rec709 = 2
+    Rec2020 = 3
+
+
+class Range(enum.Enum):
+    Full = 0
+    Limited = 1
+
+
+@dataclass(frozen=True)
+class ColorSpace:
+    ycbcrEncoding: YcbcrEncoding
+    range: Range
+
+    @staticmethod
+    def Smpte170m() -> binding.ColorSpace:
+        return ColorSpace(YcbcrEncoding.Rec601, Range.Limited)
+
+
 @dataclass
 class StreamConfiguration:
     size: binding.Size
@@ -85,6 +108,7 @@ class StreamConfiguration:
     stride: int = 0
     frame_size: int = 0
     buffer_count: int = 4
+    color_space: binding.ColorSpace | None = ColorSpace(YcbcrEncoding.Rec601, Range.Full)  # a viewfinder's, of most
     formats: binding.StreamFormats = field(default_factory=StreamFormats)
 
 
@@ -112,6 +136,10 @@ class CameraConfiguration:
         stream.stride = stream.size.width + 64  # padded rows, as ISPs have them
         stream.frame_size = stream.stride * stream.size.height * 3 // 2
         stream.buffer_count = min(stream.buffer_count, 5)
+        if "colours" in BEHAVIOUR:
+            encoding, extent = BEHAVIOUR["colours"]
+            stream.color_space = ColorSpace(YcbcrEncoding[encoding], Range[extent])
+            status = ConfigurationStatus.Adjusted
         return status
 
 
