@@ -25,6 +25,7 @@ from maglens_driver.link.descriptor import Descriptor
 from maglens_driver.mode import MJPG, NV12, YUYV, Mode, make_mode
 from maglens_driver.source import FrameSink, Identity, Source
 from maglens_driver.virtual.source import VirtualSource
+from maglens_driver.ycbcr import Matrix, YCbCr
 from tests.unit.source_conformance import RecordingSink, SourceConformance
 
 GAIN = ControlInfo(Cid.GAIN, "Gain", ControlType.INTEGER, 0, 1 << 40, 1, 0)
@@ -96,6 +97,15 @@ async def test_modes_are_tried_priced_and_sifted() -> None:
     assert not made.is_optics_only
     assert made.power.peak_mw >= max(m.mw for m in made.modes)
     assert Descriptor.unpack(made.pack()) == made
+
+
+@pytest.mark.asyncio
+async def test_colours_that_modules_do_not_send_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    other = [replace(mode, ycbcr=YCbCr(Matrix.BT709, full=False)) for mode in modes() if mode.fourcc != MJPG]
+    made = await describe(WEBCAM, Camera(other), "S1")
+    assert len(made.modes) == 2
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "sends BT.709, limited range, modules BT.601, limited range" in line
 
 
 @pytest.mark.asyncio

@@ -15,6 +15,7 @@ from maglens_driver.link.descriptor import Descriptor
 from maglens_driver.mode import MJPG, Mode
 from maglens_driver.source import Source
 from maglens_driver.virtual.lens import JPEG_BITS_PER_PIXEL, LensData, Price, link_mbit
+from maglens_driver.ycbcr import TOLD
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +38,16 @@ async def describe(data: LensData, source: Source, serial: str) -> Descriptor:
             modes.append(mode)
     if not modes:
         raise MaglensError(f"{source.identity} has no mode that the link protocol allows")
-    made = replace(
+    for made in {mode.ycbcr for mode in modes if mode.ycbcr is not None}:
+        told = source.identity, made.describe(), TOLD.describe()
+        log.warning("%s sends %s, modules %s: its colours will be off", *told)
+    descriptor = replace(
         data.with_serial(serial).descriptor,
         modes=tuple(modes),
         controls=carried(source.controls),
         power=replace(data.descriptor.power, peak_mw=max(data.descriptor.power.peak_mw, *(m.mw for m in modes))),
     )
-    return Descriptor.unpack(made.pack())
+    return Descriptor.unpack(descriptor.pack())
 
 
 def priced(mode: Mode, price: Price) -> Mode:
