@@ -37,6 +37,7 @@ sys.exit(main())
 """
 PROGRAMS = {"maglens": "maglens_daemon.cli.main", "maglensd": "maglens_daemon.main"}
 SERVICE = "maglensd.service"
+MODULES = "maglens-sim@*.service"  # virtual ones that run
 TRIGGERED = ("usb", "misc", "gpio", "input", "dma_heap")  # what our udev rules give rights to
 OPTIONAL = {"v4l2": "linuxpy: webcams are no source", "gpio": "gpiod: ports have no pins"}  # extras of setup.cfg
 BUILD_FILES = ("setup.cfg", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md")  # and the packages' folders
@@ -412,9 +413,10 @@ def activate(layout: Layout) -> None:
 
 
 def deactivate() -> None:
-    """Stop and disable the service."""
-    stop = ("--now",) if _running() else ()
-    _tell_the_system(("systemctl", "disable", *stop, SERVICE))
+    """Stop and disable the service, and end virtual modules."""
+    if _running():
+        _tell_the_system(("systemctl", "stop", SERVICE, MODULES))
+    _tell_the_system(("systemctl", "disable", SERVICE))
 
 
 ACTIONS: dict[str, Callable[[Layout], None]] = {

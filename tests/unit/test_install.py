@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from maglens_driver import names
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -215,3 +217,19 @@ def test_uninstall_without_an_installation_names_prefix(
 ) -> None:
     assert installer.main(arguments("uninstall", tmp_path)) == installer.FAILED
     assert "make uninstall PREFIX=" in capsys.readouterr().err
+
+
+def test_virtual_modules_do_not_run_on_without_their_files(
+    installer: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = installer.Layout(str(tmp_path / "usr"), str(tmp_path / "etc"), "")
+    manifest = installer.Manifest(layout)
+    manifest.directory(layout.home)
+    manifest.save()
+    told: list[tuple[str, ...]] = []
+    monkeypatch.setattr(installer, "_tell_the_system", lambda *commands: told.extend(commands))
+    monkeypatch.setattr(installer, "_running", lambda: True)
+    installer.uninstall(layout)
+    stopped = next(command for command in told if command[:2] == ("systemctl", "stop"))
+    assert {names.SERVICE_UNIT, names.SIM_UNIT_TEMPLATE.replace("@", "@*")} <= set(stopped)
+    assert ("systemctl", "disable", names.SERVICE_UNIT) in told
