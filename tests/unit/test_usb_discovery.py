@@ -172,6 +172,8 @@ class TestRecognise:
             descriptors(interface() + endpoint(0x81, 2, 1024)),
             descriptors(interface() + endpoint(0x82, 3, 64)),
             descriptors(interface() + endpoint(0x01, 2, 1024) + endpoint(0x02, 3, 64)),
+            descriptors(interface() + endpoint(0x81, 2, 0) + endpoint(0x82, 3, 64)),  # all is cut into whole packets
+            descriptors(interface() + endpoint(0x81, 2, 1024) + endpoint(0x82, 3, 0)),
         ],
     )
     def test_broken_or_other_descriptors(self, raw: bytes, tree: Tree) -> None:

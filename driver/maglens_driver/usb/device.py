@@ -169,6 +169,8 @@ def recognise(syspath: str, *, devnode: str, busnum: int, devnum: int, added_ns:
         raise NotAModule(f"its interface is named {text!r}, not {names.USB_INTERFACE_STRING!r}: a stranger")
     if interface.bulk is None or interface.interrupt is None:
         raise NotAModule("it lacks a bulk IN or an interrupt IN endpoint")
+    if not (interface.bulk.max_packet and interface.interrupt.max_packet):
+        raise NotAModule("one of its endpoints has packets of 0 bytes")
     speed = int(float(_attribute(root / "speed") or "0"))  # "1.5" is low speed
     unit = _POWER_UNIT_SUPER_MA if speed >= _SUPER_SPEED_MBIT else _POWER_UNIT_MA
     return UsbDevice(
