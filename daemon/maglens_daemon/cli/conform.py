@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -22,7 +23,8 @@ from maglens_driver.conform.run import Run, failed
 from maglens_driver.conform.specimen import Specimen
 from maglens_driver.conform.suite import chosen
 from maglens_driver.conform.usb_facts import SYSFS_USB, UsbFacts, read_facts
-from maglens_driver.errors import MaglensError, Refused
+from maglens_driver.errors import Gone, MaglensError, Refused
+from maglens_driver.link import limits
 from maglens_driver.link.pd import FixedPdo
 from maglens_driver.usb.device import UsbDevice
 from maglens_driver.usb.discovery import Discovery
@@ -49,7 +51,7 @@ class Prompt:
     def plug(self) -> tuple[UsbFacts, UsbDevice, Transport, int]:
         """See :class:`~maglens_driver.conform.specimen.Hand`."""
         device, bounces = asyncio.run(self._plug())
-        return read_facts(SYSFS_USB / self._port), device, LibusbTransport(device), bounces
+        return _facts(self._port), device, LibusbTransport(device), bounces
 
     def turn(self, ring: str) -> bool:
         """See :class:`~maglens_driver.conform.specimen.Hand`."""
@@ -65,6 +67,14 @@ class Prompt:
         async with PortWatch(self._port) as watch:
             _tell("put the module back now")
             return await watch.steady(HAND_S)
+
+
+def _facts(port: str) -> UsbFacts:
+    """What the kernel read of the device at ``port``. Raises ``Gone``."""
+    try:
+        return read_facts(SYSFS_USB / port)
+    except OSError as error:
+        raise Gone(f"what was at port {port} has left") from error
 
 
 def _tell(text: str) -> None:
@@ -106,10 +116,15 @@ def parse_offers(words: Sequence[str]) -> tuple[FixedPdo, ...]:
     """``MILLIVOLTS:MILLIAMPERES`` each."""
     offers = []
     for word in words:
-        mv, _, ma = word.partition(":")
-        if not (mv.isdigit() and ma.isdigit() and int(mv) >= 50):
-            raise Usage(f"{word!r} is no offer", hint="--offer 9000:3000 is 9 V and 3 A")
-        offers.append(FixedPdo(int(mv), int(ma)))
+        said = re.fullmatch(r"([0-9]{1,6}):([0-9]{1,6})", word)
+        offer = FixedPdo(int(said[1]), int(said[2])) if said else FixedPdo(0, 0)
+        try:
+            offer.pack()
+        except ValueError as error:
+            raise Usage(f"{word!r} is no offer", hint="--offer 9000:3000 is 9 V and 3 A") from error
+        offers.append(offer)
+    if len(offers) > limits.MAX_PD_OBJECTS:
+        raise Usage(f"{len(offers)} offers, {limits.MAX_PD_OBJECTS} are allowed", hint="fewer of --offer")
     return tuple(offers)
 
 
@@ -162,7 +177,7 @@ def _open(args: argparse.Namespace, device: UsbDevice | None, port: str) -> Spec
     transport = LibusbTransport(device) if device is not None else None
     hand = Prompt(port) if args.replug else None
     try:
-        return Specimen(read_facts(SYSFS_USB / port), device, transport, offers=offers, hand=hand)
+        return Specimen(_facts(port), device, transport, offers=offers, hand=hand)
     except Refused as error:
         if error.status != "CLAIMED":
             raise

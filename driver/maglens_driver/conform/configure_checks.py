@@ -16,6 +16,7 @@ from maglens_driver.mode import Mode, fourcc
 
 CONFIGURE: Final = Group("configure")
 _ODD_FORMAT: Final = fourcc("ZZZZ")
+_U32: Final = 0xFFFFFFFF
 
 
 def _ask(s: Specimen, request: Configure) -> Reply:
@@ -111,6 +112,8 @@ def _each(s: Specimen) -> None:
 @CONFIGURE.check("unreduced_interval", "2/60 of a second is 1/30")
 def _unreduced(s: Specimen) -> None:
     request = _small(s, test_only=True)
+    if max(request.interval_numerator, request.interval_denominator) > _U32 // 2:
+        raise Skipped("its interval is of numbers that cannot be doubled")
     doubled = replace(
         request,
         interval_numerator=request.interval_numerator * 2,
@@ -177,9 +180,8 @@ def _zero(s: Specimen) -> None:
 
 @CONFIGURE.check("huge_values", "the largest numbers there are do no harm")
 def _huge(s: Specimen) -> None:
-    most = 0xFFFFFFFF
     request = replace(
-        _small(s, test_only=True), width=most, height=most, interval_numerator=most, interval_denominator=most
+        _small(s, test_only=True), width=_U32, height=_U32, interval_numerator=_U32, interval_denominator=_U32
     )
     reply = _ask(s, request)
     expect(reply.status in (Status.ADJUSTED, Status.INVALID), f"it is answered {reply.name}")

@@ -47,6 +47,12 @@ def _present(s: Specimen) -> dict[int, int]:
     return {e.id: e.value for e in wire.open_control_values(reply.body)}
 
 
+def _read(s: Specimen, control: ControlInfo) -> int:
+    present = _present(s)
+    expect(control.id in present, f"CONTROLS does not tell of {control.name}")
+    return present[control.id]
+
+
 @CONTROLS.check("listed", "CONTROLS tells of every control of the descriptor, once, and of no other")
 def _listed(s: Specimen) -> None:
     ids = [e.id for e in wire.open_control_values(s.get(Op.CONTROLS).body)]
@@ -85,7 +91,7 @@ def _set_and_read(s: Specimen) -> None:
             answer = _one(s, c.id, value)
             taken = (answer.status, answer.value) == (Status.OK, value)
             expect(taken, f"{c.name} = {value} is answered {answer.value} with status {answer.status:#x}")
-            now = _present(s)[c.id]
+            now = _read(s, c)
             expect(now == value, f"{c.name} was set to {value} and is {now}")
 
 
@@ -189,6 +195,6 @@ def _read_only(s: Specimen) -> None:
     if not fixed:
         raise Skipped("it has none")
     for c in fixed:
-        before = _present(s)[c.id]
+        before = _read(s, c)
         _one(s, c.id, c.minimum if before != c.minimum else c.maximum)
-        expect(_present(s)[c.id] == before, f"{c.name} has changed")
+        expect(_read(s, c) == before, f"{c.name} has changed")

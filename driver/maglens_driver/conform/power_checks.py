@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from maglens_driver.conform.check import Group, Skipped, expect
@@ -31,6 +31,12 @@ def _said(s: Specimen) -> tuple[int, Rdo]:
     head, message = s.await_message(PdType.REQUEST)
     expect(len(message.objects) == 1, f"the Request has {len(message.objects)} objects")
     return head, Rdo.unpack(message.objects[0])
+
+
+def _asked(rdo: Rdo, offers: Sequence[FixedPdo]) -> FixedPdo:
+    """The offer that a Request is for."""
+    expect(rdo.position <= len(offers), f"it asks for offer {rdo.position} of {len(offers)}")
+    return offers[rdo.position - 1]
 
 
 @POWER.check("none_waits", "POWER_RECEIVE is NONE, without a body, when no message waits")
@@ -72,7 +78,7 @@ def _position(s: Specimen) -> None:
     for offers in (s.offers, _TWO):
         rdo = s.offer(offers)
         s.say(PdType.REJECT)
-        expect(rdo.position <= len(offers), f"it asks for offer {rdo.position} of {len(offers)}")
+        _asked(rdo, offers)
 
 
 @POWER.check("within_offer", "its operating current is within the offer")
@@ -80,8 +86,7 @@ def _within(s: Specimen) -> None:
     for offers in (s.offers, _TWO, _LEAST):
         rdo = s.offer(offers)
         s.say(PdType.REJECT)
-        expect(rdo.position <= len(offers), f"it asks for offer {rdo.position} of {len(offers)}")
-        offer = offers[rdo.position - 1]
+        offer = _asked(rdo, offers)
         expect(rdo.operating_ma <= offer.ma, f"it asks for {rdo.operating_ma} mA of {offer.ma}")
 
 
@@ -114,7 +119,7 @@ def _covers(s: Specimen) -> None:
         raise Skipped(f"its dearest mode draws {dearest} mW")
     rdo = s.offer(offers)
     s.say(PdType.REJECT)
-    got = offers[rdo.position - 1].mv * rdo.operating_ma // 1000
+    got = _asked(rdo, offers).mv * rdo.operating_ma // 1000
     expect(got >= dearest, f"it asks for {got} mW, and a mode draws {dearest}")
     expect(not rdo.capability_mismatch, "it says CapabilityMismatch")
 
@@ -182,7 +187,7 @@ def _goto_min(s: Specimen) -> None:
     reply = s.say(PdType.GOTO_MIN)
     expect(reply.status == Status.OK, f"GotoMin is answered {reply.name}")
     expect((reply := s.say(PdType.PS_RDY)).status == Status.OK, f"PS_RDY is answered {reply.name}")
-    least = s.offers[rdo.position - 1].mv * rdo.maximum_ma // 1000
+    least = _asked(rdo, s.offers).mv * rdo.maximum_ma // 1000
     for index in s.playable():
         if s.descriptor.modes[index].mw > least:
             reply = s.configure(index, test_only=True)

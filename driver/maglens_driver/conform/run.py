@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -10,6 +11,8 @@ from typing import Final
 from maglens_driver.conform.check import Check, Failed, Result, Skipped, Verdict
 from maglens_driver.conform.specimen import Specimen
 from maglens_driver.errors import Deadline, Gone, MaglensError
+
+log = logging.getLogger(__name__)
 
 SILENT_AFTER: Final = 3  # unanswered requests in a row, after which nothing more is asked
 
@@ -53,6 +56,10 @@ class Run:
             self._answered(not isinstance(error, Deadline))
             self._recover()
             return Verdict.FAIL, str(error)
+        except Exception as error:  # a defect of the kit's, met by one module: the other checks are made all the same
+            log.exception("%s", check.name)
+            self._recover()
+            return Verdict.FAIL, f"the kit itself failed: {type(error).__name__}: {error}"
         self._answered(True)
         return Verdict.PASS, ""
 

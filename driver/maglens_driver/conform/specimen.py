@@ -355,7 +355,12 @@ class Specimen:
         reply = self.configure(index)
         expect(reply.status == Status.OK, f"CONFIGURE of mode {index} is answered {reply.name}")
         expect(len(reply.body) >= wire.Configured.SIZE, f"CONFIGURE has a result of {len(reply.body)} bytes")
-        return wire.Configured.unpack(reply.body)
+        answer = wire.Configured.unpack(reply.body)
+        # What is waited for, and how much memory is taken, goes by these.
+        over, under, nbytes = answer.interval_numerator, answer.interval_denominator, answer.payload_bytes
+        possible = over > 0 and 0 < nbytes <= limits.MAX_FRAME_BYTES and over <= under * limits.MAX_INTERVAL_S
+        expect(possible, f"CONFIGURE of mode {index} is answered with {nbytes} bytes every {over}/{under} s")
+        return answer
 
     def started(self, index: int) -> wire.Configured:
         """Be STREAMING it, under an epoch of its own."""

@@ -23,15 +23,20 @@ def lines(number: int, result: Result) -> list[str]:
         case Verdict.PASS:
             return [f"ok {point}"]
         case Verdict.SKIP:
-            return [f"ok {point} # SKIP {result.why}"]
+            return [f"ok {point} # SKIP {_plain(result.why)}"]
         case Verdict.NOTE:
-            return [f"ok {point}", f"# should, and does not: {result.why}"]
+            return [f"ok {point}", f"# should, and does not: {_plain(result.why)}"]
         case Verdict.FAIL:
             return [f"not ok {point}", "  ---", f"  why: {_quoted(result.why)}", "  ..."]
 
 
+def _plain(text: str) -> str:
+    """On one line, and fit for a terminal: what a module says of itself may stand in it."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text.replace("\n", " "))
+
+
 def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+    escaped = _plain(text).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
