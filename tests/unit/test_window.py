@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
 import pytest
 
-from maglens_daemon.cli import main, window
+from maglens_daemon.cli import main, terminal, window
+from maglens_daemon.errors import Unavailable
 from maglens_daemon.exits import Exit
 from maglens_daemon.status import Status
 from tests.unit.test_cli import everything, module
+
+OVERLAY = "words=$(echo \"$@\" | sed 's/.*textfile=\\([^:]*\\):.*/\\1/')"  # of a player: its file
 
 
 class Service:
@@ -26,6 +31,9 @@ class Service:
 
     async def status(self) -> Status:
         return everything(module())
+
+    async def service_runs(self) -> bool:
+        return True
 
 
 def player(folder: Path, does: str) -> None:
@@ -97,3 +105,71 @@ def test_another_camera_is_shown_and_one_that_is_none_is_told(
     assert "there is no [node.side]" in capsys.readouterr().err
     assert main.main(["preview", "--in-process", "--node", "front"]) != Exit.OK
     assert "a camera of their own" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "full.y4m"
+    out.symlink_to("/dev/full")
+    words = ["preview", "--in-process", "--out", str(out), "--seconds", "0.1", "--size", "320x240"]
+    assert main.main(words) == Exit.FAILED
+    assert f"{out}: No space left on device" in capsys.readouterr().err
+
+
+@pytest.fixture
+def ends(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The service does not answer any more once the picture is there."""
+    asked: list[None] = []
+
+    async def status(self: Service) -> Status:
+        asked.append(None)
+        if len(asked) > 1:
+            raise Unavailable("the service does not answer")
+        return everything(module())
+
+    monkeypatch.setattr(Service, "status", status)
+    monkeypatch.setattr(window, "REFRESH_S", 0.02)
+    return folder
+
+
+def test_the_window_outlives_the_service_and_says_so(ends: Path) -> None:
+    player(ends, f'{OVERLAY}\nuntil grep -q "does not answer" "$words"; do sleep 0.02; done')
+    assert main.main(["preview", "--seconds", "20"]) == Exit.OK
+
+
+def test_a_service_that_was_stopped_is_not_started_by_the_window(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[None] = []
+
+    async def status(self: Service) -> Status:
+        asked.append(None)
+        return everything(module())
+
+    async def runs(_self: Service) -> bool:
+        return False
+
+    monkeypatch.setattr(Service, "status", status)
+    monkeypatch.setattr(Service, "service_runs", runs)
+    monkeypatch.setattr(window, "REFRESH_S", 0.02)
+    player(folder, f"{OVERLAY}\nuntil grep -q 'does not run' \"$words\"; do sleep 0.02; done")
+    assert main.main(["preview", "--seconds", "20"]) == Exit.OK
+    assert len(asked) == 1, "before the window opened"
+
+
+def test_so_does_the_terminal(ends: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play(_node: str, words: Callable[[], str], _seconds: float) -> None:
+        said = asyncio.Event()
+
+        def look() -> None:
+            if "does not answer" in words():
+                said.set()
+            else:
+                asyncio.get_running_loop().call_later(0.01, look)
+
+        look()
+        async with asyncio.timeout(10):
+            await said.wait()
+
+    monkeypatch.setattr(terminal, "play", play)
+    monkeypatch.setattr(window, "in_terminal", lambda _wanted: True)
+    assert main.main(["preview"]) == Exit.OK

@@ -133,21 +133,26 @@ class Recorder:
         self._loop = asyncio.get_running_loop()
         self.ended = asyncio.Event()
         self.frames = 0
+        self.failure: OSError | None = None
         self._halt = threading.Event()
         self._thread = threading.Thread(target=self._run, name="preview", daemon=True)
         self._reader.start()
         self._thread.start()
 
     def _run(self) -> None:
-        # The node being closed and the window being closed both end the recording.
-        with contextlib.suppress(Gone, BrokenPipeError):
-            while not self._halt.is_set():
-                shown = self._reader.read(READ_S)
-                if shown is not None:
-                    self._writer(self._reader.picture(shown))
-                    self._reader.give_back(shown)
-                    self.frames += 1
-        self._loop.call_soon_threadsafe(self.ended.set)
+        try:
+            # The node being closed and the window being closed both end the recording.
+            with contextlib.suppress(Gone, BrokenPipeError):
+                while not self._halt.is_set():
+                    shown = self._reader.read(READ_S)
+                    if shown is not None:
+                        self._writer(self._reader.picture(shown))
+                        self._reader.give_back(shown)
+                        self.frames += 1
+        except OSError as error:  # for whoever waits for the end
+            self.failure = error
+        finally:
+            self._loop.call_soon_threadsafe(self.ended.set)
 
     async def close(self) -> None:
         """Finish the picture at hand and end."""
@@ -186,7 +191,8 @@ async def _show(
     overlay: Callable[[str], None] | None = None,
 ) -> dict[str, object]:
     """The whole show: card, each module in turn, card. ``tell`` hears of its progress, ``overlay`` what to write over
-    the picture whenever that changes. Returns what the status said at the height of it."""
+    the picture whenever that changes. Returns what the status said at the height of it; raises what ``writer`` does.
+    """
     made: list[MemoryNode] = []
 
     async def open_node(name: str, wanted: NodeConfig) -> Node:
@@ -220,6 +226,8 @@ async def _show(
         for source in sources:
             await source.close()
         folder.cleanup()
+    if recorder.failure is not None:
+        raise recorder.failure
     return {"frames": recorder.frames, **said}
 
 
@@ -249,9 +257,7 @@ def run(args: argparse.Namespace) -> int:
         see_that_it_can_be_written(out)
     seconds = args.seconds or (FILE_S if out is not None or len(lenses) > 1 else 0.0)
     if out is not None and out.suffix == ".y4m":
-        with out.open("wb") as file:
-            file.write(y4m_header(mode))
-            said = asyncio.run(_show(settings, lenses, seconds, lambda picture: _write_y4m(file, picture, mode)))
+        said = _into_y4m(out, settings, lenses, seconds)
     elif out is None and window.in_terminal(args.terminal):
         words = ["maglens"]
         with terminal.screen() as shown:
@@ -275,8 +281,18 @@ def _into_terminal(shown: terminal.Screen, mode: Mode, words: Sequence[str], pic
     shown.show(picture, mode, words[-1])
 
 
-def _write_y4m(file: IO[bytes], picture: memoryview, mode: Mode) -> None:
-    file.write(y4m_frame(picture, mode))
+def _into_y4m(out: Path, settings: NodeConfig, lenses: Sequence[str], seconds: float) -> dict[str, object]:
+    mode = settings.mode
+
+    def write(file: IO[bytes], picture: memoryview) -> None:
+        file.write(y4m_frame(picture, mode))
+
+    try:
+        with out.open("wb") as file:
+            file.write(y4m_header(mode))
+            return asyncio.run(_show(settings, lenses, seconds, partial(write, file)))
+    except OSError as error:
+        raise MaglensError(f"{out}: {error.strerror}", hint=f"df {out.parent}") from error
 
 
 def _through(

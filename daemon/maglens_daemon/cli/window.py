@@ -11,6 +11,8 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -83,23 +85,41 @@ def write(text: Path, words: str) -> None:
     part.replace(text)
 
 
+@contextlib.asynccontextmanager
+async def _telling(client: Client, group: str, tell: Callable[[str], None]) -> AsyncIterator[None]:
+    """Meanwhile ``tell`` hears every second what is to be written over the picture, which may outlive the service.
+    One that was stopped is not started by being asked."""
+
+    async def go_on() -> None:
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            try:
+                runs = await client.service_runs()
+                words = overlay(await client.status(), group) if runs else "the service does not run"
+            except MaglensError as error:
+                words = str(error)
+            tell(words)
+
+    telling = asyncio.create_task(go_on(), name="overlay")
+    try:
+        yield
+    finally:
+        telling.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await telling
+
+
 async def _in_terminal(client: Client, status: Status, group: str, seconds: float) -> None:
     from maglens_daemon.cli import terminal  # numpy
 
     words = overlay(status, group)
 
-    async def refresh() -> None:
+    def tell(now: str) -> None:
         nonlocal words
-        while True:
-            await asyncio.sleep(REFRESH_S)
-            words = overlay(await client.status(), group)
+        words = now
 
-    refreshing = asyncio.create_task(refresh(), name="overlay")
-    try:
+    async with _telling(client, group, tell):
         await terminal.play(shown(status, group)["path"], lambda: words, seconds)
-    finally:
-        refreshing.cancel()
-        await asyncio.gather(refreshing, return_exceptions=True)
 
 
 async def run(args: argparse.Namespace) -> int:
@@ -116,16 +136,12 @@ async def run(args: argparse.Namespace) -> int:
             text = Path(folder) / "overlay"
             write(text, overlay(status, args.node))
             command = [*player(text), "-f", "v4l2", "-i", node["path"]]
-            loop = asyncio.get_running_loop()
-            ends = loop.time() + args.seconds if args.seconds else None
             process = await asyncio.create_subprocess_exec(*command)
             try:
-                while process.returncode is None and (ends is None or loop.time() < ends):
-                    left = REFRESH_S if ends is None else min(REFRESH_S, ends - loop.time())
+                async with _telling(client, args.node, partial(write, text)):
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(left):
+                        async with asyncio.timeout(args.seconds or None):
                             await process.wait()
-                    write(text, overlay(await client.status(), args.node))
                 timed_out = process.returncode is None
             finally:
                 if process.returncode is None:
