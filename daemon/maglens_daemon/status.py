@@ -265,7 +265,7 @@ def module_status(manager: Manager, session: Session) -> ModuleStatus:
 def _colours(mode: Mode | None) -> list[str]:
     if mode is None or mode.ycbcr is None:
         return []
-    return [f"its pictures are {mode.ycbcr.describe()}: each is converted to {TOLD.describe()}, by the processor"]
+    return [f"its pictures are {mode.ycbcr.describe()}, and the processor makes {TOLD.describe()} of each"]
 
 
 def _unavailable(stage: Stage, source: Source | None) -> list[UnavailableStatus]:

@@ -24,7 +24,9 @@ def test_what_is_converted_is_shown_right_and_told() -> None:
             told = {module["port"]: module["notes"] for module in status.status(t.manager)["modules"]}
             assert told["1-1"] == []
             (note,) = told["1-2"]
-            assert note.startswith("its pictures are BT.601, full range: each is converted to BT.601, limited range")
+            assert "BT.601, full range" in note
+            assert "BT.601, limited range" in note
+            assert ": " not in note, "doctor takes what follows for advice"
             luma = 0
             async with asyncio.timeout(WAIT_S):
                 while luma != 126:  # of 128 in full range, which is what the other one shows as it is
