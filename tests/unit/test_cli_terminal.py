@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import io
 import re
 from fractions import Fraction
@@ -10,7 +12,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from maglens_daemon.cli import terminal, window
+from maglens_daemon.cli import main, terminal, window
+from maglens_daemon.exits import Exit
+from maglens_driver.errors import MaglensError
 from maglens_driver.mode import NV12, YUYV, Mode, make_mode
 
 RED = (81, 90, 240)  # luma, blue and red difference, BT.601 video range
@@ -84,3 +88,45 @@ def test_it_is_taken_where_no_window_can_be(monkeypatch: pytest.MonkeyPatch) -> 
     assert window.in_terminal(False)
     monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
     assert not window.in_terminal(False), "into a pipe: the error says what is missing"
+
+
+class NoReader:
+    """A node that another app has, or that this user may not open."""
+
+    def __init__(self, opening: int = 0, starting: int = 0) -> None:
+        self._opening, self._starting = opening, starting
+        self.closed = False
+
+    def __call__(self, _path: str) -> NoReader:
+        if self._opening:
+            raise OSError(self._opening, "no")
+        return self
+
+    def format(self) -> Mode:
+        return make_mode(NV12, 64, 48, Fraction(1, 30))
+
+    def start(self) -> None:
+        raise OSError(self._starting, "no")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("reader", "said", "status"),
+    [
+        (NoReader(opening=errno.EACCES), "/dev/video9: you may not open it", Exit.NO_PERMISSION),
+        (NoReader(opening=errno.ENOENT), "/dev/video9: no", Exit.FAILED),
+        (NoReader(starting=errno.EBUSY), "/dev/video9: another app has it", Exit.FAILED),
+    ],
+    ids=["rights", "gone", "busy"],
+)
+def test_a_node_that_cannot_be_shown_is_told(
+    reader: NoReader, said: str, status: Exit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "Reader", reader)
+    with pytest.raises(MaglensError, match=said) as caught:
+        asyncio.run(terminal.play("/dev/video9", lambda: "", 0.0))
+    assert caught.value.hint
+    assert main.exit_status(caught.value) == status
+    assert reader.closed == bool(reader._starting)

@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import shutil
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
 from typing import Final, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
-from maglens_driver.errors import Refused
+from maglens_driver.errors import MaglensError, Refused
 from maglens_driver.mode import NV12, YUYV, Mode
 from maglens_v4l2.reader import Reader
 
@@ -91,7 +92,7 @@ class Screen:
         self._out.flush()
 
 
-@contextmanager
+@contextlib.contextmanager
 def screen(out: TextIO | None = None) -> Iterator[Screen]:
     """A screen of its own, that leaves the terminal as it was."""
     stream = out or sys.stdout
@@ -103,15 +104,36 @@ def screen(out: TextIO | None = None) -> Iterator[Screen]:
         stream.flush()
 
 
+def _opened(node: str) -> tuple[Reader, Mode]:
+    """The node, streaming. Raises ``Refused`` where its format is a compressed one, where another app has it or this
+    user may not open it, and ``MaglensError``."""
+    with contextlib.ExitStack() as undo:
+        try:
+            reader = Reader(node)
+            undo.callback(reader.close)
+            mode = reader.format()
+            if mode.fourcc not in (NV12, YUYV):
+                raise Refused("format", f"{node} has {mode.describe()}", hint="maglens preview, with a display")
+            reader.start()
+        except OSError as error:
+            raise _said(node, error) from error
+        undo.pop_all()
+        return reader, mode
+
+
+def _said(node: str, error: OSError) -> MaglensError:
+    if isinstance(error, PermissionError):
+        return Refused("ACCESS", f"{node}: you may not open it", hint="maglens doctor")
+    if error.errno == errno.EBUSY:
+        return Refused("BUSY", f"{node}: another app has it", hint="close that app; maglens.ko shows it to several")
+    return MaglensError(f"{node}: {error.strerror}", hint="maglens doctor")
+
+
 async def play(node: str, words: Callable[[], str], seconds: float) -> None:
-    """Show the node until cancelled, or for so many seconds (0: no end). Raises ``Gone`` when the node has gone, and
-    ``Refused`` where its format is a compressed one."""
-    reader = await asyncio.to_thread(Reader, node)
+    """Show the node until cancelled, or for so many seconds (0: no end). Raises ``Gone`` when the node has gone,
+    ``Refused`` and ``MaglensError`` where it cannot be shown."""
+    reader, mode = await asyncio.to_thread(_opened, node)
     try:
-        mode = reader.format()
-        if mode.fourcc not in (NV12, YUYV):
-            raise Refused("format", f"{node} has {mode.describe()}", hint="maglens preview, with a display")
-        await asyncio.to_thread(reader.start)
         with screen() as shown:
             async for picture in _pictures(reader, seconds):
                 shown.show(picture, mode, words())
