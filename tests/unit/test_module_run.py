@@ -239,3 +239,12 @@ def test_a_gadget_that_was_never_made_is_off_already(tmp_path: Path) -> None:
     assert "modprobe libcomposite" in caught.value.hint
     gadget.detach()
     gadget.remove()
+
+
+@pytest.mark.parametrize("current", ["501", "-1"])
+def test_current_that_every_host_refuses_is_told_before_the_gadget_is_made(
+    current: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["module", "run", "--source", "none", "--lens", "m-mount-50mm", "--max-power", current, "--dry-run"]
+    assert main.main(words) == Exit.USAGE
+    assert "0 to 500 are allowed" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from maglens_daemon.cli.output import emit, say, table
 from maglens_daemon.cli.root import need_root
 from maglens_daemon.errors import Usage
 from maglens_daemon.exits import Exit
+from maglens_daemon.port import UNCONFIGURED_MA
 from maglens_driver.errors import MaglensError
 from maglens_driver.gadget import describe as describing
 from maglens_driver.gadget import service
@@ -109,6 +110,11 @@ async def run(args: argparse.Namespace) -> int:
     """Be a module until interrupted; with ``--dry-run`` say what it would be."""
     if not args.dry_run:
         need_root("maglens module run")
+    if not 0 <= args.max_power <= UNCONFIGURED_MA:
+        raise Usage(
+            f"{args.max_power} mA before a contract, 0 to {UNCONFIGURED_MA} are allowed",
+            hint=f"--max-power {UNCONFIGURED_MA}",
+        )
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     data = lens_data(args.lens)
     async with as_module(args.source, data, args.serial or own_serial()) as (source, descriptor):
