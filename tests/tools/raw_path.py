@@ -4,7 +4,8 @@
     python -m tests.tools.raw_path --frames 300 --rate 30 --count
 
 One line of JSON: how long from the leader's time to the picture in the app's buffer; where a rate is given, how the
-process's memory went; and with --count (under :mod:`tests.tools.allocations`) how often it asked for large pieces.
+process's memory went; and with --count (under :mod:`tests.tools.allocations`) how often it asked for large pieces,
+with the automatics at work as in the service.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import threading
 import time
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from unittest import mock
 
 import numpy as np
@@ -30,10 +32,13 @@ from maglens_driver.usb.fake import DEVICE, FakeModule, FakeTransport
 from maglens_driver.usb.source import ModuleSource
 from maglens_driver.virtual.lens import load_lens
 from maglens_v4l2 import developing
+from maglens_v4l2.autopilot import Autopilot
 from maglens_v4l2.convert import make_converter
+from maglens_v4l2.measurement import measure
 from maglens_v4l2.memory_node import MemoryNode, MemoryReader
 from maglens_v4l2.pipeline import Pipeline
 from maglens_v4l2.pool import BufferPool
+from maglens_v4l2.statistics import Statistics
 from tests.tools import allocations
 
 WARM_UP = 40  # frames before anything is watched
@@ -141,18 +146,30 @@ async def run(frames: int, settle: int, rate: int, size: tuple[int, int], count:
     node = MemoryNode((make_mode(NV12, *size, Fraction(1, rate)),))
     measured: list[int] = []
     lost: list[Exception] = []
+    pilots: list[Autopilot] = []
+    loop = asyncio.get_running_loop()
+
+    def seen(statistics: Statistics) -> None:
+        if len(measured) < WARM_UP:
+            measured.append(statistics.seq)
+        for pilot in pilots:
+            loop.call_soon_threadsafe(pilot.observe, measure(statistics, pilot.window))
+
     pipeline = Pipeline(
         node,
-        loop=asyncio.get_running_loop(),
+        loop=loop,
         on_lost=lambda generation, why: lost.append(why),
         on_control=lambda generation, control, value: None,
-        measured=lambda s: measured.append(s.seq) if len(measured) < WARM_UP else None,
+        measured=seen,
     )
     reader = node.open()
     reader.start()
     try:
         mode = await source.configure(raw)
         feed = pipeline.begin(1, mode)
+        if count:
+            values, tune = await source.get(), partial(pipeline.tune, 1)
+            pilots.append(Autopilot(mode, source.controls, values, source.set, tune=tune, tell=lambda c, v: None))
         await source.start(feed, 1)
         found = await asyncio.to_thread(watch, reader, frames, settle, count, memory_too)
         stats = pipeline.stats()
@@ -160,9 +177,12 @@ async def run(frames: int, settle: int, rate: int, size: tuple[int, int], count:
         found |= {"submitted": stats.submitted, "dropped": dict(stats.dropped), "measured": bool(measured)}
         if lost:
             raise lost[0]
+        found["tuned"] = feed.book.recipe is not None
     finally:
         await source.close()
         await pipeline.close()
+        for pilot in pilots:
+            await pilot.close()
         node.close()
     after, least_after = await asyncio.to_thread(alone, known, still)
     return found | {"alone_per_s": (by_itself + after) / 2, "alone_cpu_ms": (least + least_after) / 2}

@@ -36,9 +36,25 @@ def counting(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
 def test_no_large_piece_of_memory_per_frame(counting: Mapping[str, str]) -> None:
     found = raw_path(counting, "--frames", "300", "--rate", "200", "--count")
     assert found["measured"]
+    assert found["tuned"]
     assert found["submitted"] > 300 / 2
     # Staging buffers are made when first needed, and containers grow now and then; per frame there is nothing.
     assert found["large_allocations"] < STAGING + 2, found
+
+
+def test_to_tune_the_largest_asks_for_no_large_piece(counting: Mapping[str, str]) -> None:
+    """As exposure and white balance do it while they settle, frame by frame."""
+    code = (
+        "from tests.bench.pixel_raw_reference import Tuning; from tests.tools import allocations as a\n"
+        "from maglens_v4l2._pixels import Developer\n"
+        "developer = Developer('pRCC', 11648, 8736, 0, 'NV12', 640, 480, 0)\n"
+        "t = Tuning(64, 4095); t = t.black, t.white, t.gains, t.matrix, t.curve\n"
+        "developer.tune(*t); a.arm(); [developer.tune(*t) for _ in range(9)]; print(a.disarm())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=dict(counting), capture_output=True, text=True, check=True
+    )
+    assert eval(done.stdout)[0] == 0
 
 
 def test_the_counter_counts(counting: Mapping[str, str]) -> None:

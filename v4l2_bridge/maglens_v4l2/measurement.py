@@ -60,8 +60,8 @@ class Measurement:
 
 
 def measure(statistics: Statistics, window: Window) -> Measurement:
-    """Sums up one frame's zones; keeps no reference to them."""
-    zones = statistics.zones.astype(np.float64)
+    """Sums up one frame's zones; keeps no reference to them. No piece of memory for it is larger than 4 KiB."""
+    zones = statistics.zones
     quads = np.maximum(zones[:, :, Field.QUADS], 1)
     light = zones[:, :, Field.LUMA] / quads / WHITE
     rows, columns = quads.shape
@@ -71,7 +71,7 @@ def measure(statistics: Statistics, window: Window) -> Measurement:
     total = inside.sum(axis=(0, 1))
     seen = max(total[Field.QUADS], 1)
     there = max(total[Field.LUMA] / seen, 1.0)
-    spread = inside[..., Field.CONTRAST] ** 2 / np.maximum(inside[..., Field.QUADS], 1)
+    spread = inside[..., Field.CONTRAST].astype(np.float64) ** 2 / np.maximum(inside[..., Field.QUADS], 1)
     return Measurement(
         statistics.seq,
         statistics.meta,
@@ -96,7 +96,7 @@ def _part(start: float, share: float, n: int) -> slice:
 
 
 def _colour(
-    zones: NDArray[np.float64], quads: NDArray[np.float64], light: NDArray[np.float64], statistics: Statistics
+    zones: NDArray[np.uint64], quads: NDArray[np.uint64], light: NDArray[np.float64], statistics: Statistics
 ) -> tuple[float, float]:
     useful = (light > _DARK) & (zones[:, :, Field.CLIPPED] < _MOST_CLIPPED * quads)
     red, green, blue = (float(zones[useful, field].sum()) for field in (Field.R, Field.G, Field.B))

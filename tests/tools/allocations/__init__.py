@@ -12,7 +12,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-LARGE = 4096  # bytes; larger pieces are counted
+HEADER = 64  # bytes that an object of Python may have beside its contents
+LARGE = 4096 + HEADER  # larger pieces are counted: not what asyncio reads its own waking by, which is 4 KiB each time
 
 
 def build(where: Path) -> Path:

@@ -15,6 +15,7 @@
 struct ml_develop {
 	struct ml_develop_config c;
 	struct ml_frame frame;
+	struct ml_mesh spare; /* what the next tuning fills */
 	struct ml_rect placed;
 	struct ml_pool *pool;
 	struct ml_band *bands;
@@ -139,10 +140,12 @@ static int parts_init(struct ml_develop *d)
 		return -1;
 	f->mesh.across = (f->quads + ML_BLOCK - 1) / ML_BLOCK + 1;
 	f->mesh.down = f->quad_rows / ML_BLOCK + 2;
+	d->spare = f->mesh;
 	f->mesh.node = calloc((size_t)f->mesh.across * (size_t)f->mesh.down, sizeof(*f->mesh.node));
+	d->spare.node = calloc((size_t)f->mesh.across * (size_t)f->mesh.down, sizeof(*f->mesh.node));
 	d->bands = calloc((size_t)d->c.threads, sizeof(*d->bands));
 	d->pool = ml_pool_new(d->c.threads);
-	if (!f->mesh.node || !d->bands || !d->pool)
+	if (!f->mesh.node || !d->spare.node || !d->bands || !d->pool)
 		return -1;
 	for (int k = 0; k < d->c.threads; k++)
 		if (ml_band_init(&d->bands[k], f))
@@ -203,28 +206,23 @@ void ml_develop_free(struct ml_develop *d)
 		ml_axis_free(&d->frame.down[k]);
 	}
 	free(d->frame.mesh.node);
+	free(d->spare.node);
 	free(d);
 }
 
 const char *ml_develop_tune(struct ml_develop *d, const struct ml_tuning *tuning)
 {
 	struct ml_frame *f = &d->frame;
-	struct ml_mesh mesh = f->mesh;
+	struct ml_mesh filled = d->spare;
 	struct ml_recipe recipe;
 	const char *wrong = ml_recipe_init(&recipe, d->c.src.bits, tuning);
 
+	if (!wrong)
+		wrong = ml_mesh_fill(&filled, &d->c.src, &d->c.crop, tuning);
 	if (wrong)
 		return wrong;
-	mesh.node = calloc((size_t)mesh.across * (size_t)mesh.down, sizeof(*mesh.node));
-	if (!mesh.node)
-		return "out of memory";
-	wrong = ml_mesh_fill(&mesh, &d->c.src, &d->c.crop, tuning);
-	if (wrong) {
-		free(mesh.node);
-		return wrong;
-	}
-	free(f->mesh.node);
-	f->mesh = mesh;
+	d->spare = f->mesh;
+	f->mesh = filled;
 	f->recipe = recipe;
 	return NULL;
 }
