@@ -148,15 +148,15 @@ class AutoFocus:
         return self._watch(seen)
 
     def _begin(self, seen: Measurement, near: bool) -> int | None:
-        meta = seen.meta
-        if not meta.focal_um or not meta.fnumber_milli:
+        meta, fine = seen.meta, self._fine
+        scale = FocusScale(meta.focal_um / 1e6, meta.fnumber_milli / 1000, self._confusion_m)
+        if not meta.focal_um or not meta.fnumber_milli or not scale.reaches(fine.maximum):
             self._enter(FocusState.FAILED)
             self._reference = [seen.contrast]
             return None
-        self._scale = FocusScale(meta.focal_um / 1e6, meta.fnumber_milli / 1000, self._confusion_m)
-        low, high = (self._scale.circles(end) for end in (self._fine.minimum, self._fine.maximum))
-        here = self._scale.circles(seen.focus_udpt)
-        self._asked = self._began = seen.focus_udpt
+        self._scale = scale
+        self._asked = self._began = fine.clamp(seen.focus_udpt)  # a module may say anything
+        low, here, high = (scale.circles(udpt) for udpt in (fine.minimum, self._began, fine.maximum))
         self._search = FocusSearch(low, high, here, self._pixel, seen.noise, near)
         return self._go_on()
 

@@ -229,10 +229,17 @@ class Autopilot:
         )
 
     def _free(self) -> Free:
-        """What is left to the automatics; nothing that the module has switches of its own for."""
+        """What is left to the automatics, and can be moved; nothing that the module has switches of its own for."""
+        if self._exposure is None:
+            return Free(False, False, False)
+        program = self._exposure.program
         mode = self._values.get(Cid.EXPOSURE_AUTO, MANUAL_EXPOSURE) if Cid.EXPOSURE_AUTO in self._own else -1
         gain = Cid.AUTOGAIN in self._own and bool(self._values[Cid.AUTOGAIN])
-        return Free(mode in FREE_TIME, gain, mode in FREE_IRIS and Cid.IRIS_ABSOLUTE in self._module)
+        return Free(
+            mode in FREE_TIME and program.time is not None,
+            gain and program.gain is not None,
+            mode in FREE_IRIS and program.iris is not None,
+        )
 
     def _steer_exposure(self) -> None:
         if self._exposure is None:

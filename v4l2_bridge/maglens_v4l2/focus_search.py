@@ -35,6 +35,7 @@ DOUBT: Final = 3.0  # standard deviations of a difference of contrasts that is n
 SURE: Final = 12.0  # standard deviations of a frame's noise that make one frame at a position enough
 USUAL: Final = 1e-5  # contrast that scenes have left half a coarse step from focus: neighbours differ by 2.5 %
 MOST_FRAMES: Final = 8  # at a position
+THREE: Final = 3  # positions make a parabola
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,10 @@ class FocusScale:
         """The lens's extension, which blur is proportional to, in circles."""
         dioptres = udpt / 1e6
         return self._circles_per_dioptre * dioptres / (1 - self.focal_m * dioptres)
+
+    def reaches(self, udpt: float) -> bool:
+        """Whether a lens could be focused so near: nothing nearer than its focal length is ever sharp."""
+        return self.focal_m * udpt / 1e6 < 1
 
     def udpt(self, circles: float) -> float:
         """The inverse."""
@@ -96,7 +101,7 @@ class FocusSearch:
         around = (start, max(low, start - NEAR_PIXELS * pixel), min(high, start + NEAR_PIXELS * pixel))
         near_by = list(dict.fromkeys(around))
         if len(near_by) < len(around):  # at an end
-            near_by.append((near_by[0] + near_by[1]) / 2)
+            near_by.append((near_by[0] + near_by[-1]) / 2)
         self._plan = near_by if near else self._sweep
         self._samples: list[Sample] = []
         self._evaluated = 0
@@ -126,8 +131,9 @@ class FocusSearch:
     def next(self) -> float | None:
         """The next position to evaluate; None at the end."""
         z = self._chosen()
-        if z is None and self.best is not None and not self._has_drop(self._around()):
-            self.best = None
+        if z is None and self.best is not None:
+            others = self._samples if len(self._samples) < THREE else self._around()
+            self.best = self.best if self._has_drop(others) else None
         return z
 
     def _chosen(self) -> float | None:
@@ -137,9 +143,13 @@ class FocusSearch:
         if self._plan:
             self.frames = self._enough(USUAL / DOUBT / math.sqrt(2))
             return self._plan.pop(0)
-        best, worst, around = self._best(), self._worst(), self._around()
+        best, worst = self._best(), self._worst()
         if not self._has_drop((worst,)):
             return None
+        if len(self._samples) < THREE:  # a motor that has no more positions: the better one
+            self.best = best.z
+            return None
+        around = self._around()
         self.frames = self._enough((best.contrast - worst.contrast) / SURE)
         left, middle, right = around
         self.best = self._vertex(around)
@@ -171,10 +181,11 @@ class FocusSearch:
 
     def _widened(self) -> list[float]:
         """What is left of the whole sweep; nothing where the peak lies among the positions nearby."""
-        best, (left, middle, right) = self._best(), self._around()
-        inside = best is middle or best.z in (self._low, self._high)
-        if inside and self._has_drop((left, right)):
-            return []
+        if len(self._samples) >= THREE:
+            best, (left, middle, right) = self._best(), self._around()
+            inside = best is middle or best.z in (self._low, self._high)
+            if inside and self._has_drop((left, right)):
+                return []
         apart = abs(self._sweep[1] - self._sweep[0]) / 3
         return [z for z in self._sweep if all(abs(z - s.z) > apart for s in self._samples)]
 
@@ -205,7 +216,7 @@ class FocusSearch:
         return min(self._samples, key=lambda sample: sample.contrast)
 
     def _around(self) -> Triple:
-        """The best sample between its neighbours, or as an end of the three outermost."""
+        """The best sample between its neighbours, or as an end of the three outermost. There are three."""
         k = min(max(self._samples.index(self._best()), 1), len(self._samples) - 2)
         return self._samples[k - 1], self._samples[k], self._samples[k + 1]
 
