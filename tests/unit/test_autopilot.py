@@ -158,6 +158,42 @@ async def test_an_apps_write_ends_what_it_contradicts_and_nothing_else() -> None
     await stay.it.close()
 
 
+async def test_an_apps_write_that_the_module_refuses_ends_its_automatic_and_that_is_told() -> None:
+    """Else apps see a switch that is on, and to switch it on again changes nothing."""
+    stay = Stay(size=(256, 192))
+    await stay.run(3)
+    stay.refuse = True
+    with pytest.raises(Refused):
+        await stay.it.set({Cid.FOCUS_AUTO: 0, Cid.FOCUS_ABSOLUTE: 150})
+    assert stay.value(Cid.FOCUS_AUTO) == 0
+    assert (Cid.FOCUS_AUTO, 0) in stay.told
+    await stay.it.close()
+
+
+async def test_exposure_goes_on_after_an_apps_write_that_the_module_refuses() -> None:
+    """What exposure was about to write was dropped for it."""
+    stay = Stay(size=(256, 192))
+    await stay.run(12)
+    await stay.it.set({Cid.FOCUS_AUTO: 0})
+    stay.gate = asyncio.Event()
+    stay.it._want({Cid.FOCUS_FINE: 0})  # is on its way when ...
+    await stay.run(1)
+    stay.rig.light *= 0.5
+    await stay.run(6)
+    wanted = dict(stay.it._pending)  # ... exposure wants these, and an app the same ones
+    assert wanted.keys() & {Cid.EXPOSURE_ABSOLUTE, Cid.GAIN}
+    writing = asyncio.create_task(stay.it.set(dict.fromkeys(wanted, 1000)))
+    await asyncio.sleep(0)
+    stay.refuse = True
+    stay.gate.set()
+    with pytest.raises(Refused):
+        await writing
+    stay.refuse = False
+    await stay.run(20)
+    assert stay.rig.frame().luma * stay.it._trim == pytest.approx(0.18, rel=0.05)
+    await stay.it.close()
+
+
 async def test_manual_exposure_is_manual_and_the_iris_ring_is_made_up_for() -> None:
     stay = Stay(size=(256, 192))
     await stay.run(20)

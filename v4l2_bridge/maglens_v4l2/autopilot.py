@@ -109,13 +109,19 @@ class Autopilot:
         for control, value in written.items():
             self._switched(control, value)
         self._taken_over(theirs)
-        if theirs:
+        if not theirs:
+            return written
+        try:
             async with self._turn:
                 clamped = await self._write(theirs)
             self._values |= clamped
-            written |= clamped
+        except BaseException:
+            for control, value in written.items():  # these are so all the same
+                self._tell(control, value)
+            raise
+        finally:
             self._moved_by_hand(theirs)
-        return written
+        return {**written, **clamped}
 
     def hand(self, control: int, value: int) -> Mapping[int, int]:
         """A hand on the module has moved a control. The answer is the switches that this has ended."""
