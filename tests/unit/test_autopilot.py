@@ -213,6 +213,19 @@ async def test_manual_exposure_is_manual_and_the_iris_ring_is_made_up_for() -> N
     await stay.it.close()
 
 
+async def test_an_iris_that_was_moved_before_the_first_frame_is_known_all_the_same() -> None:
+    """As what is stored for a module is written when it comes: its first frames are still of another aperture."""
+    stay = Stay(size=(256, 192))
+    await stay.it.set({Cid.IRIS_ABSOLUTE: stay.value(Cid.IRIS_ABSOLUTE) - 500})
+    await stay.run(12)
+    await stay.it.set({Cid.EXPOSURE_AUTO: 0})
+    for stops in (5, -2):
+        stay.rig.light *= 2.0**stops
+        await stay.run(12)
+        assert stay.rig.frame().luma * stay.it._trim == pytest.approx(0.18, rel=0.05)
+    await stay.it.close()
+
+
 async def test_buttons_start_and_stop_one_search() -> None:
     stay = Stay()
     await stay.it.set({Cid.FOCUS_AUTO: 0})

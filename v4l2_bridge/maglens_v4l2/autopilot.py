@@ -144,6 +144,7 @@ class Autopilot:
         if self._exposure is None:
             self._exposure = self._make_exposure(seen)
             self._steer_exposure()
+        self._learn_aperture(self._exposure, seen)
         searching = self._focus is not None and self._focus.state in (FocusState.SEARCH, FocusState.SETTLE)
         exposure = self._exposure.observe(seen, hold=searching)
         if exposure is not None:
@@ -225,6 +226,14 @@ class Autopilot:
             fnumber * opening(iris),
         )
         return AutoExposure(program, self._exposure_now(program))
+
+    def _learn_aperture(self, exposure: AutoExposure, seen: Measurement) -> None:
+        """What a value of IRIS_ABSOLUTE stands for, as long as a person has it. A frame that was on its way when the
+        iris was moved is wrong about that, the next ones are right."""
+        program, aperture = exposure.program, seen.meta.fnumber_milli / 1000
+        if program.iris is not None and aperture and not self._free().iris:
+            most = aperture * opening(self._values.get(Cid.IRIS_ABSOLUTE, 0))
+            exposure.program = replace(program, fnumber_most=most)
 
     def _exposure_now(self, program: ExposureProgram) -> Exposure:
         return Exposure(
