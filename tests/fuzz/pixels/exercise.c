@@ -131,6 +131,40 @@ static void develop_with(const struct ml_develop_config *c, const struct ml_tuni
 	ml_develop_free(d);
 }
 
+/* @src by every level and several numbers of threads: all the same. */
+static void develop_alike(struct ml_develop_config *c, const struct ml_tuning *t, const uint8_t *src, unsigned long seed)
+{
+	const size_t out = ml_image_bytes(&c->dst);
+	const size_t measured = sizeof(struct ml_zone) * (size_t)(c->zones_x * c->zones_y) +
+				ML_HISTOGRAM * sizeof(uint64_t);
+	uint8_t *first = calloc(out, 1);
+	uint64_t *stats = calloc(measured, 1);
+
+	develop_with(c, t, src, first, stats, seed);
+	for (int level = 0; level < ML_LEVELS; level++) {
+		uint8_t *dst;
+		uint64_t *again;
+
+		if (!ml_level_here((enum ml_level)level))
+			continue;
+		c->level = (enum ml_level)level;
+		c->threads = 1 + (int)((seed + (unsigned long)level) % 4); /* no draw: processors have other numbers of levels */
+		dst = calloc(out, 1);
+		again = calloc(measured, 1);
+		develop_with(c, t, src, dst, again, seed);
+		if (memcmp(first, dst, out))
+			fail("a level or number of threads differs", seed);
+		if (memcmp(stats, again, measured))
+			fail("statistics differ", seed);
+		free(dst);
+		free(again);
+	}
+	total = ml_crc32c(total, first, out);
+	total = ml_crc32c(total, (const uint8_t *)stats, measured);
+	free(first);
+	free(stats);
+}
+
 static void develop_one(unsigned long seed)
 {
 	double falloff[3] = { 1 };
@@ -140,9 +174,7 @@ static void develop_one(unsigned long seed)
 		.falloff = falloff,
 	};
 	struct ml_develop_config c = { .threads = 1 };
-	size_t in, out, measured;
-	uint8_t *src, *first;
-	uint64_t *stats;
+	uint8_t *src;
 
 	falloff[1] = 1.1 + any(100) / 200.0;
 	falloff[2] = 1.7 + any(100) / 100.0;
@@ -169,36 +201,28 @@ static void develop_one(unsigned long seed)
 		c.zones_y = 1;
 	t.black = any(100) << (c.src.bits - 10);
 	t.white = (1 << c.src.bits) - 24.0;
-	in = ml_bayer_bytes(&c.src);
-	out = ml_image_bytes(&c.dst);
-	measured = sizeof(struct ml_zone) * (size_t)(c.zones_x * c.zones_y) + ML_HISTOGRAM * sizeof(uint64_t);
-	src = noise(in);
-	first = calloc(out, 1);
-	stats = calloc(measured, 1);
-	develop_with(&c, &t, src, first, stats, seed);
-	for (int level = 0; level < ML_LEVELS; level++) {
-		uint8_t *dst;
-		uint64_t *again;
-
-		if (!ml_level_here((enum ml_level)level))
-			continue;
-		c.level = (enum ml_level)level;
-		c.threads = 1 + (int)((seed + (unsigned long)level) % 4); /* no draw: processors have other numbers of levels */
-		dst = calloc(out, 1);
-		again = calloc(measured, 1);
-		develop_with(&c, &t, src, dst, again, seed);
-		if (memcmp(first, dst, out))
-			fail("a level or number of threads differs", seed);
-		if (memcmp(stats, again, measured))
-			fail("statistics differ", seed);
-		free(dst);
-		free(again);
-	}
-	total = ml_crc32c(total, first, out);
-	total = ml_crc32c(total, (const uint8_t *)stats, measured);
+	src = noise(ml_bayer_bytes(&c.src));
+	develop_alike(&c, &t, src, seed);
 	free(src);
-	free(first);
-	free(stats);
+}
+
+/* The most that a row can add up to: the widest, all in one zone, its greens black and white in turn. */
+static void develop_widest(void)
+{
+	static const uint8_t four[5] = { 0, 0, 0, 0xff, 0xc0 };
+	const struct ml_tuning t = { .white = 1023, .gain = { 1, 1, 1 }, .matrix = { 1, 0, 0, 0, 1, 0, 0, 0, 1 },
+				     .curve = curve };
+	const int32_t width = ML_MAX_SIDE, height = 8;
+	struct ml_develop_config c = { .src = { width, height, width * 10 / 8, .bits = 10 },
+				       .dst = { ML_NV12, width, height, width }, .crop = { 0, 0, width, height },
+				       .rect = { 0, 0, width, height }, .threads = 1, .zones_x = 1, .zones_y = 1 };
+	const size_t in = ml_bayer_bytes(&c.src);
+	uint8_t *src = malloc(in);
+
+	for (size_t i = 0; i < in; i++)
+		src[i] = four[i % sizeof(four)];
+	develop_alike(&c, &t, src, 0);
+	free(src);
 }
 
 /* What a tuning must not have is refused, and what was taken before goes on. */
@@ -443,6 +467,7 @@ int main(int argc, char **argv)
 	ml_crc32c_init();
 	for (int32_t k = 0; k < ML_CURVE_SAMPLES; k++)
 		curve[k] = (uint16_t)(k < 512 ? k * 32 : 16384 + (k - 512) * 6.39);
+	develop_widest();
 	for (unsigned long seed = first; seed < first + count; seed++) {
 		state = seed * 0x9e3779b97f4a7c15u + 1;
 		scale_one(seed);

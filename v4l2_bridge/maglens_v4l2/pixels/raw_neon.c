@@ -11,7 +11,7 @@
 #define OP static inline __attribute__((always_inline))
 
 typedef int16x8_t v;
-typedef uint32x4_t vacc;
+typedef uint64x2_t vacc; /* 32 bits are one too few for the squares of the widest row */
 
 #define U(a) vreinterpretq_u16_s16(a)
 #define S(a) vreinterpretq_s16_u16(a)
@@ -111,15 +111,15 @@ OP void v_store_zip(int16_t *to, v a, v b)
 	v_store(to + LANES, vzip2q_s16(a, b));
 }
 
-OP vacc v_acc_zero(void) { return vdupq_n_u32(0); }
-OP vacc v_acc_add(vacc s, v a) { return vpadalq_u16(s, U(a)); }
+OP vacc v_acc_zero(void) { return vdupq_n_u64(0); }
+OP vacc v_acc_add(vacc s, v a) { return vpadalq_u32(s, vpaddlq_u16(U(a))); }
 OP vacc v_acc_square(vacc s, v a)
 {
 	const int32x4_t sum = vmlal_high_s16(vmull_s16(vget_low_s16(a), vget_low_s16(a)), a, a);
 
-	return vaddq_u32(s, vreinterpretq_u32_s32(sum));
+	return vpadalq_u32(s, vreinterpretq_u32_s32(sum));
 }
-OP uint64_t v_acc_sum(vacc s) { return vaddlvq_u32(s); }
+OP uint64_t v_acc_sum(vacc s) { return vaddvq_u64(s); }
 
 #include "raw_kernel.h"
 
