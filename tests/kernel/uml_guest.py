@@ -12,7 +12,8 @@ import argparse
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,10 @@ TIMED_OUT = 124
 
 RECIPE = 1
 """Raise when the way of making the layer changes; part of its key."""
+
+MAX_MAP_COUNT = Path("/proc/sys/vm/max_map_count")
+MAPS = 1 << 20
+"""Mappings that a process needs to have 4 GiB here: each page is one by itself, where Linux allows 65530."""
 
 OPTIONS = ("dummy_hcd.num=4", "dummy_hcd.is_super_speed=1", "loglevel=7")
 
@@ -111,6 +116,23 @@ def run(
     return Result(int(status) if status else TIMED_OUT, done.out, done.text("console"), done.complaints)
 
 
+@contextmanager
+def large_processes(setting: Path = MAX_MAP_COUNT) -> Iterator[None]:
+    """This machine lets processes of the guest have more than 256 MiB for as long as this lasts."""
+    before = int(setting.read_text())
+    if before >= MAPS:
+        yield
+        return
+    try:
+        setting.write_text(str(MAPS))
+    except PermissionError:
+        raise LabError(f"it needs {MAPS} mappings", f"sudo sysctl vm.max_map_count={MAPS}") from None
+    try:
+        yield
+    finally:
+        setting.write_text(str(before))
+
+
 def _layer(base: Image, kernel: Uml) -> Path:
     """What lies over the image's tree: the project as `make install` leaves it, and modules for this kernel."""
     archive = layer.archives(base)[1]
@@ -157,6 +179,7 @@ def main() -> int:
     parser.add_argument("--no-udev", action="store_true", help="without systemd-udevd: a second quicker")
     parser.add_argument("--kernel-src", type=Path, metavar="PATH", help="a kernel source tree; else Debian's")
     parser.add_argument("--extra", action="append", default=[], choices=sorted(EXTRA), help="extra packages")
+    parser.add_argument("--large", action="store_true", help="its processes need more than 256 MiB each")
     parser.add_argument("command", nargs="+", help="the command, after --")
     args = parser.parse_args()
 
@@ -164,15 +187,16 @@ def main() -> int:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
 
-    result = run(
-        args.command,
-        pass_on,
-        name=args.name,
-        deadline_s=args.deadline,
-        udev=not args.no_udev,
-        kernel_src=args.kernel_src,
-        extra=args.extra,
-    )
+    with large_processes() if args.large else nullcontext():
+        result = run(
+            args.command,
+            pass_on,
+            name=args.name,
+            deadline_s=args.deadline,
+            udev=not args.no_udev,
+            kernel_src=args.kernel_src,
+            extra=args.extra,
+        )
     for line in result.complaints:
         say(f"kernel: {line}")
     if result.status == TIMED_OUT:
