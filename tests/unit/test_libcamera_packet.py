@@ -178,6 +178,22 @@ def test_only_automatics_move_controls() -> None:
     }
 
 
+@pytest.mark.parametrize(("state", "told"), [(None, False), (0, False), (1, True), (2, True), (3, True)])
+def test_a_lens_on_its_way_to_where_a_person_sent_it_is_no_news(state: int | None, told: bool) -> None:
+    """The last frames before it is there would put an app's slider back. A scan moves it by itself."""
+    body = FrameBody(
+        epoch=1,
+        index=0,
+        nbytes=1,
+        sequence=0,
+        timestamp_ns=0,
+        focus_cdpt=1 + 250,
+        focus_state=0 if state is None else 1 + state,
+    )
+    readings = control_map.readings(body, {Cid.FOCUS_ABSOLUTE: 300, Cid.FOCUS_AUTO: 0})
+    assert readings == ({Cid.FOCUS_ABSOLUTE: 250} if told else {})
+
+
 def test_stamps_of_either_clock() -> None:
     now, asleep = 1_000_000_000_000, 500_000_000_000
     assert monotonic_stamp(now - 5, now, asleep) == now - 5

@@ -21,7 +21,8 @@ Native = bool | int | float
 
 AF_MANUAL, AF_AUTO, AF_CONTINUOUS = 0, 1, 2
 AF_START, AF_CANCEL = 0, 1
-AF_STATUS: Final[Mapping[int, int]] = {0: 0, 1: 1, 2: 2, 3: 4}
+AF_IDLE = 0
+AF_STATUS: Final[Mapping[int, int]] = {AF_IDLE: 0, 1: 1, 2: 2, 3: 4}
 """AfState to V4L2_CID_AUTO_FOCUS_STATUS: idle, busy, reached, failed."""
 
 MAX_VALUE: Final = (1 << 31) - 1
@@ -200,8 +201,9 @@ def readings(body: FrameBody, values: Mapping[int, int]) -> dict[int, int]:
         result[Cid.WHITE_BALANCE_TEMPERATURE] = body.temperature_k
     if body.focus_state:
         result[Cid.AUTO_FOCUS_STATUS] = AF_STATUS.get(body.focus_state - 1, 0)
-    # A one-shot scan moves the lens too, so this does not ask for continuous focus.
-    if body.focus_cdpt:
+    # A one-shot scan moves the lens too, so this does not ask for continuous focus. Where nothing scans, the lens may
+    # still be on its way to where a person has sent it, and its place is no news.
+    if body.focus_cdpt and body.focus_state > 1 + AF_IDLE:
         result[Cid.FOCUS_ABSOLUTE] = body.focus_cdpt - 1
     return {cid: value for cid, value in result.items() if cid in values}
 
