@@ -6,14 +6,19 @@ from __future__ import annotations
 import asyncio
 import os
 
-from maglens_driver.errors import BadModule, MaglensError
+import pytest
+
+from maglens_driver.errors import BadModule, Interrupted, MaglensError
 from maglens_driver.libcamera.packet import MAX_ANSWERS, BufferBody, FrameBody, Kind, Packet
 from maglens_driver.libcamera.process import Answer, ChildProcess
-from tests.unit.test_libcamera_source import QUICK, environment
+from tests.unit.test_libcamera_source import PATIENT, environment
 
 
 class Deaf:
-    """Listens to nothing."""
+    """Listens to nothing but the end."""
+
+    def __init__(self) -> None:
+        self.ends: list[MaglensError] = []
 
     def frame(self, body: FrameBody) -> None:
         pass
@@ -22,7 +27,7 @@ class Deaf:
         pass
 
     def ended(self, why: MaglensError) -> None:
-        pass
+        self.ends.append(why)
 
     def patience_s(self) -> float | None:
         return None
@@ -45,8 +50,27 @@ def test_an_answer_without_end_leaves_no_descriptors_behind() -> None:
         pipe = os.fstat(ends[0]).st_ino
         child._answer(Packet(Kind.BUFFER, 7, BufferBody(epoch=1, index=0, planes=2)), ends)
         assert not [end for end in ends if inode(end) == pipe]
-        async with asyncio.timeout(QUICK.open_s):
+        async with asyncio.timeout(PATIENT.open_s):
             await child.ended()
         assert isinstance(future.exception(), BadModule)
+
+    asyncio.run(play())
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_defect_of_ours_ends_the_child_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for an answer, or for its end, would wait for ever."""
+    monkeypatch.setattr(ChildProcess, "_hear", lambda self: 1 // 0)
+
+    async def play() -> None:
+        heard = Deaf()
+        child = ChildProcess(heard, environment())
+        with pytest.raises(Interrupted, match="error in its thread"):
+            await child.ask(Kind.LIST, None, PATIENT.open_s)
+        async with asyncio.timeout(PATIENT.stop_s):
+            await child.ended()
+        await asyncio.to_thread(child._thread.join)  # its traceback is this test's
+        assert str(child.pid) not in os.listdir("/proc")
+        assert [type(why) for why in heard.ends] == [Interrupted]
 
     asyncio.run(play())

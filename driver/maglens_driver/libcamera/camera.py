@@ -223,7 +223,11 @@ class LibCamera:
         if self._limits is not None:
             self._pacer = RatePacer(round(interval * 10**9), len(self._requests), time.monotonic_ns())
         self._ready = [index for index in range(len(self._requests)) if index not in self._away]
-        self.queue_ready()
+        try:
+            self.queue_ready()
+        except RuntimeError:
+            self.stop()  # a start that was refused leaves nothing streaming
+            raise
 
     def stop(self) -> None:
         """End; afterwards no buffer is touched."""

@@ -97,9 +97,7 @@ class Child:
         except MissingDependency as error:
             self._refuse(packet.request, Refusal.NO_LIBRARY, str(error))
         except RuntimeError as error:
-            # The binding turns an error number into text at the end of its message.
-            gone = str(error).endswith(os.strerror(errno.ENODEV))
-            self._refuse(packet.request, Refusal.NO_CAMERA if gone else Refusal.FAILED, str(error))
+            self._refuse(packet.request, _why(error), str(error))
         else:
             self._say(Kind.DONE, packet.request)
         return True
@@ -167,6 +165,12 @@ class Child:
 
     def _say(self, kind: Kind, request: int, body: Body = None) -> None:
         self._link.send(encode(Packet(kind, request, body)))
+
+
+def _why(error: RuntimeError) -> Refusal:
+    """The binding turns an error number into text at the end of its message."""
+    known = {errno.ENODEV: Refusal.NO_CAMERA, errno.EBUSY: Refusal.BUSY}
+    return next((code for number, code in known.items() if str(error).endswith(os.strerror(number))), Refusal.FAILED)
 
 
 def main() -> None:

@@ -71,6 +71,7 @@ class Refusal(enum.IntEnum):
     WRONG_STATE = 4
     INVALID = 5
     NO_FORMAT = 6  # no format of the camera is one of ours
+    BUSY = 7  # another program uses it
 
 
 @message(size=8)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import select
@@ -126,7 +127,8 @@ class ChildProcess:
     async def ask(self, kind: Kind, body: Body, deadline_s: float) -> Answer:
         """Send a request and wait for its answer. A child that is late is killed: ``Deadline``.
 
-        ``Gone`` when it ended meanwhile, ``Refused`` and its kin when it said no.
+        ``Gone`` when it ended meanwhile, ``Refused`` and its kin when it said no, ``OSError`` EBUSY where another
+        program uses the camera.
         """
         self._last_request += 1
         request = self._last_request
@@ -182,7 +184,7 @@ class ChildProcess:
     # The child's thread from here on.
 
     def _run(self) -> None:
-        cause: MaglensError
+        cause: MaglensError = Interrupted("an error in its thread has ended the libcamera process; see the log")
         process: subprocess.Popen[bytes] | None = None
         try:
             process = self._spawn()
@@ -194,6 +196,10 @@ class ChildProcess:
             cause = error
         finally:
             self._theirs.close()
+            self._put_away(process, cause)
+
+    def _put_away(self, process: subprocess.Popen[bytes] | None, cause: MaglensError) -> None:
+        """Tell of its end, and reap it."""
         if process is not None:
             process.kill()
         with self._lock:
@@ -304,9 +310,11 @@ class ChildProcess:
                 future.set_exception(cause)
 
 
-def refusal(packet: Packet) -> MaglensError:
-    """The error that a REFUSED packet stands for."""
+def refusal(packet: Packet) -> MaglensError | OSError:
+    """The error that a REFUSED packet stands for; of a camera in use the one that V4L2 has for it."""
     text = str(packet.body)
+    if packet.code == Refusal.BUSY:
+        return OSError(errno.EBUSY, text)
     if packet.code == Refusal.NO_LIBRARY:
         return MissingDependency(text, hint=install(Need.LIBCAMERA))
     if packet.code == Refusal.NO_CAMERA:

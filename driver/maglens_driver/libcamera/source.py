@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Self
 
 from maglens_driver.control import ControlFlag, ControlInfo, ControlType
-from maglens_driver.errors import BadModule, Deadline, Gone, Interrupted, Refused, WrongState
+from maglens_driver.errors import BadModule, Deadline, Gone, Interrupted, MaglensError, Refused, WrongState
 from maglens_driver.libcamera import control_map
 from maglens_driver.libcamera.delivery import Delivery
 from maglens_driver.libcamera.limits import Limits, RestartGate
@@ -89,7 +89,8 @@ class LibcameraSource:
         return self._child.pid if self._child is not None and self._child.alive else None
 
     async def configure(self, want: Mode, test_only: bool = False) -> Mode:
-        """Choose a mode. After the child's end this starts a new one, as often as ``Limits`` allow."""
+        """Choose a mode. After the child's end this starts a new one, as often as ``Limits`` allow. ``OSError`` EBUSY
+        where another program uses the camera."""
         async with self._busy:
             if self._delivery is not None and self._delivery.streaming:
                 raise WrongState("the camera streams", hint="stop it first")
@@ -147,24 +148,37 @@ class LibcameraSource:
         return dict(self._values)
 
     async def set(self, values: Mapping[int, int]) -> Mapping[int, int]:
-        """Write controls; they apply from one of the next frames on, and again after a new start."""
+        """Write controls; they apply from one of the next frames on, and again after a new start. A camera that
+        rests does so again afterwards."""
         async with self._busy:
             for cid in values:
                 info = self._controls.get(cid)
                 if info is None or info.flags & ControlFlag.READ_ONLY:
                     raise Refused("INVALID", f"the camera has no control {cid:#x} that can be written")
+            rests = self._child is None
             child, _ = await self._running()
-            return await self._write(child, values)
+            try:
+                return await self._write(child, values)
+            finally:
+                if rests:
+                    await self._rest()
 
     async def rest(self) -> None:
-        """End the child until the camera is configured again; what was written is written again then."""
+        """End the child until the camera is configured again, and let go of its buffers; what was written is written
+        again then."""
         async with self._busy:
-            child = self._child
-            if self._delivery is None or self._delivery.streaming or child is None:
-                return
-            self._child = None
-            self._gate.forgive()
+            await self._rest()
+
+    async def _rest(self) -> None:
+        child, delivery = self._child, self._delivery
+        if delivery is None or delivery.streaming or child is None:
+            return
+        self._child = None
+        self._gate.forgive()
+        try:
             await _end(child, Gone("the camera rests"), self._limits)
+        finally:
+            delivery.forget()
 
     async def close(self) -> None:
         """End the child, and wait for that as long as a stop may take."""
@@ -190,9 +204,9 @@ class LibcameraSource:
                 await child.ask(Kind.STOP, None, self._limits.stop_s)
             except (Gone, Deadline, BadModule) as error:
                 log.warning("the libcamera process was lost while it stopped: %s", error)
-            except Refused as error:
+            except (Refused, OSError) as error:
                 # Whether it still writes into its buffers cannot be known now.
-                child.end(error)
+                child.end(Interrupted(f"libcamera did not stop: {error}"))
 
     async def _running(self) -> tuple[ChildProcess, Delivery]:
         """The child, started anew if there is none."""
@@ -218,8 +232,13 @@ class LibcameraSource:
         try:
             self._learn(await child.ask(Kind.OPEN, self._camera_id, self._limits.open_s))
             await self._write(child, self._written)
-        except BadModule as error:
-            child.end(error)
+        except asyncio.CancelledError:
+            # What was written before may be missing in it, and nobody could tell later.
+            self._gate.forgive()
+            child.end(Interrupted("the opening of the camera was called off"))
+            raise
+        except (MaglensError, OSError) as error:  # one without its camera is of no use
+            child.end(error if isinstance(error, MaglensError) else Interrupted(str(error)))
             raise
         return child, delivery
 

@@ -7,7 +7,8 @@ of their own), ``unsealed`` (memory that can shrink), ``stop`` "block", ``die_af
 ``gone_after`` and ``hang_after`` so many frames, ``blurred`` (every third frame is spoiled, or "always"),
 ``unreadable`` (metadata cannot be converted), ``unpaced``, ``untold`` (a buffer's metadata hold what was in
 memory before), ``rgb`` (formats of a software ISP), ``colours`` a pair such as ["Rec709", "Full"] that it cannot be
-talked out of, ``cable`` a file without which the camera is unplugged.
+talked out of, ``cable`` a file without which the camera is unplugged. ``sick``, ``busy`` and ``starved`` are files as
+well: while it is there, the camera cannot be described, is used by another program, or takes no request.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ NV12_CODE = 0x3231564E
 MJPG_CODE = 0x47504A4D
 BEHAVIOUR = json.loads(os.environ.get("FAKE_LIBCAMERA", "{}"))
 CAMERA_ID = "/base/fake@1"
+
+
+def troubled(by: str) -> bool:
+    return by in BEHAVIOUR and os.path.exists(BEHAVIOUR[by])
 
 
 def plugged() -> bool:
@@ -303,7 +308,7 @@ class Camera:
         self._gone = False
 
     def acquire(self) -> None:
-        if self._acquired:
+        if self._acquired or troubled("busy"):
             raise RuntimeError("Failed to acquire camera: Device or resource busy")
         self._acquired = True
 
@@ -312,6 +317,8 @@ class Camera:
 
     def generate_configuration(self, roles: Sequence[object]) -> CameraConfiguration:
         assert list(roles) == [StreamRole.Viewfinder]
+        if troubled("sick"):
+            raise RuntimeError("Failed to generate configuration: Input/output error")
         return CameraConfiguration(self._stream)
 
     def configure(self, configuration: binding.CameraConfiguration) -> None:
@@ -348,6 +355,8 @@ class Camera:
     def queue_request(self, request: binding.Request) -> None:
         if request.status != RequestStatus.Pending:
             raise RuntimeError("Failed to queue request: Invalid argument")
+        if troubled("starved"):
+            raise RuntimeError("Failed to queue request: Cannot allocate memory")
         with self._wake:
             if self._gone:
                 raise RuntimeError("Failed to queue request: No such device")
