@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol, cast
 
 from maglens_daemon.contract import Contract
@@ -19,6 +19,7 @@ from maglens_daemon.visitor import Visitor
 from maglens_driver.errors import BadModule, Gone
 from maglens_driver.libcamera.source import LibcameraSource
 from maglens_driver.link import wire
+from maglens_driver.names import NODE_CARD_NAME
 from maglens_driver.source import Source
 from maglens_driver.usb.device import UsbDevice
 from maglens_driver.usb.discovery import DeviceEventKind, Discovery
@@ -119,20 +120,23 @@ class Unasked:
 
 class CameraVisitor(Unasked):
     """A webcam, or another capture device of this machine. ``snapped``: it was plugged in as modules are, and ranks
-    as one; ``by_id`` is udev's name for it."""
+    as one; ``by_id`` is udev's name for it; ``ours``: names of our own nodes."""
 
     kind = "v4l2"
     patience = 5  # drivers may take seconds for any call
 
-    def __init__(self, path: str, by_id: str = "", *, snapped: bool = False) -> None:
+    def __init__(
+        self, path: str, by_id: str = "", *, snapped: bool = False, ours: Collection[str] = (NODE_CARD_NAME,)
+    ) -> None:
         super().__init__()
         self.path = path
+        self._ours = ours
         self.by_id = by_id
         self.snapped = snapped
 
     async def open(self) -> Source:
         """Look at it; nothing is changed."""
-        return await V4L2Source.open(self.path)
+        return await V4L2Source.open(self.path, ours=self._ours)
 
     def tell_apart(self, source: Source, place: str) -> bool:
         """Makers give all webcams of one model the same serial number."""

@@ -27,6 +27,7 @@ SIM_UNIT_TEMPLATE: Final = "maglens-sim@.service"
 NODE_CARD_NAME: Final = "maglens"
 NODE_DEVICE: Final = "/dev/maglens"
 LOOPBACK_CONTROL: Final = "/dev/v4l2loopback"
+LOOPBACK_DRIVER: Final = "v4l2 loopback"  # as v4l2loopback calls itself in QUERYCAP
 
 # D-Bus
 BUS_NAME: Final = "org.maglens1"

@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import mmap
 import os
 import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,16 +18,16 @@ from typing import Any
 
 import pytest
 
-from maglens_driver import dmabuf
 from maglens_driver.errors import Deadline, Gone, Interrupted, MissingDependency, Refused, WrongState
 from maglens_driver.frame import Frame
 from maglens_driver.link.limits import MAX_TEXT_BYTES
 from maglens_driver.mode import MJPG, NV12, YUYV, Mode, make_mode, nearest_mode
-from maglens_driver.v4l2 import binding, buffers, identity, memory, modes, source
+from maglens_driver.v4l2 import binding, identity, memory, modes, source
 from maglens_driver.v4l2.buffers import BufferSet
 from maglens_driver.v4l2.identity import usb_device
 from maglens_driver.v4l2.memory import Choice
 from maglens_driver.v4l2.source import V4L2Source
+from tests.unit.v4l2_fake import FakeV4L2, installed
 
 ROOT = Path(__file__).parents[2]
 RATE = Fraction(1, 30)
@@ -74,6 +72,32 @@ def test_a_device_that_is_none_of_usbs_has_no_usb_folder() -> None:
     assert usb_device("/dev/video-none") is None
 
 
+@pytest.mark.parametrize(
+    ("driver", "card", "own"),
+    [
+        ("maglens", "Front", True),
+        ("v4l2 loopback", "maglens", True),
+        ("v4l2 loopback", "Front", True),
+        ("v4l2 loopback", "Screen", False),
+        ("uvcvideo", "Front", False),
+    ],
+)
+def test_a_node_of_ours_is_known_whatever_its_name(
+    driver: str, card: str, own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caps = 1 | 1 << 26
+    said = SimpleNamespace(
+        driver=driver.encode(), card=card.encode(), bus_info=b"here", capabilities=caps | 1 << 31, device_caps=caps
+    )
+    monkeypatch.setattr(identity, "linuxpy", lambda: SimpleNamespace(read_capabilities=lambda fd: said))
+    if own:
+        with pytest.raises(Refused, match="own node") as caught:
+            identity.identify(3, "/dev/video-none", {"Front"})
+        assert "[cameras] device" in caught.value.hint
+    else:
+        assert identity.identify(3, "/dev/video-none", {"Front"}).model == card
+
+
 def test_what_a_camera_says_of_itself_does_nothing_to_a_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,59 +116,6 @@ def test_what_a_camera_says_of_itself_does_nothing_to_a_terminal(
     assert (found.maker, found.serial) == ("uvc?[2J", "usb-1?1A")
     assert found.model.startswith("?]0;owned?Cam?\N{SNOWMAN}")
     assert 60 < len(found.model.encode()) <= MAX_TEXT_BYTES
-
-
-@dataclass
-class FakeV4L2:
-    """The few calls of linuxpy that buffers need; ``gone`` makes them fail as after an unplug."""
-
-    queued: list[int] = field(default_factory=list)
-    gone: bool = False
-    imports: bool = True  # the device takes memory that is not its own
-    descriptors: dict[int, int] = field(default_factory=dict)
-    freed: list[int] = field(default_factory=list)
-    BufferType = SimpleNamespace(VIDEO_CAPTURE=1)
-    Memory = SimpleNamespace(MMAP=1, DMABUF=4)
-    raw = SimpleNamespace(v4l2_buffer=lambda: SimpleNamespace(m=SimpleNamespace()))
-
-    def get_raw_format(self, fd: int, kind: int) -> Any:
-        return SimpleNamespace(fmt=SimpleNamespace(pix=SimpleNamespace(sizeimage=100)))
-
-    def enqueue_buffer_raw(self, fd: int, buffer: Any) -> None:
-        if not self.imports:
-            raise OSError(22, "it takes none")
-        assert (buffer.memory, buffer.length) == (4, mmap.PAGESIZE)
-        self.descriptors[buffer.index] = buffer.m.fd
-        self.queued.append(buffer.index)
-
-    def request_buffers(self, fd: int, kind: int, memory: int, count: int) -> Any:
-        return SimpleNamespace(count=count)
-
-    def query_buffer(self, fd: int, kind: int, memory: int, index: int) -> Any:
-        return SimpleNamespace(length=64, m=SimpleNamespace(offset=index))
-
-    def mem_map(self, fd: int, length: int, offset: int) -> bytearray:
-        return bytearray([offset]) * length
-
-    def enqueue_buffer(self, fd: int, kind: int, memory: int, size: int, index: int) -> None:
-        if self.gone:
-            raise OSError(19, "gone")
-        self.queued.append(index)
-
-    def dequeue_buffer(self, fd: int, kind: int, memory: int) -> Any:
-        return SimpleNamespace(index=self.queued.pop(0))
-
-    def stream_on(self, fd: int, kind: int) -> None:
-        pass
-
-    def stream_off(self, fd: int, kind: int) -> None:
-        if self.gone:
-            raise OSError(19, "gone")
-
-    def free_buffers(self, fd: int, kind: int, memory: int) -> None:
-        self.freed.append(memory)
-        if self.gone:
-            raise OSError(16, "leases are out")
 
 
 class Rates:
@@ -218,105 +189,7 @@ def test_how_long_a_device_is_waited_for_can_be_waited() -> None:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeV4L2:
-    made = FakeV4L2()
-    for module in (buffers, memory):
-        monkeypatch.setattr(module, "linuxpy", lambda: made)
-    return made
-
-
-def test_a_buffer_is_the_drivers_again_after_one_release(fake: FakeV4L2) -> None:
-    owner = BufferSet(3)
-    assert fake.queued == list(range(memory.COUNT))
-    _, lease = owner.take()
-    assert 0 not in fake.queued
-    lease.release()
-    lease.release()
-    assert fake.queued.count(0) == 1
-
-
-def test_a_lease_outlives_the_stream(fake: FakeV4L2) -> None:
-    owner = BufferSet(3)
-    owner.take()[1].release()
-    _, lease = owner.take()
-    queued = list(fake.queued)
-    owner.end()
-    owner.end()
-    assert lease.view[0] == 1
-    lease.release()
-    assert fake.queued == queued  # nobody queues for a stream that has ended
-
-
-def test_after_an_unplug_releasing_and_ending_are_quiet(fake: FakeV4L2) -> None:
-    owner = BufferSet(3)
-    _, lease = owner.take()
-    fake.gone = True
-    lease.release()
-    owner.end()
-
-
-@pytest.fixture
-def heap(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Memory for devices, of a heap that is a memfd; what was synchronised."""
-    synced: list[str] = []
-    monkeypatch.setattr(dmabuf, "begin_read", lambda descriptor: synced.append("begin"))
-    monkeypatch.setattr(dmabuf, "end_read", lambda descriptor: synced.append("end"))
-
-    def allocate(nbytes: int) -> int:
-        descriptor = os.memfd_create("heap")
-        os.ftruncate(descriptor, nbytes)
-        return descriptor
-
-    monkeypatch.setattr(dmabuf, "allocators", lambda: [("test", allocate)])
-    return synced
-
-
-@pytest.mark.parametrize("choice", [Choice.AUTO, Choice.DMABUF])
-def test_where_its_own_memory_is_slow_the_device_fills_ours(
-    fake: FakeV4L2, heap: list[str], choice: Choice, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(memory, "is_slow", lambda view: True)
-    open_before = len(os.listdir("/proc/self/fd"))
-    owner = BufferSet(3, choice)
-    fake.queued = fake.queued[-memory.COUNT :]
-    assert list(fake.descriptors) == list(range(memory.COUNT))
-    os.pwrite(fake.descriptors[0], b"picture", 0)
-    _, lease = owner.take()
-    assert heap == ["begin"]
-    lease.release()
-    assert heap == ["begin", "end"]
-    assert fake.queued.count(0) == 1
-    _, late = owner.take()
-    os.pwrite(fake.descriptors[1], b"late", 0)
-    owner.end()
-    assert bytes(late.view[:4]) == b"late"
-    late.release()
-    assert heap == ["begin", "end", "begin"]
-    del lease, late
-    assert len(os.listdir("/proc/self/fd")) == open_before
-
-
-def test_a_device_that_takes_no_memory_of_ours_keeps_its_own(
-    fake: FakeV4L2, heap: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(memory, "is_slow", lambda view: True)
-    fake.imports = False
-    open_before = len(os.listdir("/proc/self/fd"))
-    assert isinstance(memory.choose(3, Choice.AUTO), memory.Mapped)
-    with pytest.raises(Refused, match="no memory"):
-        memory.choose(3, Choice.DMABUF)
-    assert len(os.listdir("/proc/self/fd")) == open_before
-    fake.imports = True
-    assert isinstance(memory.choose(3, Choice.MMAP), memory.Mapped)
-
-
-def test_slow_memory_is_told_by_reading_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    took = [1000, 100]  # the device's, then ordinary memory
-    monkeypatch.setattr(memory, "_read_ns", lambda view: took[0] if view.readonly else took[1])
-    assert memory.is_slow(memoryview(bytes(64)))
-    took[0] = 300
-    assert not memory.is_slow(memoryview(bytes(64)))
-    monkeypatch.undo()
-    assert not memory.is_slow(memoryview(bytearray(memory.PROBE_BYTES)))
+    return installed(monkeypatch)
 
 
 class SlowStart:
@@ -342,7 +215,7 @@ class SlowStart:
 def slow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[V4L2Source, SlowStart]:
     """A source on an ordinary file, whose streams are :class:`SlowStart`'s."""
     mode, start = make_mode(YUYV, 640, 480, RATE), SlowStart()
-    monkeypatch.setattr(source, "identify", lambda fd, path: None)
+    monkeypatch.setattr(source, "identify", lambda *_: None)
     monkeypatch.setattr(source, "read_modes", lambda fd: [mode])
     monkeypatch.setattr(source, "read_controls", lambda fd: [])
     monkeypatch.setattr(source, "set_mode", lambda fd, wanted: wanted)
@@ -403,11 +276,17 @@ def test_what_a_late_start_makes_is_ended_even_if_nobody_waits_for_the_close(
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(step(), 0.05)
         assert is_open(camera.path)
+        await camera.stop()  # by whoever has not heard of that
+        with pytest.raises(WrongState):
+            await camera.configure(camera.modes[0])
         start.go.set()
         await until(lambda: not is_open(camera.path))
         assert (start.made, start.stopped) == (1, 1)
 
-    asyncio.run(play())
+    try:
+        asyncio.run(play())
+    finally:
+        start.go.set()
 
 
 def test_a_device_that_opens_too_late_is_closed(
@@ -419,11 +298,11 @@ def test_a_device_that_opens_too_late_is_closed(
         await slow[0].close()
         await until(lambda: not is_open(path))
         monkeypatch.setattr(source, "linuxpy", lambda: None)
-        monkeypatch.setattr(source, "identify", lambda fd, path: go.wait())
+        monkeypatch.setattr(source, "identify", lambda *_: go.wait())
         monkeypatch.setattr(source, "OPEN_S", 0.05)
         with pytest.raises(Deadline):
             await V4L2Source.open(path)
-        assert is_open(path)
+        await until(lambda: is_open(path))
         go.set()
         await until(lambda: not is_open(path))
 
@@ -540,6 +419,24 @@ def test_a_device_whose_stream_ends_by_an_error_can_be_started_again(
     asyncio.run(play())
 
 
+def test_a_stream_without_a_descriptor_to_be_woken_by_leaves_no_buffers(
+    silent: V4L2Source, fake: FakeV4L2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def play() -> None:
+        sink: Any = None
+        await silent.configure(silent.modes[0])
+        with monkeypatch.context() as without, pytest.raises(OSError, match="Too many"):
+            without.setattr(os, "eventfd", refused)
+            await silent.start(sink, 1)
+        assert not fake.queued or fake.freed
+        await silent.close()
+
+    def refused(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    asyncio.run(play())
+
+
 def test_a_device_is_not_silent_while_it_has_no_buffer_to_fill(
     silent: V4L2Source, fake: FakeV4L2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -565,9 +462,9 @@ def test_a_device_is_not_silent_while_it_has_no_buffer_to_fill(
     async def play() -> None:
         sink = Sink()
         await silent.configure(silent.modes[0])
-        await silent.start(sink, 1)
         device = os.open(silent.path, os.O_RDWR)
         os.write(device, b"frame")
+        await silent.start(sink, 1)
         await sink.until(lambda: len(sink.kept) == memory.COUNT)
         os.read(device, 5)
         assert await asyncio.to_thread(lambda: looked.acquire(timeout=10) and looked.acquire(timeout=10))

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from maglens_driver.errors import MissingDependency
-from maglens_driver.names import LOOPBACK_CONTROL, NODE_CARD_NAME
+from maglens_driver.names import LOOPBACK_CONTROL, LOOPBACK_DRIVER, NODE_CARD_NAME
 from maglens_driver.packages import Need, install
 from maglens_v4l2 import v4l2
 
-DRIVER: Final = b"v4l2 loopback"
 CREATES_SINCE: Final = (0, 15)  # versions from here on make devices at run time by the interface below
 MODPROBE: Final = f"modprobe v4l2loopback devices=1 exclusive_caps=1 max_buffers=16 card_label={NODE_CARD_NAME}"
 
@@ -61,7 +60,7 @@ def find(card: str) -> str | None:
             continue
         path = f"/dev/{name.parent.name}"
         capability = v4l2.query_path(path)
-        if capability is not None and capability.driver == DRIVER:
+        if capability is not None and capability.driver == LOOPBACK_DRIVER.encode():
             return path
     return None
 

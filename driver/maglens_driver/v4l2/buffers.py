@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import Any
 
 from maglens_driver.v4l2.binding import linuxpy
-from maglens_driver.v4l2.memory import Choice, choose
+from maglens_driver.v4l2.memory import Choice, choose, free
 
 
 class BufferSet:
@@ -48,12 +49,9 @@ class BufferSet:
                 return
             self._open = False
             self._memory.close()
-        v4l2 = linuxpy()
-        for step in (v4l2.stream_off, lambda fd, kind: v4l2.free_buffers(fd, kind, self._memory.memory)):
-            try:
-                step(self._fd, self._kind)
-            except OSError:  # gone, or leases are out: the driver keeps their memory until they end
-                continue
+        with contextlib.suppress(OSError):  # gone
+            linuxpy().stream_off(self._fd, self._kind)
+        free(self._fd, self._memory.memory)
 
     def give_back(self, index: int) -> None:
         """A lease has ended: the driver may fill the buffer again."""

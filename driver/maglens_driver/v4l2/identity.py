@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from maglens_driver.errors import Refused
 from maglens_driver.link import limits
-from maglens_driver.names import NODE_CARD_NAME
+from maglens_driver.names import LOOPBACK_DRIVER, NODE_CARD_NAME
 from maglens_driver.source import Identity
 from maglens_driver.v4l2.binding import linuxpy
 
@@ -18,14 +19,17 @@ OWN_DRIVERS = ("maglens",)
 SYSFS = Path("/sys/class/video4linux")
 
 
-def identify(fd: int, path: str) -> Identity:
-    """Raises ``Refused`` when it is a node of ours, or no camera."""
+def identify(fd: int, path: str, ours: Collection[str] = (NODE_CARD_NAME,)) -> Identity:
+    """Raises ``Refused`` when it is a node of ours, or no camera. ``ours``: names of nodes that we may have made of
+    v4l2loopback."""
     found = linuxpy().read_capabilities(fd)
     driver, card, bus = (
         _printable(text.decode("utf-8", "replace")) for text in (found.driver, found.card, found.bus_info)
     )
-    if driver in OWN_DRIVERS or card == NODE_CARD_NAME or card.startswith(f"{NODE_CARD_NAME} "):
-        raise Refused("own_node", f"{path} is maglens' own node, which is never a source")
+    named_so = card == NODE_CARD_NAME or card.startswith(f"{NODE_CARD_NAME} ")
+    if driver in OWN_DRIVERS or named_so or (driver == LOOPBACK_DRIVER and card in ours):
+        hint = "leave it out of [cameras] device; v4l2-ctl --list-devices"
+        raise Refused("own_node", f"{path} is maglens' own node, which is never a source", hint=hint)
     caps = found.device_caps if found.capabilities & DEVICE_CAPS else found.capabilities
     if not (caps & CAPTURE and caps & STREAMING):
         raise Refused("no_camera", f"{path} ({card}) is no camera", hint="v4l2-ctl --list-devices")

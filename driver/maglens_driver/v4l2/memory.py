@@ -7,6 +7,7 @@ cached: every pixel that the CPU looks at then costs a trip to memory. There, dm
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
 import mmap
@@ -63,11 +64,18 @@ class Mapped:
     def __init__(self, fd: int) -> None:
         v4l2 = linuxpy()
         self._fd, self._kind, self.memory = fd, v4l2.BufferType.VIDEO_CAPTURE, v4l2.Memory.MMAP
+        self.views = []
         count = v4l2.request_buffers(fd, self._kind, self.memory, COUNT).count
-        infos = [v4l2.query_buffer(fd, self._kind, self.memory, index) for index in range(count)]
-        self.views = [memoryview(v4l2.mem_map(fd, info.length, info.m.offset)) for info in infos]
-        for index in range(count):
-            self.queue(index)
+        try:
+            for index in range(count):
+                info = v4l2.query_buffer(fd, self._kind, self.memory, index)
+                self.views.append(memoryview(v4l2.mem_map(fd, info.length, info.m.offset)))
+            for index in range(count):
+                self.queue(index)
+        except BaseException:
+            self.close()
+            free(fd, self.memory)
+            raise
 
     def queue(self, index: int) -> None:
         linuxpy().enqueue_buffer(self._fd, self._kind, self.memory, 0, index)
@@ -98,8 +106,8 @@ class Imported:
                 self.views.append(memoryview(mmap.mmap(self._descriptors[-1], self._size)))
                 self.queue(index)  # only now the device looks at it
         except BaseException:
-            v4l2.free_buffers(fd, self._kind, self.memory)
             self.close()
+            free(fd, self.memory)
             raise
 
     def queue(self, index: int) -> None:
@@ -129,7 +137,7 @@ def choose(fd: int, choice: Choice) -> Memory:
         if choice is Choice.MMAP or not is_slow(own.views[0]):
             return own
         own.close()
-        linuxpy().free_buffers(fd, linuxpy().BufferType.VIDEO_CAPTURE, own.memory)
+        free(fd, own.memory)
     for name, allocate in dmabuf.allocators():
         try:
             ours = Imported(fd, allocate)
@@ -141,6 +149,12 @@ def choose(fd: int, choice: Choice) -> Memory:
     if choice is Choice.DMABUF:
         raise Refused("memory", "the device fills no memory that can be had", hint=f"ls -l {dmabuf.HEAP_FOLDER}")
     return Mapped(fd)
+
+
+def free(fd: int, memory: Any) -> None:
+    """Have the device give up the buffers that it was asked for: else it counts as in use and takes no other mode."""
+    with contextlib.suppress(OSError):  # gone, or leases are out: the driver keeps their memory until they end
+        linuxpy().free_buffers(fd, linuxpy().BufferType.VIDEO_CAPTURE, memory)
 
 
 def is_slow(view: memoryview) -> bool:

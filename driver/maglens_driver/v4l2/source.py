@@ -14,15 +14,17 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from maglens_driver.control import ControlInfo
 from maglens_driver.errors import Deadline, Gone, Interrupted, Refused, WrongState
 from maglens_driver.frame import Frame
 from maglens_driver.mode import Mode, nearest_mode
+from maglens_driver.names import NODE_CARD_NAME
 from maglens_driver.source import FrameSink, Identity
 from maglens_driver.v4l2.binding import gone_is_gone, linuxpy
 from maglens_driver.v4l2.buffers import BufferSet
@@ -61,8 +63,11 @@ class V4L2Source:
     """A capture device by its path. Implements :class:`maglens_driver.source.Source`."""
 
     @classmethod
-    async def open(cls, path: str, memory: Choice = Choice.AUTO) -> V4L2Source:
-        """Look at a device; nothing is changed on it. ``memory``: where its pictures will lie.
+    async def open(
+        cls, path: str, memory: Choice = Choice.AUTO, ours: Collection[str] = (NODE_CARD_NAME,)
+    ) -> V4L2Source:
+        """Look at a device; nothing is changed on it. ``memory``: where its pictures will lie; ``ours``: see
+        :func:`identify`.
 
         Raises ``MissingDependency`` without linuxpy, ``Refused`` when it is no camera or a node of ours, ``Gone``,
         ``Deadline``, and ``OSError`` when it cannot be opened.
@@ -70,23 +75,31 @@ class V4L2Source:
         linuxpy()
         executor = ThreadPoolExecutor(1, thread_name_prefix="v4l2-calls")
         try:
-            return await _within(executor, OPEN_S, path, lambda: cls(path, executor, memory), late=cls._give_back)
+            look = partial(cls, path, executor, memory, ours)
+            return await _within(executor, OPEN_S, path, look, late=cls._give_back)
         except BaseException:
             executor.shutdown(wait=False)
             raise
 
-    def __init__(self, path: str, executor: ThreadPoolExecutor, memory: Choice = Choice.AUTO) -> None:
+    def __init__(
+        self,
+        path: str,
+        executor: ThreadPoolExecutor,
+        memory: Choice = Choice.AUTO,
+        ours: Collection[str] = (NODE_CARD_NAME,),
+    ) -> None:
         """For :meth:`open`, which knows where to call this."""
         self.path = path
         self._memory = memory
         self._executor = executor
         self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            self._identity = identify(self._fd, path)
+            self._identity = identify(self._fd, path, ours)
             self._modes = read_modes(self._fd)
             self._controls = read_controls(self._fd)
             if not self._modes:
-                raise Refused("mode", f"{path} offers no format that can be shown (NV12, YUYV, MJPEG)")
+                hint = f"v4l2-ctl -d {path} --list-formats-ext"
+                raise Refused("mode", f"{path} offers no format that can be shown (NV12, YUYV, MJPEG)", hint=hint)
         except BaseException:
             os.close(self._fd)
             raise
@@ -169,6 +182,7 @@ class V4L2Source:
         try:
             await self.stop()
         finally:  # whoever waits for it may give up
+            self._starting = False  # what comes of that is ended with all else:
             self._executor.submit(self._give_back)  # after a call that is still under way
             self._executor.shutdown(wait=False)
 
@@ -246,7 +260,8 @@ async def _within(
         return await asyncio.wait_for(asyncio.wrap_future(doing), limit_s)
     except TimeoutError as error:
         doing.add_done_callback(done)
-        raise Deadline(f"{path} did not answer within {limit_s:g} s") from error
+        hint = f"try it alone: v4l2-ctl -d {path} --all; journalctl -k -b"
+        raise Deadline(f"{path} did not answer within {limit_s:g} s", hint=hint) from error
     except asyncio.CancelledError:
         doing.add_done_callback(done)
         raise
@@ -270,15 +285,19 @@ class _Stream:
         self._on_active, self._on_gone = on_active, on_gone
         self._last_sequence: int | None = None
         self._last_exposure = 0
-        self._buffers = BufferSet(fd, memory)
-        try:
-            self._buffers.start()
-        except BaseException:
-            self._buffers.end()
-            raise
-        self._halt = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name="v4l2-source", daemon=True)
-        self._thread.start()
+        self._halt = os.eventfd(0, os.EFD_CLOEXEC)
+        try:
+            self._buffers = BufferSet(fd, memory)
+            try:
+                self._buffers.start()
+                self._thread.start()
+            except BaseException:
+                self._buffers.end()
+                raise
+        except BaseException:
+            os.close(self._halt)
+            raise
 
     def stop(self) -> None:
         """Waits for the thread; buffers still with the sink stay valid until released."""
