@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Cameras: those of this machine, beside modules: webcams by sysfs, and what libcamera sees.
 
-One camera is one source. A webcam is taken by V4L2 even where libcamera sees it too; any other is libcamera's where
-libcamera sees it. Our own node is never one, since only uvcvideo's devices and configured paths are looked at, and
-the V4L2 source refuses it besides.
+One camera is one source, by whatever paths it is configured. A webcam is taken by V4L2 even where libcamera sees it
+too; any other is libcamera's where libcamera sees it. A node of ours is never one, since only uvcvideo's devices and
+configured paths are looked at, and the V4L2 source refuses it besides.
 
 One that was refused has a second chance after a pause: at once when a camera is plugged in, the configuration is read
 again, or a person chooses it.
@@ -49,15 +49,18 @@ class Host(Protocol):
 
     def depart(self, path: str) -> None: ...
 
+    def reconsider(self) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class _There:
-    """A camera that is there: what it is made of, as far as a change of that means another camera. ``snapped``: see
-    :class:`visitors.CameraVisitor`."""
+    """A camera that is there: what it is made of, as far as a change of that means another camera. ``snapped`` and
+    ``by_id``: see :class:`visitors.CameraVisitor`; they may change while it stays."""
 
     token: object
     visit: Callable[[], Visitor]
     snapped: bool = False
+    by_id: str = ""
 
 
 @dataclass(slots=True)
@@ -156,9 +159,12 @@ class Cameras:
         for port, camera in wanted.items():
             if port in self._stays:
                 stay = self._stays[port]
-                stay.camera = camera
+                before, stay.camera = stay.camera, camera
                 if stay.session is not None and isinstance(stay.session.visitor, CameraVisitor):
-                    stay.session.visitor.snapped = camera.snapped
+                    visitor = stay.session.visitor
+                    visitor.snapped, visitor.by_id = camera.snapped, camera.by_id
+                if (before.snapped, before.by_id) != (camera.snapped, camera.by_id):
+                    self._manager.reconsider()
                 stay.chance.take()
             else:
                 session = self._manager.arrive(port, 0, camera.visit())
@@ -186,12 +192,17 @@ class Cameras:
         libcamera = [camera for camera in self._seen if self._is_libcameras(camera, devices)]
         taken = {number for camera in libcamera for number in camera.devices}
         wanted: dict[str, _There] = {}
+        ours = frozenset(node.name for node in self._manager.config.nodes.values())
+        nodes: set[str] = set()  # what was named already, perhaps by another path
         for path in settings.device:
-            if os.path.exists(path):
-                node = os.path.realpath(path)
-                taken.update(device.number for device in devices if device.path == node)
-                token = next((device.token for device in devices if device.path == node), node)
-                wanted[path] = _There(token, partial(CameraVisitor, path, names.get(node, "")))
+            node = os.path.realpath(path)
+            if not os.path.exists(node) or node in nodes:
+                continue
+            nodes.add(node)
+            taken.update(device.number for device in devices if device.path == node)
+            token = next((device.token for device in devices if device.path == node), node)
+            by_id = names.get(node, "")
+            wanted[path] = _There(token, partial(CameraVisitor, path, by_id, ours=ours), by_id=by_id)
         for device in devices if settings.auto else ():
             if device.driver == UVC and device.number not in taken:
                 wanted[device.port or device.path] = self._webcam(device, names)
@@ -210,7 +221,8 @@ class Cameras:
 
     def _webcam(self, device: VideoDevice, names: Mapping[str, str]) -> _There:
         config = self._manager.config
-        snapped = device.removable or device.port in config.port or self._came_later[device.token]
-        plugged_in = config.policy.hotplug and snapped
-        visit = partial(CameraVisitor, device.path, names.get(device.path, ""), snapped=plugged_in)
-        return _There(device.token, visit, plugged_in)
+        configured = config.port_of(device.port) in config.port
+        snapped = device.removable or configured or self._came_later[device.token]
+        plugged_in, by_id = config.policy.hotplug and snapped, names.get(device.path, "")
+        visit = partial(CameraVisitor, device.path, by_id, snapped=plugged_in)
+        return _There(device.token, visit, plugged_in, by_id)

@@ -395,8 +395,10 @@ class Config:
         return self.port.get(self.port_of(path), PortConfig())
 
     def port_of(self, usb_path: str) -> str:
-        """The port that a USB path belongs to: the one that names it, else itself."""
-        return next((port for port, settings in self.port.items() if usb_path in settings.usb), usb_path)
+        """The port that a USB path belongs to: the one that names it, else itself. Every camera of a device with
+        several (``1-2:1.2``) is at its port."""
+        place = usb_path.partition(":")[0]
+        return next((port for port, settings in self.port.items() if place in (port, *settings.usb)), usb_path)
 
 
 SECTIONS: Final[Mapping[str, type[Any]]] = {

@@ -44,7 +44,7 @@ def make_port(path: str, speed_mbit_s: int, config: Config) -> Port:
     carried = min(speed_mbit_s, settings.max_mbit_s or speed_mbit_s)
     return Port(
         path=path,
-        name=settings.name or path,
+        name=path if ":" in path else settings.name or path,  # a name is for one source
         enabled=settings.enabled,
         speed_mbit_s=speed_mbit_s,
         limit_mw=limit_mw,

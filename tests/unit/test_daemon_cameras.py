@@ -56,6 +56,9 @@ class House:
         self.moves.append("-" + path)
         self.turn.set()
 
+    def reconsider(self) -> None:
+        self.moves.append("!")
+
 
 class Inn(House, FakeHost):
     """A house whose sessions are real, and see only what a list of visitors does."""
@@ -153,13 +156,16 @@ def test_a_webcam_plays_from_the_first_moment_and_one_plugged_in_ranks_as_a_modu
     [
         (replace(WEBCAM, removable=True), Config(), True),
         (WEBCAM, Config(port={"1-4": PortConfig(name="back")}), True),
+        (replace(WEBCAM, port="2-4"), Config(port={"1-4": PortConfig(usb=("2-4",))}), True),
+        (replace(WEBCAM, port="1-4:1.2"), Config(port={"1-4": PortConfig(name="back")}), True),
+        (replace(WEBCAM, port="1-4:1.2"), Config(port={"1-3": PortConfig(name="back")}), False),
         (replace(WEBCAM, removable=True), Config(policy=PolicyConfig(hotplug=False)), False),
     ],
 )
 def test_what_counts_as_snapped_on(device: VideoDevice, config: Config, snapped: bool) -> None:
     async def act(house: House, cameras: Cameras) -> None:
         cameras.look()
-        assert house.there["1-4"].snapped is snapped
+        assert house.there[device.port].snapped is snapped
 
     run(Machine(device), act, config)
 
@@ -195,7 +201,7 @@ def test_what_counts_as_snapped_on_changes_with_the_configuration_while_it_plays
         assert snapped(Config(port={"1-4": PortConfig(name="back")})) == [True, True]
         assert snapped(Config(policy=PolicyConfig(hotplug=False))) == [False, False]
         assert snapped(Config()) == [False, True]
-        assert hall.moves == ["+1-4", "+1-1"]
+        assert [move for move in hall.moves if move != "!"] == ["+1-4", "+1-1"]
         hall.config = replace(Config(), cameras=CamerasConfig(auto=False, libcamera=False))
         cameras.look()
         assert snapped(Config()) == [False, True], "one that was there before we looked did not come later"
@@ -330,6 +336,45 @@ def test_configured_paths_and_switches(tmp_path: Path) -> None:
         assert not house.there
 
     run(machine, act, config)
+
+
+def test_a_camera_is_one_source_by_however_many_paths(tmp_path: Path) -> None:
+    node, stable = tmp_path / "video0", tmp_path / "stable"
+    node.touch()
+    stable.symlink_to(node)
+    machine = Machine(replace(WEBCAM, path=str(node)))
+    config = Config(cameras=CamerasConfig(device=(str(stable), str(node)), libcamera=False))
+
+    async def act(house: House, cameras: Cameras) -> None:
+        cameras.look()
+        assert set(house.there) == {str(stable)}
+
+    run(machine, act, config)
+
+
+def test_udevs_name_is_the_one_it_has_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """udev may be later than the service; and a link that two cameras claim goes from one to the other."""
+    named: dict[str, str] = {}
+    monkeypatch.setattr("maglens_daemon.cameras.names_by_id", lambda: named)
+
+    class Hall(House):
+        def arrive(self, path: str, speed_mbit_s: int, visitor: Visitor) -> Session | None:
+            super().arrive(path, speed_mbit_s, visitor)
+            return Session(1, make_port(path, 0, self.config), visitor, FakeHost())
+
+    async def play() -> None:
+        hall = Hall(Config(cameras=CamerasConfig(libcamera=False)))
+        cameras = Cameras(hall, Machine(WEBCAM).list, Machine().ask, lambda: {})
+        cameras.look()
+        assert hall.there["1-4"].by_id == ""
+        named[WEBCAM.path] = "usb-Cam"
+        cameras.look()
+        cameras.look()
+        assert hall.there["1-4"].by_id == "usb-Cam"
+        assert hall.moves == ["+1-4", "!"], "the rules may say something else now"
+        await cameras.close()
+
+    asyncio.run(play())
 
 
 class BuiltIn(FakeVisitor):

@@ -89,6 +89,16 @@ def test_a_configured_port() -> None:
     assert port.label == "back (2-1)"
 
 
+def test_every_camera_of_a_device_is_at_its_port() -> None:
+    """One that sees in the dark beside one that sees colours, say. A name means one of them."""
+    config = Config(port={"1-4": PortConfig(name="back", enabled=False, usb=("2-4",))})
+    for path, name in (("1-4", "back"), ("1-4:1.2", "1-4:1.2"), ("2-4:1.2", "2-4:1.2")):
+        port = make_port(path, 0, config)
+        assert (port.enabled, port.name) == (False, name)
+    for other in ("1-40:1.2", "libcamera:1-4", "/dev/v4l/by-path/pci-0000:00:14.0-usb-0:4:1.0-video-index0"):
+        assert make_port(other, 0, config).enabled
+
+
 def test_offers_are_five_volt_in_steps() -> None:
     assert offers(2500) == (FixedPdo(5000, 500),)
     assert offers(2549) == (FixedPdo(5000, 500),)
