@@ -76,6 +76,7 @@ class _Coming:
     mode: Mode | None = None
     means: Means | None = None  # when that was chosen
     optics: Optics | None = None
+    orientation: Orientation = UPRIGHT
     task: asyncio.Task[None] | None = None
 
 
@@ -233,7 +234,7 @@ class Director:
         del self._coming[session.id]
         self._records[session.id].busy = False
         self._records[session.id].start_s = asyncio.get_running_loop().time() - coming.began
-        self.stage.enter(Playing(session, generation, coming.mode, coming.means, coming.optics))
+        self.stage.enter(Playing(session, generation, coming.mode, coming.means, coming.optics, coming.orientation))
         if previous is not None:
             self._stop_in_background(previous.session, previous.generation)
         log.info("%s plays %s", session.label, coming.mode.describe(), extra=session.log_fields())
@@ -289,7 +290,7 @@ class Director:
         due = [record.retry_at for record in self._records.values() if record.retry_at > now]
         playing = stage.playing
         gone = playing is not None and playing.session.id not in {seen.id for seen in candidates}
-        if gone or not pipeline.convertible or (playing is not None and self._lens_changed(playing)):
+        if gone or not pipeline.convertible or (playing is not None and self._stands_otherwise(playing)):
             self._clear()
         elif playing is not None and not self._plays_best(playing):
             self._clear()  # and it comes again, in another mode
@@ -361,9 +362,11 @@ class Director:
             self.reconsider()
         return [again]
 
-    def _lens_changed(self, playing: Playing) -> bool:
-        """Whether a bare lens was put before the camera that plays, or taken away."""
-        return playing.optics != optics_for(playing.session, self._house.all())
+    def _stands_otherwise(self, playing: Playing) -> bool:
+        """Whether a bare lens was put before the camera that plays or taken away, or it is said to be mounted in
+        another way."""
+        optics, orientation = optics_for(playing.session, self._house.all()), self._house.orientation(playing.session)
+        return (playing.optics, playing.orientation) != (optics, orientation)
 
     def _bring(self, order: Sequence[int], pipeline: Pipeline, now: float) -> list[float]:
         """Have the best of ``order``, those before the one that plays, on its way; and the next best too where that
@@ -421,6 +424,7 @@ class Director:
             if against := obstacle(mode, coming.means):
                 raise Refused("ADJUSTED", f"the module answered CONFIGURE with what it may not have: {against}")
             coming.optics = optics_for(session, self._house.all())
+            coming.orientation = self._house.orientation(session)
             feed = await self._begin(coming, mode)
             coming.mode = mode
             await session.start(feed, coming.generation)
@@ -438,7 +442,7 @@ class Director:
         since numpy is loaded for them: it goes on in its thread when the start is called off, and what it makes then
         is thrown away."""
         pipeline, generation = coming.pipeline, coming.generation
-        orientation, optics = self._house.orientation(coming.session), coming.optics
+        orientation, optics = coming.orientation, coming.optics
         if optics is None and mode.fourcc not in RAW:
             return pipeline.begin(generation, mode, orientation)
         making = asyncio.create_task(asyncio.to_thread(pipeline.begin, generation, mode, orientation, optics))

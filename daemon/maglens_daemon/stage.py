@@ -24,6 +24,7 @@ from maglens_v4l2.card import Card
 from maglens_v4l2.controls import Controls
 from maglens_v4l2.node import FormatChosen, InputChosen, Node, NodeEvent, UsageChanged
 from maglens_v4l2.optics import Optics
+from maglens_v4l2.orientation import UPRIGHT, Orientation
 from maglens_v4l2.pipeline import Pipeline
 from maglens_v4l2.store import Store
 
@@ -52,6 +53,7 @@ class Playing:
     mode: Mode
     means: Means  # when it was chosen
     optics: Optics | None = None  # a bare lens before it
+    orientation: Orientation = UPRIGHT  # how it was mounted
 
 
 @dataclass(frozen=True, slots=True)
