@@ -42,7 +42,8 @@ CONFIGURE_S: Final = 2.0
 START_S: Final = 3.0
 STOP_S: Final = 3.0
 CLOSE_S: Final = 3.0
-TELL_MAKER: Final = "lift it off and snap it on again; if that does not help, tell its maker"
+SNAP_ON_AGAIN: Final = "lift it off and snap it on again"
+TELL_MAKER: Final = f"{SNAP_ON_AGAIN}; if that does not help, tell its maker"
 TRIED_AGAIN: Final = "it is tried again after a while, and at once by `maglens use` or when a camera is plugged in"
 SLEPT_S: Final = 0.1  # less than that between two clocks is no sleep
 GONE_GRACE_S: Final = 5.0  # between a source's Gone and the port's removal
@@ -101,6 +102,11 @@ class Session:
         """Whether it can be asked for frames now."""
         failed = self.unplugged or self._failure is not None
         return self.state.is_playable and not failed and not self._removed.is_set()
+
+    @property
+    def _advice(self) -> str:
+        """What a person does about one that does not answer: nobody can lift off what is built in."""
+        return SNAP_ON_AGAIN if self.visitor.snapped else TRIED_AGAIN
 
     def means(self) -> Means:
         """What its modes may use of link and power now."""
@@ -279,7 +285,7 @@ class Session:
                 if left == 0:
                     raise Deadline(
                         f"the module did not answer {IDENTIFY_TRIES} times: {late or 'open takes too long'}",
-                        hint="lift it off and snap it on again",
+                        hint=self._advice,
                     ) from late
                 log.info("%s: %s; trying again", self.label, late, extra=self.log_fields())
         self.source = source
@@ -387,8 +393,8 @@ class Session:
                 await self._removed.wait()
         except TimeoutError:
             self.unplugged = False
-            hint = "lift it off and snap it on again" if self.visitor.snapped else TRIED_AGAIN
-            self._quarantine(MaglensError(f"the module stopped answering, but is still there: {gone}", hint=hint))
+            why = MaglensError(f"the module stopped answering, but is still there: {gone}", hint=self._advice)
+            self._quarantine(why)
             await self._close()
 
     def _quarantine(self, why: Exception) -> None:
@@ -466,7 +472,7 @@ class Session:
     async def configure(self, want: Mode) -> Mode:
         """Set the mode; the answer is what will be sent. Raises ``Deadline`` and what the source raises."""
         source = self.playable()
-        async with self._operation, _deadline(CONFIGURE_S * self.visitor.patience, "configuration"):
+        async with self._operation, _deadline(CONFIGURE_S * self.visitor.patience, "configuration", self._advice):
             if self.state is SessionState.STANDBY:
                 self._enter(SessionState.READY)  # from here on it may draw what its contract says
             self.mode = await source.configure(want)
@@ -475,7 +481,7 @@ class Session:
     async def start(self, sink: FrameSink, generation: int) -> None:
         """Begin to stream."""
         source = self.playable()
-        async with self._operation, _deadline(START_S * self.visitor.patience, "start"):
+        async with self._operation, _deadline(START_S * self.visitor.patience, "start", self._advice):
             self._generation = generation
             await source.start(sink, generation)
         if self.playable() is source:
@@ -495,7 +501,7 @@ class Session:
 
     async def standby(self) -> None:
         """Nobody has watched for a while. No error where it is not ready (any more)."""
-        async with self._operation, _deadline(CONFIGURE_S * self.visitor.patience, "standby"):
+        async with self._operation, _deadline(CONFIGURE_S * self.visitor.patience, "standby", self._advice):
             if self.state is not SessionState.READY or not self.is_playable:
                 return  # it may have begun to play while another operation went on
             rests = await self.visitor.standby(self.playable())
@@ -520,10 +526,10 @@ class Session:
 
 
 @asynccontextmanager
-async def _deadline(limit_s: float, what: str) -> AsyncIterator[None]:
+async def _deadline(limit_s: float, what: str, hint: str) -> AsyncIterator[None]:
     """``asyncio.timeout`` that says what took too long."""
     try:
         async with asyncio.timeout(limit_s):
             yield
     except TimeoutError as late:
-        raise Deadline(f"{what} took more than {limit_s:g} s", hint="lift it off and snap it on again") from late
+        raise Deadline(f"{what} took more than {limit_s:g} s", hint=hint) from late

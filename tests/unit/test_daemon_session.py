@@ -432,9 +432,12 @@ def test_what_the_manager_asks_for_has_a_deadline(step: str) -> None:
         stage = Stage()
         await stage.to_ready()
         stage.visitor.steps.hold(step)
-        with pytest.raises(Deadline, match="took more than"):
-            await stage.session.configure(MODE)
-            await stage.session.start(NullSink(), 1)
+        for snapped, advice in ((True, "lift it off"), (False, "it is tried again")):
+            stage.visitor.snapped = snapped
+            with pytest.raises(Deadline, match="took more than") as late:
+                await stage.session.configure(MODE)
+                await stage.session.start(NullSink(), 1)
+            assert late.value.hint.startswith(advice)
         await stage.end()
 
     fake_clock.run(play())
