@@ -4,11 +4,16 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from maglens_daemon.bus import Bus
+from maglens_daemon.cli.client import Client
 from maglens_daemon.herald import Herald
 from maglens_daemon.manager import Manager
 from maglens_daemon.system_bus import connect
@@ -28,6 +33,22 @@ CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configurat
   </policy>
 </busconfig>
 """
+
+
+def listening(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set once a client hears every signal: the bus has answered to both of its match rules. In whatever thread."""
+    heard, rules, call = threading.Event(), 0, Client.call
+
+    async def counted(client: Client, path: str, interface: str, member: str, *rest: Any, **named: Any) -> list[Any]:
+        nonlocal rules
+        answer = await call(client, path, interface, member, *rest, **named)
+        rules += member == "AddMatch"
+        if rules == 2:
+            heard.set()
+        return answer
+
+    monkeypatch.setattr(Client, "call", counted)
+    return heard
 
 
 @contextmanager

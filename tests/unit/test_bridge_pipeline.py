@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import statistics
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -372,21 +373,21 @@ def test_nobody_takes_the_stage_from_a_better_one() -> None:
 
 
 def test_a_frame_is_shown_at_once() -> None:
-    mode = make_mode(NV12, 128, 96, Fraction(1, 10))
+    mode = make_mode(NV12, 128, 96, Fraction(1, 5))
     delays: list[float] = []
 
     async def act(stage: Stage) -> None:
         feed = stage.pipeline.begin(1, mode)
-        for number in range(10):
+        for number in range(7):
             fresh = frame(feed, luma=100 + number)
             start = time.monotonic()
             feed.deliver(fresh)
             await stage.see(flat(mode, 100 + number))
             delays.append(time.monotonic() - start)
-            await asyncio.sleep(max(0, 0.1 - delays[-1]))
+            await asyncio.sleep(max(0, float(mode.interval) - delays[-1]))
 
     play(act, (mode,))
-    assert sorted(delays)[len(delays) // 2] < 0.02  # a fifth of the interval
+    assert statistics.median(delays) < float(mode.interval) / 5
 
 
 def test_deliver_never_waits_for_a_slow_node(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,7 +407,7 @@ def test_deliver_never_waits_for_a_slow_node(monkeypatch: pytest.MonkeyPatch) ->
         start = time.monotonic()
         for _ in range(20):
             feed.deliver(frame(feed))
-        assert time.monotonic() - start < 0.5
+        assert time.monotonic() - start < WAIT_S / 2
         go_on.set()
 
     play(act)

@@ -8,6 +8,7 @@ import asyncio
 import json
 import re
 import shlex
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from maglens_driver.errors import BadModule, MaglensError, MissingDependency, Re
 from maglens_driver.gadget import client as sim_client
 from maglens_driver.gadget.faults import Fault
 from maglens_driver.virtual.lens import LensError, NoLens, lens_names
-from tests.unit.private_bus import private_bus, published
+from tests.unit.private_bus import listening, private_bus, published
 from tests.unit.test_daemon_manager import Theatre, theatre
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -309,18 +310,28 @@ def test_no_module_is_an_answer_in_json(address: str, capsys: pytest.CaptureFixt
     serve(address, play)
 
 
-def test_watch(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_watch(address: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    hears = listening(monkeypatch)
+    news = {signal: threading.Event() for signal in ("ModuleAdded", "ModuleRemoved")}
+
+    def noted(document: Any) -> None:
+        output.emit(document)
+        if document["signal"] in news:
+            news[document["signal"]].set()
+
+    monkeypatch.setattr("maglens_daemon.cli.show.emit", noted)
+
     async def play(t: Theatre) -> None:
         watching = asyncio.create_task(run("watch", "--json"))
-        await asyncio.sleep(0.5)
+        assert await asyncio.to_thread(hears.wait, 10)
         bad = FakeVisitor("7")
         bad.steps.fail("open", BadModule("descriptor_crc", "broken"))
         session = t.arrive(bad, "1-2")
         await t.until(lambda: session.state is SessionState.QUARANTINED)
-        await asyncio.sleep(0.2)
+        assert await asyncio.to_thread(news["ModuleAdded"].wait, 10)
         t.manager.depart("1-2")
         await t.until(lambda: not t.manager.sessions)
-        await asyncio.sleep(0.2)
+        assert await asyncio.to_thread(news["ModuleRemoved"].wait, 10)
         watchers.append(watching)
 
     watchers: list[asyncio.Task[int]] = []

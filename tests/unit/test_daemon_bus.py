@@ -33,7 +33,7 @@ from maglens_daemon.session_state import SessionState
 from maglens_daemon.system_bus import SystemBus
 from maglens_driver import names
 from maglens_driver.errors import Gone, MaglensError, Refused
-from tests.unit.private_bus import CONFIG, private_bus, published
+from tests.unit.private_bus import CONFIG, listening, private_bus, published
 from tests.unit.test_daemon_manager import Theatre, theatre
 
 KINDS = (ManagerObject, ModuleObject, NodeObject)
@@ -161,21 +161,24 @@ def test_status_and_introspection(address: str) -> None:
     on_the_bus(address, play)
 
 
-def test_changes_are_told(address: str) -> None:
+def test_changes_are_told(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    hears = listening(monkeypatch)
+
     async def play(t: Theatre, bus: Bus, client: Client) -> None:
         seen: list[tuple[str, str, Any]] = []
-        enough = asyncio.Event()
+        enough, moved = asyncio.Event(), asyncio.Event()
 
         async def listen() -> None:
             async for message in client.changes():
                 seen.append((message.path or "", message.member or "", message.body))
+                if {"ModuleAdded", "ControlChanged"} <= {member for _, member, _ in seen}:
+                    moved.set()
                 modules = message.body[1].get("Modules") if message.member == "PropertiesChanged" else None
                 if modules is not None and not modules.value:  # the last that is told of a removal
                     enough.set()
 
         listener = asyncio.create_task(listen())
-        await client.status()
-        await asyncio.sleep(0.05)  # the match rules of the listener are on their way over another connection's turn
+        assert await asyncio.to_thread(hears.wait, 10)
         t.watch()
         visitor = FakeVisitor("7")
         session = t.arrive(visitor)
@@ -183,9 +186,9 @@ def test_changes_are_told(address: str) -> None:
         assert visitor.source.sink is not None
         visitor.source.sink.control(visitor.source.generation, FOCUS.id + 1, 70)  # which it has not
         visitor.source.sink.control(visitor.source.generation, FOCUS.id, 70)
-        await asyncio.sleep(0.1)
-        t.manager.depart("1-1")
         async with asyncio.timeout(10):
+            await moved.wait()
+            t.manager.depart("1-1")
             await enough.wait()
         listener.cancel()
         members = [member for _, member, _ in seen]
@@ -208,6 +211,7 @@ def test_a_question_before_a_change_is_told_takes_nothing_from_what_is_told(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("maglens_daemon.herald.TELL_AFTER_S", 0.2)
+    hears = listening(monkeypatch)
 
     async def play(t: Theatre, bus: Bus, client: Client) -> None:
         seen: list[str] = []
@@ -227,8 +231,7 @@ def test_a_question_before_a_change_is_told_takes_nothing_from_what_is_told(
             assert seen == [*members]
 
         listener = asyncio.create_task(listen())
-        await client.status()
-        await asyncio.sleep(0.05)  # the match rules of the listener are on their way over another connection's turn
+        assert await asyncio.to_thread(hears.wait, 10)
         first = t.arrive(FakeVisitor("7"))
         await client.status()
         await told("ModuleAdded")
