@@ -5,6 +5,7 @@ changes. `make bench` runs fifty seeds of the first."""
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from maglens_driver.control import Cid
 from maglens_v4l2 import auto_focus
 from maglens_v4l2.auto_focus import PATIENCE, RETRY, TRANSITIONS, AutoFocus, FocusState, Status
 from maglens_v4l2.focus_search import MAX_COARSE, MAX_POSITIONS, MOST_FRAMES, FocusScale, FocusSearch
+from maglens_v4l2.measurement import Measurement
 from tests.bench.auto_focus_bench import Attempt, attempt
 from tests.bench.auto_rig import CONFUSION, LATENCY, Rig
 from tests.bench.auto_runs import LENSES, STOPS
@@ -147,6 +149,21 @@ def test_continuous_focus_follows_the_scene_and_holds_still_between() -> None:
         loop.run(80, until=S.HELD)
         assert loop.blur < 1
         assert loop.it.positions <= most
+
+
+def test_a_module_that_tells_focus_in_hundredths_is_not_waited_for() -> None:
+    """The protocol leaves it to the module: 0 millionths are as the hundredths say."""
+    loop = Follow("35mm", 1, 1_234_000)
+    frame = loop.rig.frame
+
+    def coarse() -> Measurement:
+        seen = frame()
+        return replace(seen, meta=replace(seen.meta, focus_udpt=0))
+
+    loop.rig.frame = coarse  # type: ignore[method-assign]
+    loop.it.start(continuous=False)
+    loop.run(80, until=S.HELD)
+    assert loop.blur < 1
 
 
 def test_one_search_is_one_search() -> None:

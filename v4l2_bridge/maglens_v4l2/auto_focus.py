@@ -19,7 +19,7 @@ from typing import Final
 
 from maglens_driver.control import ControlInfo
 from maglens_v4l2.focus_search import FocusScale, FocusSearch
-from maglens_v4l2.measurement import Measurement
+from maglens_v4l2.measurement import UDPT_PER_CDPT, Measurement
 
 LATENCY: Final = 2  # frames from a setting to the first that shows it, where frames do not tell
 LATE: Final = 150  # so many frames after a setting it is no longer waited for
@@ -74,6 +74,7 @@ class AutoFocus:
 
     def __init__(self, fine: ControlInfo, confusion_m: float, pixel_m: float, told: bool = True) -> None:
         self._told = told
+        self._exactly = False  # in millionths, not hundredths
         self._fine = fine
         self._confusion_m = confusion_m
         self._pixel = pixel_m / confusion_m
@@ -203,7 +204,11 @@ class AutoFocus:
         self._told = self._told or seen.focus_udpt > 0
         if not self._told:
             return self._frames > LATENCY
-        return abs(seen.focus_udpt - self._asked) <= self._fine.step
+        self._exactly = self._exactly or seen.meta.focus_udpt > 0
+        apart = abs(seen.focus_udpt - self._asked)
+        if apart <= self._fine.step or self._exactly:
+            return apart <= self._fine.step
+        return self._frames > LATENCY and apart <= UDPT_PER_CDPT  # as near as it says, rounded either way
 
     def _enter(self, state: FocusState) -> None:
         if state is self.state:
