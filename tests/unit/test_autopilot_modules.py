@@ -53,6 +53,7 @@ class Stay:
         self.values = {info.id: info.default for info in infos} if values is None else dict(values)
         self.look = look
         self.refuse = False
+        self.refused: set[int] = set()  # when everything else that comes with them is taken
         nobody: Callable[..., None] = lambda *_: None  # noqa: E731
         self.it = Autopilot(MODE, infos, self.values, self.write, tune=nobody, tell=nobody)
 
@@ -60,7 +61,9 @@ class Stay:
         if self.refuse:
             raise Refused("BUSY", "not now")
         clamped = {control: self.infos[control].clamp(value) for control, value in values.items()}
-        self.values |= clamped
+        self.values |= {control: value for control, value in clamped.items() if control not in self.refused}
+        if self.refused & values.keys():
+            raise Refused("INVALID", "not that one")
         return clamped
 
     async def run(self, frames: int) -> None:
@@ -115,6 +118,27 @@ async def test_an_iris_of_unknown_aperture_is_left_alone_and_the_rest_goes_on() 
     await stay.run(20)
     assert stay.values[Cid.EXPOSURE_ABSOLUTE] > 80
     assert stay.values[Cid.IRIS_ABSOLUTE] == 300
+    await stay.it.close()
+
+
+@pytest.mark.asyncio
+async def test_what_was_taken_beside_a_control_that_was_refused_is_known() -> None:
+    """Of several that are written at once the module says which it has not taken, and no more."""
+    light = 0.02
+
+    def seen(values: Mapping[int, int]) -> Measurement:
+        time, gain = values[Cid.EXPOSURE_ABSOLUTE], values[Cid.GAIN]
+        meta = replace(META, exposure_us=100 * time, gain_milli=gain)
+        return replace(SEEN, luma=light * time / 80 * gain / 1000, meta=meta)
+
+    stay = Stay([control(Cid.EXPOSURE_ABSOLUTE, 1, 330, default=80), control(Cid.GAIN, 1000, 16_000)], seen)
+    stay.refused = {Cid.GAIN}
+    await stay.run(10)
+    assert stay.values == {Cid.EXPOSURE_ABSOLUTE: 300, Cid.GAIN: 1000}  # three pulses of mains light
+    assert stay.it.values[Cid.EXPOSURE_ABSOLUTE] == 300
+    light = 0.18
+    await stay.run(6)
+    assert stay.values[Cid.EXPOSURE_ABSOLUTE] == 80
     await stay.it.close()
 
 

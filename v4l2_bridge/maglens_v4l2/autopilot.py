@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Final
 
 from maglens_driver.control import Cid, ControlInfo
-from maglens_driver.errors import MaglensError
+from maglens_driver.errors import MaglensError, Refused
 from maglens_driver.mode import Mode
 from maglens_v4l2.auto_exposure import AutoExposure, ExposureState
 from maglens_v4l2.auto_focus import AutoFocus, FocusState
@@ -359,15 +359,21 @@ class Autopilot:
             self._wrote(values, written)
 
     async def _put(self, values: Mapping[int, int]) -> Mapping[int, int]:
-        """Write to the module; what it has taken."""
+        """Write to the module; what it has taken. Where it refuses one of several it may have taken others, and only
+        one by one does it say which."""
         self._flying = values
         try:
             return await self._write(values)
         except MaglensError as error:
             log.info("the module did not take %s: %s", values, error)
-            return {}
+            apart = values if isinstance(error, Refused) and len(values) > 1 else {}
         finally:
             self._flying = {}
+        taken: dict[int, int] = {}
+        for control, value in apart.items():
+            if self._drives(control):  # a hand may have come meanwhile
+                taken |= await self._put({control: value})
+        return taken
 
     def _wrote(self, wanted: Mapping[int, int], written: Mapping[int, int]) -> None:
         """The module has taken ``written`` of what was ``wanted``; what a person took over meanwhile is theirs."""
