@@ -53,6 +53,8 @@ class Works:
         self.done.append(("flush", epoch))
 
     def controls(self) -> Mapping[int, int]:
+        if self.breaks:
+            raise RuntimeError("the motor is stuck")
         return dict(self.values)
 
     def set_controls(self, values: Mapping[int, int]) -> Mapping[int, int]:
@@ -319,6 +321,14 @@ def test_what_breaks_inside_is_a_fault_that_stays() -> None:
     bench.it.reset()
     assert bench.it.state is S.FAULT
     assert wire.Info.unpack(bench.get(Op.INFO)[1]).state == S.FAULT
+
+
+def test_what_breaks_while_it_is_read_is_one_too() -> None:
+    bench = Bench()
+    bench.works.breaks = True
+    assert bench.get(Op.CONTROLS) == (Status.FAULT, b"")
+    assert str(bench.it.fault) == "the motor is stuck"
+    assert bench.it.state is S.FAULT
 
 
 def test_a_bus_reset_stops_the_stream_and_keeps_the_contract() -> None:

@@ -14,7 +14,7 @@ import pytest
 from maglens_daemon.cli import main, module
 from maglens_daemon.exits import Exit
 from maglens_driver.control import Cid, ControlFlag, ControlInfo, ControlType
-from maglens_driver.errors import Gone, MaglensError, MissingDependency, Refused, WrongState
+from maglens_driver.errors import Deadline, Gone, MaglensError, MissingDependency, Refused, WrongState
 from maglens_driver.frame import Frame, Meta
 from maglens_driver.gadget import minimal, template
 from maglens_driver.gadget.adapted import AdaptedSource
@@ -60,6 +60,8 @@ class Camera:
     async def stop(self) -> None: ...
 
     async def get(self) -> Mapping[int, int]:
+        if isinstance(self.refusal, Deadline):
+            raise self.refusal
         return self.values
 
     async def set(self, values: Mapping[int, int]) -> Mapping[int, int]:
@@ -137,6 +139,10 @@ async def test_a_refused_control_keeps_its_value() -> None:
     assert await source.set({FOCUS.id: 999, FIXED.id: 1}) == {FOCUS.id: 100, FIXED.id: 5}
     camera.refusal = Refused("control", "busy")
     assert await source.set({FOCUS.id: 3}) == {FOCUS.id: 100}
+    camera.refusal = None
+    assert await source.set({FOCUS.id: 7}) == {FOCUS.id: 7}
+    camera.refusal = Deadline("too slow")
+    assert await source.get() == {FOCUS.id: 7, FIXED.id: 5, BUTTON.id: 0}, "as it was last"
     camera.refusal = Gone("unplugged")
     with pytest.raises(Gone):
         await source.set({FOCUS.id: 3})

@@ -32,6 +32,7 @@ class AdaptedSource(Described):
         self._inner = inner
         self._descriptor = descriptor
         self._controls = {c.id: c for c in descriptor.controls}
+        self._present: dict[int, int] = {}
         lens = descriptor.lens
         self._fixed = Meta(
             focal_um=lens.focal_um[0] if lens.focal_um[0] == lens.focal_um[1] else 0,
@@ -57,9 +58,12 @@ class AdaptedSource(Described):
         await self._inner.stop()
 
     async def get(self) -> Mapping[int, int]:
-        """Every control of the descriptor: one that cannot be read just now has its default."""
-        present = await self._inner.get()
-        return {c.id: c.clamp(present.get(c.id, c.default)) for c in self.descriptor.controls}
+        """Every control of the descriptor: one that cannot be read just now is what it was last, or its default."""
+        try:
+            self._present |= await self._inner.get()
+        except Deadline as error:
+            log.info("%s", error)
+        return {c.id: c.clamp(self._present.get(c.id, c.default)) for c in self.descriptor.controls}
 
     async def set(self, values: Mapping[int, int]) -> Mapping[int, int]:
         """One by one, so that one refusal stops no other."""
@@ -75,6 +79,7 @@ class AdaptedSource(Described):
                 answer.update(await self._inner.set({control: info.clamp(value)}))
             except (Refused, Deadline) as error:
                 log.info("%s: %s", info.name, error)
+        self._present |= answer
         missing = [control for control in values if control not in answer]
         present = await self.get() if missing else {}
         return {control: answer.get(control, present.get(control, 0)) for control in values}

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from maglens_driver.errors import Gone
 from maglens_driver.gadget import functionfs, mutation
 from maglens_driver.gadget.clock import ModuleClock
 from maglens_driver.gadget.events import Events
@@ -199,9 +200,11 @@ class Module:
         except OSError as error:
             level = logging.DEBUG if error.errno in _WITHDRAWN else logging.WARNING
             log.log(level, "request %#04x went wrong on its way: %s", setup.request, error)
-        if self.responder.fault is not None:
-            log.error("request %#04x broke the module", setup.request, exc_info=self.responder.fault)
-            self.responder.fault = None
+        fault, self.responder.fault = self.responder.fault, None
+        if fault is not None:
+            log.error("request %#04x broke the module", setup.request, exc_info=fault)
+        if isinstance(fault, Gone):  # its camera left while nothing was sent, and it is seen only now
+            self.streamer.on_lost(fault)
 
     def _silent(self) -> bool:
         """Whether the request is not to be answered; waits, for the next look at endpoint 0 would stall it."""

@@ -128,7 +128,13 @@ class Responder:
             if op is None or op not in wire.IN_OPS:
                 raise _Refuse(Status.UNSUPPORTED)
             self._check_state(op)
-            return wire.pack_reply(Status.OK, 0, self._read(op, value))
+            try:
+                body = self._read(op, value)
+            except _Refuse:
+                raise
+            except Exception as error:
+                raise self._broken(error) from error
+            return wire.pack_reply(Status.OK, 0, body)
         except _Refuse as refusal:
             tag = value if op is Op.RESULT else 0
             return wire.pack_reply(refusal.status, tag, refusal.body)
@@ -204,10 +210,14 @@ class Responder:
             return carry_out[op](body)
         except _Refuse:
             raise
-        except Exception as error:  # whatever breaks inside is this module's fault, and the host must be told
-            self.fault = error
-            self.state = ModuleState.FAULT
-            raise _Refuse(Status.FAULT) from error
+        except Exception as error:
+            raise self._broken(error) from error
+
+    def _broken(self, error: Exception) -> _Refuse:
+        """Whatever breaks inside is this module's fault, and the host must be told."""
+        self.fault = error
+        self.state = ModuleState.FAULT
+        return _Refuse(Status.FAULT)
 
     def _check_state(self, op: Op) -> None:
         if self.state not in LEGAL[op]:
