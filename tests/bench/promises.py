@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from tests.bench.auto_runs import GROUPS, name_of
 from tests.bench.case import Case
 
 
@@ -34,6 +35,10 @@ class Promise:
 
 _FHD: Final = "quality/1080p/raw10/psnr"
 _REDUCED: Final = "quality/100mp-to-1080p/raw12/psnr"
+_AUTO: Final = tuple(name_of(group) for group in GROUPS)
+_EXPOSED: Final = tuple(
+    f"{iris}{group}/{what}" for iris in ("", "iris/") for group in _AUTO for what in ("frames", "variation")
+)
 PROMISES: Final = (
     Promise("pixel_bench", "pixel/4k/raw10/nv12/1-thread/opencv", ratio=1 / 2.5),
     Promise("pixel_bench", "pixel/4k/raw10/nv12/1-thread/opencv-short", ratio=1.0),
@@ -43,6 +48,13 @@ PROMISES: Final = (
     Promise("usb_path_bench", "usb/4k/nv12/pass/floor", ratio=0.9),
     Promise("usb_path_bench", "usb/4k/nv12/bulk/floor", ratio=0.85),
     Promise("usb_path_bench", "memory/4k/raw10/nv12/1-thread/kernel", ratio=0.85),
+    *(
+        Promise("latency_bench", f"memory/{size}/raw10/nv12/latency-p99", ratio=1.0)
+        for size in ("vga", "1080p", "4k")
+    ),
+    *(Promise("auto_focus_bench", f"auto/focus/{group}/sharp", ratio=1.0) for group in _AUTO),
+    *(Promise("auto_exposure_bench", f"auto/exposure/{what}", ratio=1.0) for what in _EXPOSED),
+    *(Promise("auto_white_balance_bench", f"auto/white-balance/{group}/off", ratio=1.0) for group in _AUTO),
     Promise("attach_bench", "attach/vga/first-frame/c-reader", difference=100.0),  # ms
 )
 

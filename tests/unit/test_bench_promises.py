@@ -12,7 +12,8 @@ from types import ModuleType
 import pytest
 
 from tests.bench import __main__ as bench
-from tests.bench import promises
+from tests.bench import auto_exposure_bench, auto_focus_bench, auto_white_balance_bench, promises
+from tests.bench.auto_runs import GROUPS
 from tests.bench.case import Case
 from tests.bench.promises import PROMISES, Promise, missed
 from tests.bench.report import Report, read
@@ -49,6 +50,34 @@ def test_what_was_to_be_measured_and_was_not_is_told_of_a_whole_run() -> None:
 
 def test_every_promise_is_of_a_module_that_is_there() -> None:
     assert {promise.module for promise in PROMISES} <= set(bench._modules(""))
+
+
+def test_the_automatics_are_held_to_what_was_promised_of_them() -> None:
+    """By the names of their cases, each of them; and their worst run counts."""
+    sharp = auto_focus_bench.Attempt(0.1, 9, True)
+    right = auto_exposure_bench.Attempt(3.0, 5, 0.001)
+    near = auto_white_balance_bench.Attempt(4000, 150, True)
+    found = [
+        case
+        for group in GROUPS
+        for cases in (
+            auto_focus_bench.told(group, [sharp] * 20),
+            auto_exposure_bench.told(group, [right], False),
+            auto_exposure_bench.told(group, [right], True),
+            auto_white_balance_bench.told(group, [near]),
+        )
+        for case in cases
+    ]
+    modules = ["auto_focus_bench", "auto_exposure_bench", "auto_white_balance_bench"]
+    assert not list(missed(found, modules, whole=True))
+    group = GROUPS[0]
+    blurred, late, off = replace(sharp, circles=1.1), replace(right, frames=13), replace(near, off_k=201)
+    for module, wrong in (
+        (modules[0], auto_focus_bench.told(group, [sharp] * 18 + [blurred] * 2)),
+        (modules[1], auto_exposure_bench.told(group, [right, late], True)),
+        (modules[2], auto_white_balance_bench.told(group, [near, off])),
+    ):
+        assert len(list(missed(wrong, [module], whole=False))) == 1
 
 
 def measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cases: Callable[[bool], Iterable[Case]]) -> int:
