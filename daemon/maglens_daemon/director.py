@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from maglens_daemon import policy
-from maglens_daemon.bare_lens import optics_for
+from maglens_daemon.bare_lens import is_bare_lens, optics_for
 from maglens_daemon.cards import card_for
 from maglens_daemon.config import NodeConfig
 from maglens_daemon.inputs import Inputs
@@ -332,7 +332,8 @@ class Director:
     def _tell_inputs(self) -> None:
         """Let apps see which sources there are."""
         node = self.stage.node
-        present = {s.identity.key: s.identity.model for s in self._house.all() if s.identity and s.is_playable}
+        sources = [s for s in self._house.all() if s.is_playable and not is_bare_lens(s)]
+        present = {s.identity.key: s.identity.model for s in sources if s.identity}
         if (self._inputs.update(present) or node is not self._told) and node is not None:
             node.push_inputs(self._inputs.infos())
             if node is not self._told:

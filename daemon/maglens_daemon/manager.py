@@ -17,6 +17,7 @@ from typing import Final
 
 from maglens_daemon import backstage, policy
 from maglens_daemon.allotment import Allotment
+from maglens_daemon.bare_lens import is_bare_lens
 from maglens_daemon.board.report import Report
 from maglens_daemon.conditions import Conditions
 from maglens_daemon.config import Config, NodeConfig
@@ -256,7 +257,8 @@ class Manager:
 
     def use(self, name: str, node: str = "") -> str:
         """Pin a source on a node, by identity key, port, port name or serial number, or ``auto``. Raises
-        :class:`NotFound`, and ``WrongState`` for what was refused before it was identified."""
+        :class:`NotFound`, and ``WrongState`` for a lens without a camera, and for what was refused before it was
+        identified."""
         if node not in self.choices:
             there = ", ".join(known for known in self.choices if known) or "none but the first"
             raise NotFound(f"there is no node {node!r}; there is {there}", hint="maglens status")
@@ -270,6 +272,11 @@ class Manager:
             if session.unplugged:  # another stay has begun in its place
                 raise WrongState(f"{refused}; it is tried again now", hint="maglens use, once it is ready")
             raise WrongState(refused, hint=session.hint)
+        if is_bare_lens(session):
+            raise WrongState(
+                f"{session.label} is a lens without a camera: what is built in plays through it as it is",
+                hint="maglens modules",
+            )
         self.choose(node, session.identity.key)
         return self.choices[node]
 

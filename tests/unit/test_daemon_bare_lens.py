@@ -13,6 +13,7 @@ from maglens_daemon.bare_lens import bare_lens, optics_for
 from maglens_daemon.cli.output import status_text
 from maglens_daemon.fake import FakeVisitor
 from maglens_daemon.session_state import SessionState
+from maglens_driver.errors import WrongState
 from maglens_driver.link.descriptor import Descriptor
 from maglens_driver.virtual.lens import load_lens
 from tests.unit.test_daemon_manager import WAIT_S, theatre
@@ -122,6 +123,23 @@ def test_what_a_person_has_put_there_is_left_alone(visitor: type[FakeVisitor]) -
             playing = t.manager.stage.playing
             assert playing is not None
             assert playing.optics is None
+            app.stop()
+
+    asyncio.run(play())
+
+
+def test_a_lens_is_no_source_that_can_be_chosen() -> None:
+    async def play() -> None:
+        async with theatre() as t:
+            camera, lens = t.arrive(BuiltIn("c"), "video0"), t.arrive(BareLens(), "1-1")
+            app = t.watch()
+            await t.until(lambda: "sensor" in t.manager.obstacle(lens))
+            await t.until_playing(camera)
+            assert camera.identity is not None
+            assert [shown.name for shown in t.nodes[0].inputs] == ["Automatic", camera.identity.model]
+            with pytest.raises(WrongState, match="a lens without a camera"):
+                t.manager.use("B1")
+            assert t.manager.pinned == "auto"
             app.stop()
 
     asyncio.run(play())
