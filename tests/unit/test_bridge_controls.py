@@ -127,6 +127,22 @@ def test_an_app_reaches_the_module_and_sees_what_it_made_of_it(tmp_path: Path) -
     play(tmp_path, act)
 
 
+def test_a_search_that_leaves_with_its_module_is_under_way_no_more(tmp_path: Path) -> None:
+    """An app that waits for its end would do so for ever, whoever comes next."""
+
+    async def act(stage: Stage) -> None:
+        stage.controls.changed(STATUS.id, 1)
+        assert stage.shown(STATUS.id) == 1
+        stage.controls.detach()
+        assert stage.shown(STATUS.id) == 0
+        await stage.attach()
+        stage.controls.changed(STATUS.id, 1)
+        await stage.controls.attach("maker/fixed/1", (EXPOSURE,), {EXPOSURE.id: 80}, stage.module.set)
+        assert stage.shown(STATUS.id) == 0
+
+    play(tmp_path, act)
+
+
 def test_an_app_or_the_ring_ends_the_automatic(tmp_path: Path) -> None:
     async def act(stage: Stage) -> None:
         stage.app_sets(FOCUS.id, 100)

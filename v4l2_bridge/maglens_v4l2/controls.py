@@ -87,8 +87,7 @@ class Controls:
             self._values = dict(values)
             self._set_source = set_source
             self._asked.clear()
-            for control in gone:
-                self._push(control, ControlChange(active=False))
+            self._grey_out(gone)
             await self._restore()
             if self._set_source is not set_source:
                 return  # it left meanwhile
@@ -99,8 +98,7 @@ class Controls:
 
     def detach(self) -> None:
         """No module plays: its controls are greyed out, and what apps wanted of it is forgotten."""
-        for control in self._infos.keys() | self._left:
-            self._push(control, ControlChange(active=False))
+        self._grey_out(self._infos.keys() | self._left)
         self._before, self._left, self._early = "", set(), {}
         self._identity, self._infos, self._values, self._set_source = "", {}, {}, None
         self._asked.clear()
@@ -299,6 +297,13 @@ class Controls:
         await self._store.keep()
 
     # Telling apps.
+
+    def _grey_out(self, controls: Iterable[int]) -> None:
+        """Nobody has these now. A status that says that something is under way says so no more: apps wait for it."""
+        for control in controls:
+            info = _CANONICAL.get(control)
+            idle = info.default if info is not None and info.flags & ControlFlag.READ_ONLY else None
+            self._push(control, ControlChange(value=idle, active=False))
 
     def _push(self, control: int, change: ControlChange) -> None:
         if self._node.caps.controls:
