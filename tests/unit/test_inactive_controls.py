@@ -194,7 +194,7 @@ class Stream(source._Stream):
 def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
     made = Driver()
     monkeypatch.setattr(device_controls, "linuxpy", lambda: made)
-    monkeypatch.setattr(source, "identify", lambda fd, path: None)
+    monkeypatch.setattr(source, "identify", lambda fd, path, ours: None)
     monkeypatch.setattr(source, "read_modes", lambda fd: [MODE])
     monkeypatch.setattr(source, "read_controls", lambda fd: (SWITCH, EXPOSURE))
     monkeypatch.setattr(source, "set_mode", lambda fd, wanted: wanted)
