@@ -10,10 +10,11 @@ import pytest
 
 from maglens_daemon import status
 from maglens_daemon.bare_lens import bare_lens, optics_for
+from maglens_daemon.cards import NO_CAMERA, card_for
 from maglens_daemon.cli.output import status_text
 from maglens_daemon.fake import FakeVisitor
 from maglens_daemon.session_state import SessionState
-from maglens_driver.errors import WrongState
+from maglens_driver.errors import MaglensError, WrongState
 from maglens_driver.link.descriptor import Descriptor
 from maglens_driver.virtual.lens import load_lens
 from tests.unit.test_daemon_manager import WAIT_S, theatre
@@ -124,6 +125,35 @@ def test_what_a_person_has_put_there_is_left_alone(visitor: type[FakeVisitor]) -
             assert playing is not None
             assert playing.optics is None
             app.stop()
+
+    asyncio.run(play())
+
+
+def test_the_card_tells_of_the_camera_behind_the_lens() -> None:
+    async def play() -> None:
+        async with theatre() as t:
+            lens = t.arrive(BareLens(), "1-1")
+            await t.until(lambda: "sensor" in t.manager.obstacle(lens))
+            alone = card_for(t.manager.sessions, {lens.id: t.manager.obstacle(lens)})
+            assert (alone.title, alone.lines) == ("maglens M-Mount 50mm F2", NO_CAMERA)
+            camera = t.arrive(BuiltIn("c"), "video0")
+            await t.until(lambda: camera.state is SessionState.READY)
+            with_it = card_for([camera, lens], {lens.id: t.manager.obstacle(lens)})
+            assert camera.identity is not None
+            assert with_it.title == f"{camera.identity.maker} {camera.identity.model}"
+            assert with_it.passing
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize(("visitor", "what"), [(FakeVisitor, "Module"), (BuiltIn, "Camera")])
+def test_a_webcam_is_called_no_module(visitor: type[FakeVisitor], what: str) -> None:
+    async def play() -> None:
+        async with theatre() as t:
+            session = t.arrive(visitor("c"), "video0")
+            await t.until(lambda: session.state is SessionState.READY)
+            session.fail(MaglensError("it is broken"))
+            assert card_for([session], {}).title == f"{what} refused"
 
     asyncio.run(play())
 
