@@ -567,6 +567,8 @@ def test_preview_wants_a_size(text: str) -> None:
     [
         (("--in-process", "--rate", "0"), "0 is no rate", exits.Exit.USAGE),
         (("--in-process", "--size", "0x0"), "'0x0' is no size", exits.Exit.USAGE),
+        (("--seconds", "nan"), "nan are no seconds", exits.Exit.USAGE),
+        (("--in-process", "--out", "x.y4m", "--seconds", "-1"), "-1 are no seconds", exits.Exit.USAGE),
         (("--out", "x.y4m"), "--out is for virtual modules alone", exits.Exit.USAGE),
         (("--size", "640x480"), "--in-process --size", exits.Exit.USAGE),
         (("--in-process", "--out", "/nowhere/x.y4m"), "/nowhere/x.y4m: No such file", exits.Exit.FAILED),

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import math
 import re
 import shutil
 import subprocess
@@ -241,6 +242,8 @@ def _pipe_writer(stream: IO[bytes]) -> Writer:
 def run(args: argparse.Namespace) -> int:
     """The service's camera in a window or in the terminal; with ``--in-process`` virtual modules there, or into
     ``--out``."""
+    if not 0 <= args.seconds < math.inf:
+        raise Usage(f"{args.seconds:g} are no seconds", hint="--seconds 5")
     if args.in_process and args.node:
         raise Usage("virtual modules in this process have a camera of their own", hint="maglens preview --node NAME")
     if not args.in_process:
