@@ -169,6 +169,27 @@ def test_a_driver_that_tells_a_rate_of_nothing_sends_at_its_own(monkeypatch: pyt
     assert modes.read_modes(3) == (make_mode(YUYV, 640, 480, Fraction(1, 15)),)
 
 
+def test_what_a_driver_pads_a_pictures_end_with_is_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some round the size of a buffer up, and of these some say that they have filled all of it."""
+
+    def rounded(fd: int, wanted: Any) -> None:
+        wanted.fmt.pix.bytesperline, wanted.fmt.pix.sizeimage = 1280, 1280 * 480 + 4096
+
+    wanted, rates = make_mode(YUYV, 640, 480, RATE), Rates()
+    monkeypatch.setattr(rates, "set_raw_format", rounded)
+    monkeypatch.setattr(modes, "linuxpy", lambda: rates)
+    mode = modes.set_mode(3, wanted)
+    assert mode == wanted
+    stream: Any = source._Stream.__new__(source._Stream)
+    stream._mode, stream._sink, stream._generation = mode, Sink(), 1
+    stream._last_exposure, stream._last_sequence = 0, None
+    for number, filled in enumerate((mode.nbytes, mode.nbytes + 4096)):
+        info = SimpleNamespace(flags=0, sequence=number, bytesused=filled)
+        stream._buffers = SimpleNamespace(take=lambda info=info: (info, None))
+        assert stream._deliver()
+    assert [frame.nbytes for frame in stream._sink.kept] == [mode.nbytes] * 2
+
+
 def test_one_timestamp_of_the_future_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would count for every later frame, since they rise."""
     stream: Any = source._Stream.__new__(source._Stream)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from maglens_driver.mode import MJPG, NV12, YUYV, Mode, make_mode
+from maglens_driver.mode import MJPG, NV12, YUYV, Mode, frame_bytes, make_mode
 from maglens_driver.v4l2 import colours
 from maglens_driver.v4l2.binding import linuxpy
 
@@ -104,12 +104,13 @@ def _raw_format(v4l2: Any, fd: int, mode: Mode) -> Any:
 def _settled(answer: Any, mode: Mode) -> Mode:
     pix = answer.fmt.pix
     stride = 0 if pix.pixelformat == MJPG else pix.bytesperline
+    exact = frame_bytes(pix.pixelformat, stride, pix.height)
     return replace(
         mode,
         fourcc=pix.pixelformat,
         width=pix.width,
         height=pix.height,
         stride=stride,
-        nbytes=pix.sizeimage,
+        nbytes=min(pix.sizeimage, exact) if exact else pix.sizeimage,  # drivers round it up, as to whole pages
         ycbcr=colours.made_by(pix),
     )

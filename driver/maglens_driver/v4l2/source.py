@@ -364,16 +364,19 @@ class _Stream:
         except BlockingIOError:
             return False
         number = self._number(info.sequence)
-        if info.flags & DAMAGED or not 0 < info.bytesused <= self._mode.nbytes:
+        nbytes = info.bytesused
+        if self._mode.stride:  # some drivers count what they pad a picture's end with
+            nbytes = min(nbytes, self._mode.nbytes)
+        if info.flags & DAMAGED or not 0 < nbytes <= self._mode.nbytes:
             self._sink.dropped(self._generation, "damaged")
             lease.release()
             return True
-        if self._mode.stride and info.bytesused < self._mode.nbytes:
+        if self._mode.stride and nbytes < self._mode.nbytes:
             self._sink.dropped(self._generation, "short")
             lease.release()
             return True
         exposure = self._exposure_ns(info)
-        self._sink.deliver(Frame(lease, info.bytesused, self._mode, number, exposure, self._generation))
+        self._sink.deliver(Frame(lease, nbytes, self._mode, number, exposure, self._generation))
         return True
 
     def _number(self, sequence: int) -> int:
