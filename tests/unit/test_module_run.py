@@ -46,9 +46,12 @@ class Camera:
         self.asked: list[Mode] = []
         self.sink: FrameSink | None = None
         self.refusal: Exception | None = None
+        self.refused: dict[int, Exception] = {}  # modes, by their width
 
     async def configure(self, want: Mode, test_only: bool = False) -> Mode:
         self.asked.append(want)
+        if want.width in self.refused:
+            raise self.refused[want.width]
         if want.fourcc == MJPG:
             return want
         stride = -(-want.stride // 64) * 64
@@ -99,6 +102,16 @@ async def test_modes_are_tried_priced_and_sifted() -> None:
     assert not made.is_optics_only
     assert made.power.peak_mw >= max(m.mw for m in made.modes)
     assert Descriptor.unpack(made.pack()) == made
+
+
+@pytest.mark.asyncio
+async def test_a_mode_that_cannot_be_had_is_left_out() -> None:
+    """One that the driver lists and does not take, or whose layout makes no sense, takes no other with it."""
+    lies = replace(make_mode(YUYV, 320, 240, Fraction(1, 30)), nbytes=1000)
+    camera = Camera([*modes(), lies])
+    camera.refused = {640: OSError(22, "Invalid argument"), 1920: Refused("mode", "not now")}
+    made = await describe(WEBCAM, camera, "S1")
+    assert [(m.fourcc, m.width) for m in made.modes] == [(NV12, 330)]
 
 
 @pytest.mark.asyncio

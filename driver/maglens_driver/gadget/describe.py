@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import Final
 
 from maglens_driver.control import ControlFlag, ControlInfo, ControlType
-from maglens_driver.errors import MaglensError
+from maglens_driver.errors import MaglensError, Refused
 from maglens_driver.link import limits
 from maglens_driver.link.descriptor import Descriptor
-from maglens_driver.mode import MJPG, Mode
+from maglens_driver.mode import MJPG, Mode, frame_bytes, min_stride
 from maglens_driver.source import Source
 from maglens_driver.virtual.lens import JPEG_BITS_PER_PIXEL, LensData, Price, link_mbit
 from maglens_driver.ycbcr import TOLD
@@ -32,7 +32,11 @@ async def describe(data: LensData, source: Source, serial: str) -> Descriptor:
         if len(modes) == limits.MAX_MODES:
             log.info("only the first %d modes are offered", limits.MAX_MODES)
             break
-        mode = priced(await source.configure(offered, test_only=True), data.price)
+        try:
+            mode = priced(await source.configure(offered, test_only=True), data.price)
+        except (Refused, OSError) as error:
+            log.info("%s is left out: %s", offered.describe(), error)
+            continue
         known = {(m.fourcc, m.width, m.height, m.interval) for m in modes}
         if allowed(mode) and (mode.fourcc, mode.width, mode.height, mode.interval) not in known:
             modes.append(mode)
@@ -66,6 +70,8 @@ def allowed(mode: Mode) -> bool:
         all(2 <= side <= limits.MAX_WIDTH and side % 2 == 0 for side in sides)
         and (mode.fourcc != MJPG or mode.width * mode.height <= limits.MAX_JPEG_PIXELS)
         and 0 < mode.nbytes <= limits.MAX_FRAME_BYTES
+        and mode.stride >= min_stride(mode.fourcc, mode.width)
+        and mode.nbytes == (frame_bytes(mode.fourcc, mode.stride, mode.height) or mode.nbytes)
         and 1 / limits.MAX_RATE_FPS <= mode.interval <= limits.MAX_INTERVAL_S
         and mode.mbit_s <= limits.MAX_MODE_MBIT_S
         and mode.mw <= limits.MAX_POWER_MW
