@@ -47,6 +47,7 @@ BUSY_S: Final = 2.0  # a camera that another program uses is asked again after t
 STREAM_WINDOW_S: Final = 60.0  # ... so many seconds is not tried again
 LINGER_S: Final = 0.5  # an app that only reconfigures stops and starts within this
 START_S: Final = 0.3  # what a source that has never played is expected to take to its first frame
+ROOM_S: Final = 3.0  # what took the stage's room has for its first frame, before another is brought beside it
 STANDBY_AFTER_S: Final = 10.0  # a module that nobody has watched for so long is told to rest
 
 
@@ -58,6 +59,8 @@ class _Record:
     failures: deque[float] = field(default_factory=deque)  # loop times of stream failures
     retry_at: float = 0.0  # not to be started before
     busy: bool = False  # because another program uses it
+    room: bool = False  # it is started once what plays has stopped, which left it no room ...
+    tried_room: bool = False  # ... and that has not been seen to help
     idle_since: float = 0.0
     start_s: float = START_S  # what it took last from being brought to its first frame
     watched: bool = False  # somebody was watching when it came
@@ -232,8 +235,9 @@ class Director:
             return  # its node is gone
         session, previous = coming.session, self.stage.playing
         del self._coming[session.id]
-        self._records[session.id].busy = False
-        self._records[session.id].start_s = asyncio.get_running_loop().time() - coming.began
+        record = self._records[session.id]
+        record.busy = record.room = record.tried_room = False
+        record.start_s = asyncio.get_running_loop().time() - coming.began
         self.stage.enter(Playing(session, generation, coming.mode, coming.means, coming.optics, coming.orientation))
         if previous is not None:
             self._stop_in_background(previous.session, previous.generation)
@@ -301,6 +305,9 @@ class Director:
         if current is not None and current not in choice.order:
             self._clear()  # the rules say never
         if pipeline.watched and not self._house.parked:
+            best = choice.source
+            if best is not None and best != current and best not in self._coming and self._records[best].room:
+                self._clear()
             due += self._bring(choice.order, pipeline, now) + self._watch_link(now)
         elif stage.playing is not None or self._coming:
             linger = (stage.unwatched_at if stage.unwatched_at is not None else now) + LINGER_S
@@ -396,7 +403,7 @@ class Director:
         if record.failures and record.failures[-1] > now - STREAM_WINDOW_S:
             return now
         began = coming.began if coming is not None else now
-        return began + record.start_s + float(pipeline.format.interval)
+        return began + (ROOM_S if record.room else record.start_s) + float(pipeline.format.interval)
 
     def _prefer(self, order: Sequence[int], pipeline: Pipeline) -> None:
         """Tell the pipeline who may take the stage from whom."""
@@ -417,6 +424,10 @@ class Director:
         try:
             if session.state is SessionState.STREAMING:  # its last stream was lost and not yet ended
                 await session.stop()
+            if self._records[session.id].room:
+                for other in self._house.cast(self.name):
+                    if other is not session and _alike(other, session) and other.state is SessionState.STREAMING:
+                        await other.stop()
             wanted = self.mode_for(session)
             if wanted.mode is None:
                 raise Refused("mode", wanted.reason)
@@ -493,7 +504,14 @@ class Director:
         if isinstance(why, WrongState) and not session.is_playable:
             self.reconsider()  # it changed under our hands; the next round sees how
             return
-        now = asyncio.get_running_loop().time()
+        now, playing = asyncio.get_running_loop().time(), self.stage.playing
+        crowded = _has_no_room(session, why) and playing is not None and _alike(playing.session, session)
+        record.room = crowded and not record.tried_room
+        if record.room:
+            record.tried_room = True
+            log.info("%s: %s; what plays makes room for it", session.label, why, extra=session.log_fields())
+            self.reconsider()
+            return
         if isinstance(why, OSError) and why.errno == errno.EBUSY:
             record.retry_at, record.busy = now + BUSY_S, True
             self.reconsider()
@@ -555,6 +573,18 @@ def state_of(session: Session) -> policy.SourceState:
         visitor.snapped,
         visitor.by_id,
     )
+
+
+def _alike(one: Session, other: Session) -> bool:
+    """Whether they may share what has room for one of them only."""
+    return one.visitor.kind == other.visitor.kind
+
+
+def _has_no_room(session: Session, why: Exception) -> bool:
+    """Whether another camera that streams may be in its way: two webcams share USB's bandwidth (ENOSPC), and
+    libcamera's pipelines for some boards have one camera at a time."""
+    room = {errno.ENOSPC, errno.EBUSY} if session.visitor.kind == "libcamera" else {errno.ENOSPC}
+    return isinstance(why, OSError) and why.errno in room
 
 
 def _throw_away(making: asyncio.Task[Feed], pipeline: Pipeline, generation: int) -> None:

@@ -454,3 +454,99 @@ def test_what_loads_numpy_is_not_done_in_the_loop(
 
     asyncio.run(play())
     assert [thread is not threading.main_thread() for thread in threads] == [elsewhere]
+
+
+class Tight(FakeSource):
+    """One of those that share a bus which carries one of them."""
+
+    bus: set[str]
+
+    async def start(self, sink: FrameSink, generation: int) -> None:
+        if self.bus:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.bus.add(self.identity.serial)
+        await super().start(sink, generation)
+
+    async def stop(self) -> None:
+        await super().stop()
+        await asyncio.sleep(0.02)  # as drivers take
+        self.bus.discard(self.identity.serial)
+
+
+def tight(bus: set[str], serial: str) -> FakeVisitor:
+    made = FakeVisitor(serial)
+    made.source = Tight(made.steps, serial)
+    made.source.bus = bus
+    return made
+
+
+def test_one_that_has_no_room_beside_another_plays_when_that_has_stopped() -> None:
+    """As of two webcams on one bus: waiting for the second one's first frame would be waiting for ever."""
+
+    async def play() -> None:
+        bus: set[str] = set()
+        async with theatre() as t:
+            t.watch()
+            one = t.arrive(tight(bus, "1"), "1-1")
+            await t.until_playing(one)
+            two = t.arrive(tight(bus, "2"), "1-2")
+            await t.until_playing(two)
+            t.manager.use("1")
+            await t.until_playing(one)
+            t.manager.use("auto")
+            await t.until_playing(two)
+            assert not any(record.failures for record in t.manager.directors[0]._records.values())
+            t.manager.depart("1-2")
+            await t.until_playing(one)
+
+    asyncio.run(play())
+
+
+def test_one_that_has_no_room_at_all_takes_it_from_another_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(director, "RETRY_S", (0.0,) * len(director.RETRY_S))
+
+    async def play() -> None:
+        async with theatre() as t:
+            t.watch()
+            steady, greedy = FakeVisitor("1"), FakeVisitor("2")
+            one = t.arrive(steady, "1-1")
+            await t.until_playing(one)
+            greedy.steps.fail("start", *(OSError(errno.ENOSPC, "No space left") for _ in range(STREAM_TRIES + 1)))
+            two = t.arrive(greedy, "1-2")
+            await t.until(lambda: two.state is SessionState.QUARANTINED)
+            await t.until_playing(one)
+            assert steady.steps.passed["start"] == 2
+
+    asyncio.run(play())
+
+
+class Stuck(FakeSource):
+    """It has no room beside another, and hangs where it has."""
+
+    async def start(self, sink: FrameSink, generation: int) -> None:
+        if generation == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        await asyncio.Event().wait()
+
+
+@pytest.mark.usefixtures("patient")
+def test_one_that_hangs_where_it_has_room_gives_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(director, "ROOM_S", 0.05)
+
+    async def play() -> None:
+        async with theatre() as t:
+            t.watch()
+            steady, stuck = FakeVisitor("1"), FakeVisitor("2")
+            stuck.source = Stuck(stuck.steps, "2")
+            one = t.arrive(steady, "1-1")
+            await t.until_playing(one)
+            t.arrive(stuck, "1-2")
+            await t.until(lambda: steady.steps.passed["stop"] == 1)
+            await t.until_playing(one)
+            for _ in range(3):
+                t.manager.reconsider()
+                await asyncio.sleep(0.02)
+            assert t.manager.stage.playing is not None
+            assert steady.steps.passed["start"] == 2
+
+    asyncio.run(play())
