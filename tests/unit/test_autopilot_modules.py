@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -19,13 +20,15 @@ from maglens_driver.errors import Refused
 from maglens_driver.frame import Meta
 from maglens_driver.mode import SRGGB10P, make_mode
 from maglens_driver.virtual.lens import load_lens
-from maglens_v4l2.auto_focus import Status
+from maglens_v4l2.auto_focus import LATE, Status
 from maglens_v4l2.autopilot import Autopilot
-from maglens_v4l2.measurement import Measurement
+from maglens_v4l2.focus_search import CONFUSION_PER_DIAGONAL, FocusScale
+from maglens_v4l2.measurement import UDPT_PER_CDPT, Measurement
 
-MODE: Final = load_lens("35mm").descriptor.with_facts(make_mode(SRGGB10P, 256, 192, Fraction(1, 30)))
+MODE: Final = load_lens("35mm").descriptor.with_facts(make_mode(SRGGB10P, 640, 480, Fraction(1, 30)))
 META: Final = Meta(8000, 1000, 2800, 0, 35_000, 5600, 0)
 SEEN: Final = Measurement(0, META, 0.18, 0.0, 0.5, 0.5, 1e-3, 1e-6)
+BLURRED: Final = 6.0  # circles that halve what is seen of a scene
 TURNS: Final = 4  # of the loop, in which the worker does what it has to
 MOVED: Final = (
     Cid.EXPOSURE_ABSOLUTE, Cid.GAIN, Cid.IRIS_ABSOLUTE, Cid.FOCUS_FINE, Cid.FOCUS_ABSOLUTE,
@@ -73,20 +76,61 @@ class Stay:
                 await asyncio.sleep(0)
 
 
-def focused(values: Mapping[int, int], near: float, meta: Meta = META) -> Measurement:
-    """A scene that is sharpest at ``near`` dioptres."""
-    udpt = values[Cid.FOCUS_FINE]
-    contrast = 1e-3 / (1 + (udpt / 1e6 - near) ** 2)
-    return replace(SEEN, meta=replace(meta, focus_udpt=udpt), contrast=contrast)
+def focused(udpt: int, near: float, meta: Meta = META) -> Measurement:
+    """A scene at ``near`` dioptres, whose contrast goes with the circles of confusion from there to the focus."""
+    assert MODE.raw is not None
+    diagonal_m = math.hypot(MODE.width, MODE.height) * MODE.raw.pixel_nm / 1e9
+    scale = FocusScale(meta.focal_um / 1e6, meta.fnumber_milli / 1000, diagonal_m * CONFUSION_PER_DIAGONAL)
+    away = scale.circles(udpt) - scale.circles(near * 1e6)
+    contrast = 1e-3 / (1 + (away / BLURRED) ** 2) + 1e-5
+    return replace(SEEN, meta=replace(meta, focus_udpt=udpt), contrast=contrast, noise=1e-8)
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize(("near", "end"), [(0.2, 0), (2.9, 3_000_000)])
 async def test_a_motor_of_two_positions_goes_to_the_better_one(near: float, end: int) -> None:
-    stay = Stay([control(Cid.FOCUS_FINE, 0, 3_000_000, 3_000_000)], lambda values: focused(values, near))
+    stay = Stay([control(Cid.FOCUS_FINE, 0, 3_000_000, 3_000_000)], lambda v: focused(v[Cid.FOCUS_FINE], near))
     await stay.run(40)
     assert stay.it.values[Cid.AUTO_FOCUS_STATUS] == Status.REACHED
     assert stay.values[Cid.FOCUS_FINE] == end
+    await stay.it.close()
+
+
+class Slow:
+    """Frames of a scene at ``near`` dioptres, each two late; whether they ``tell`` where focus was."""
+
+    def __init__(self, near: float, tells: bool, focal_um: int = META.focal_um) -> None:
+        self.near, self.tells = near, tells
+        self.meta = replace(META, focal_um=focal_um)
+        self.late: list[int] = []
+
+    def __call__(self, values: Mapping[int, int]) -> Measurement:
+        udpt = values.get(Cid.FOCUS_FINE, values.get(Cid.FOCUS_ABSOLUTE, 0) * UDPT_PER_CDPT)
+        self.late = [*self.late[-2:], udpt]
+        seen = focused(self.late[0], self.near, self.meta)
+        return seen if self.tells else replace(seen, meta=self.meta)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("near", [0.4, 1.234, 2.9])
+async def test_a_module_that_does_not_tell_its_focus_is_found_out(near: float) -> None:
+    """The first position is waited for as long as one that moves slowly; the others are not."""
+    stay = Stay([control(Cid.FOCUS_FINE, 0, 3_000_000, 500)], Slow(near, tells=False))
+    await stay.run(LATE + 80)
+    assert stay.it.values[Cid.AUTO_FOCUS_STATUS] == Status.REACHED
+    assert stay.values[Cid.FOCUS_FINE] == pytest.approx(near * 1e6, abs=20_000)
+    await stay.it.close()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("tells", [True, False])
+@pytest.mark.parametrize("near", [0.04, 0.22, 0.71])
+async def test_a_picture_of_one_step_is_none_of_the_next(near: float, tells: bool) -> None:
+    """Before a long lens, a hundredth of a dioptre is many circles of confusion."""
+    stay = Stay([control(Cid.FOCUS_ABSOLUTE, 0, 100)], Slow(near, tells, 234_000))
+    await stay.run(80)
+    assert stay.it.values[Cid.AUTO_FOCUS_STATUS] == Status.REACHED
+    assert stay.values[Cid.FOCUS_ABSOLUTE] == round(100 * near)
     await stay.it.close()
 
 

@@ -131,6 +131,10 @@ class AutoFocus:
         if self._search is None and self.state is FocusState.SEARCH:
             return self._begin(seen, near=False)
         self._frames += 1
+        if self._told and self._frames >= LATE and not seen.focus_udpt and self._asked >= UDPT_PER_CDPT:
+            self._told = False  # after all; and what was taken for its word is worth nothing
+            if self.state is FocusState.SEARCH:
+                return self._begin(seen, near=False)
         if not self._shows(seen):
             return None
         if self.state is FocusState.SEARCH:
@@ -158,7 +162,8 @@ class AutoFocus:
         self._scale = scale
         self._asked = self._began = fine.clamp(seen.focus_udpt)  # a module may say anything
         low, here, high = (scale.circles(udpt) for udpt in (fine.minimum, self._began, fine.maximum))
-        self._search = FocusSearch(low, high, here, self._pixel, seen.noise, near)
+        step = high - scale.circles(fine.maximum - fine.step)
+        self._search = FocusSearch(low, high, here, self._pixel, seen.noise, near, step)
         return self._go_on()
 
     def _go_on(self) -> int | None:
@@ -206,9 +211,11 @@ class AutoFocus:
             return self._frames > LATENCY
         self._exactly = self._exactly or seen.meta.focus_udpt > 0
         apart = abs(seen.focus_udpt - self._asked)
-        if apart <= self._fine.step or self._exactly:
-            return apart <= self._fine.step
-        return self._frames > LATENCY and apart <= UDPT_PER_CDPT  # as near as it says, rounded either way
+        if apart <= max(self._fine.step // 2, 1):  # nearer than the motor's next position
+            return True
+        if self._exactly:
+            return False
+        return self._frames > LATENCY and apart < UDPT_PER_CDPT  # as near as it says, rounded either way
 
     def _enter(self, state: FocusState) -> None:
         if state is self.state:

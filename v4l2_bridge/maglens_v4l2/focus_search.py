@@ -83,16 +83,25 @@ Triple = tuple[Sample, Sample, Sample]  # by position
 class FocusSearch:
     """One search in ``low`` to ``high`` circles. ``pixel`` is the picture's pixel in circles; ``start``: where focus
     is now, and ``near`` that the best focus should not be far; ``noise``: of one frame's contrast there, as
-    :class:`Measurement` has it. Ask :meth:`next` where to go, look for so many :attr:`frames`, tell :meth:`add` what
-    was seen there on average, until it says None.
+    :class:`Measurement` has it; ``step``: the motor's, at its widest. Ask :meth:`next` where to go, look for so many
+    :attr:`frames`, tell :meth:`add` what was seen there on average, until it says None.
     """
 
-    def __init__(self, low: float, high: float, start: float, pixel: float, noise: float, near: bool = False) -> None:
+    def __init__(
+        self,
+        low: float,
+        high: float,
+        start: float,
+        pixel: float,
+        noise: float,
+        near: bool = False,
+        step: float = 0.0,
+    ) -> None:
         self._noise = noise  # of one frame, the least so far: sharp contrast is not noise
         self._grain = math.inf  # that, relative to the root of contrast
         self.frames = 1
         self._low, self._high = low, high
-        self._narrow = max(NARROW_PIXELS * pixel, NARROW_CIRCLES)
+        self._narrow = max(NARROW_PIXELS * pixel, NARROW_CIRCLES, step)
         steps = min(max(math.ceil((high - low) / (COARSE_PIXELS * pixel)), 2), MAX_COARSE - 1)
         sweep = [low + (high - low) * k / steps for k in range(steps + 1)]
         self._sweep = sweep if start - low <= high - start else sweep[::-1]
