@@ -24,6 +24,14 @@ WatchUdev = Callable[..., UdevWatch]
 Record = Callable[..., Recording]
 MakeLoopback = Callable[..., Path]
 Sim = Callable[[str], SimClient]
+LONG_TEST_S = 600  # for a long scenario, setting up and clearing away included; all others have the lab's limit
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give long scenarios their time."""
+    for item in items:
+        if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(LONG_TEST_S))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import subprocess
 import time
 from typing import Final
 
+TAIL: Final = 25
 WAIT_S: Final = 90.0  # an emulated processor takes ten times as long for everything
 
 
@@ -37,8 +38,7 @@ class Log:
                     if re.search(pattern, line):
                         return line
                 if not selector.select(max(0.0, end - time.monotonic())):
-                    tail = "\n".join(self.lines[-25:])
-                    raise AssertionError(f"maglensd never said {pattern!r}; its last lines:\n{tail}")
+                    raise AssertionError(f"maglensd never said {pattern!r}; its last lines:\n{self.tail()}")
                 self.drain()
 
     def skip(self) -> None:
@@ -50,6 +50,10 @@ class Log:
         """Take in what is there."""
         data = self._stream.read()
         if data == b"":
-            raise AssertionError("maglensd has ended:\n" + "\n".join(self.lines[-25:]))
+            raise AssertionError(f"maglensd has ended:\n{self.tail()}")
         *whole, self._rest = (self._rest + (data or b"")).split(b"\n")
         self.lines += [line.decode(errors="replace") for line in whole]
+
+    def tail(self) -> str:
+        """The last lines that were taken in."""
+        return "\n".join(self.lines[-TAIL:])

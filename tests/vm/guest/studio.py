@@ -77,7 +77,10 @@ class Studio:
         """A module tells nobody that it was written to: it is asked."""
         end = time.monotonic() + EVENT_S
         while not true():
-            assert time.monotonic() < end, f"{what}; the module has {self.troupe.sim.status()['controls']}"
+            if time.monotonic() > end:
+                self.troupe.log.drain()
+                has = self.troupe.sim.status()["controls"]
+                raise AssertionError(f"{what}; the module has {has}; maglensd said:\n{self.troupe.log.tail()}")
             time.sleep(LOOK_S)
 
     def until_module(self, wanted: Mapping[int, int]) -> None:
