@@ -101,6 +101,17 @@ def test_any_start_leads_to_any_peak(peak: float, start: float, near: bool) -> N
     assert search.positions <= MAX_POSITIONS
 
 
+@pytest.mark.parametrize("way", [4.0, 9.6, 16.6, 31.0, 42.0])
+@pytest.mark.parametrize("share", [0.04, 0.3, 0.5, 0.96])
+def test_on_a_short_way_the_least_sharp_is_not_taken_for_noise(way: float, share: float) -> None:
+    """A wide lens or a small aperture: at either end there is still much of the scene's contrast."""
+    search = FocusSearch(0.0, way, 0.0, 1.88, 1e-8)
+    while (z := search.next()) is not None:
+        search.add(z, 1e-3 / (1 + ((z - share * way) / 6) ** 2) + 1e-5, 1e-8)
+    assert search.best == pytest.approx(share * way, abs=0.8)
+    assert search.positions <= MAX_POSITIONS
+
+
 def test_an_attempt_that_misses_is_told() -> None:
     """The measure itself can fail: a position two depths of field away is not sharp."""
     assert not Attempt(circles=1.01, positions=3, held=True).kept

@@ -135,10 +135,21 @@ async def test_a_picture_of_one_step_is_none_of_the_next(near: float, tells: boo
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(("most", "focal_um"), [(0, 35_000), (500_000, 2_700)])
+async def test_a_lens_that_is_sharp_wherever_it_is_stays_there(most: int, focal_um: int) -> None:
+    """One position, or a way that is shorter than the depth of field."""
+    infos = [control(Cid.FOCUS_FINE, 0, most, default=most // 2)]
+    stay = Stay(infos, lambda v: focused(v[Cid.FOCUS_FINE], 0.1, replace(META, focal_um=focal_um)))
+    await stay.run(20)
+    assert stay.it.values[Cid.AUTO_FOCUS_STATUS] == Status.REACHED
+    assert stay.values[Cid.FOCUS_FINE] == pytest.approx(most / 2, abs=1)
+    await stay.it.close()
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("most", "focal_um", "said"),
     [
-        (0, 35_000, 0),  # one position
         (20_000_000, 50_000, 0),  # as near as its focal length
         (30_000_000, 50_000, 0),  # nearer
         (3_000_000, 50_000, 20_000_000),  # says that it is there, outside its own range

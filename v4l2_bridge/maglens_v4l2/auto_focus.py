@@ -162,6 +162,10 @@ class AutoFocus:
         self._scale = scale
         self._asked = self._began = fine.clamp(seen.focus_udpt)  # a module may say anything
         low, here, high = (scale.circles(udpt) for udpt in (fine.minimum, self._began, fine.maximum))
+        if high - low <= 1:  # all of it is within the depth of field
+            self.positions, self._reference, self._changed = 0, [], 0
+            self._enter(FocusState.SETTLE)
+            return self._go_to(here)
         step = high - scale.circles(fine.maximum - fine.step)
         self._search = FocusSearch(low, high, here, self._pixel, seen.noise, near, step)
         return self._go_on()

@@ -27,7 +27,8 @@ COARSE_PIXELS: Final = 40.0  # steps of the first sweep, as blur
 MAX_COARSE: Final = 7
 NEAR_PIXELS: Final = 40.0  # of the two positions tried first where focus should not be far
 NARROW_PIXELS: Final = 3.0  # a parabola this wide on either side is trusted ...
-NARROW_CIRCLES: Final = 3.0  # ... or this, where pixels are coarser than the circle
+NARROW_CIRCLES: Final = 3.0  # ... or this, where pixels are coarser than the circle ...
+NARROW_SHARE: Final = 6  # ... or this part of a short way: what is least sharp there is far from noise alone
 WIDE: Final = 1.5  # such parabolas wide a gap between positions is too wide
 SAME: Final = 0.05  # of them apart, two positions are one
 MARGIN: Final = 0.15  # of a gap: as close as a guess comes to a position that is not the best
@@ -101,7 +102,8 @@ class FocusSearch:
         self._grain = math.inf  # that, relative to the root of contrast
         self.frames = 1
         self._low, self._high = low, high
-        self._narrow = max(NARROW_PIXELS * pixel, NARROW_CIRCLES, step)
+        narrow = min(max(NARROW_PIXELS * pixel, NARROW_CIRCLES), (high - low) / NARROW_SHARE)
+        self._narrow = max(narrow, 1.0, step)
         steps = min(max(math.ceil((high - low) / (COARSE_PIXELS * pixel)), 2), MAX_COARSE - 1)
         sweep = [low + (high - low) * k / steps for k in range(steps + 1)]
         self._sweep = sweep if start - low <= high - start else sweep[::-1]

@@ -8,7 +8,8 @@
  * v_max, v_min (signed), v_minu, v_shl, v_sar, v_shr (by constants), v_or, v_gt (-1 or 0), v_andnot(mask, a),
  * v_bytes(a, b) = a >> 6 | (b >> 6) << 8 of values below 2^14; vtone, v_tone_take(recipe's tone) and v_tone(it, x);
  * v_unpack10, v_unpack12 (2 LANES packed samples as even and odd ones, scaled to 16 bits),
- * v_store_zip(to, a, b) (lanes of a and b in turn); and 32-bit sums: vacc, v_acc_zero, v_acc_add, v_acc_square, v_acc_sum.
+ * v_store_zip(to, a, b) (lanes of a and b in turn); and sums, wide enough for a row of ML_MAX_SIDE samples: vacc,
+ * v_acc_zero, v_acc_add, v_acc_square (of magnitudes up to 1024), v_acc_sum.
  */
 
 #include <string.h>
