@@ -168,3 +168,20 @@ def test_from_the_command_line(
     assert "35mm keeps 3 positions of focus" in printed.out
     assert "is no size" in printed.err
     assert "try: use one of pRAA 640x480" in printed.err
+
+
+def resident(path: Path) -> int:
+    """Bytes of a mapped file that this process can read without a page fault."""
+    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    sizes = (next(line for line in lines if line.startswith("Rss:")) for entry in lines if entry.endswith(str(path)))
+    return 1024 * sum(int(size.split()[1]) for size in sizes)
+
+
+def test_what_is_found_is_there_before_it_is_played(tmp_path: Path) -> None:
+    stack = Stack(tmp_path)
+    kept = stack.keep("one", np.zeros((2, 1 << 20), np.uint8))
+    (path,) = tmp_path.iterdir()
+    del kept
+    found = stack.find("one", (2, 1 << 20), np.uint8)
+    assert found is not None
+    assert resident(path) == found.nbytes

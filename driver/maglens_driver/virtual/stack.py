@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Stack: light on a sensor, and whole raw frames, kept in files under what they were made of, so that what was drawn
-once is there at once the next time. Files are mapped, never read whole."""
+once is there at once the next time. Files are mapped, and their pages looked up before anybody plays them: a frame in
+which each page faults is late."""
 
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import tempfile
 from pathlib import Path
@@ -33,9 +35,11 @@ class Stack:
             if path.stat().st_size != np.dtype(kind).itemsize * shape[0] * shape[1]:
                 return None
             os.utime(path)
-            return np.memmap(path, kind, "r", shape=shape)
+            found = np.memmap(path, kind, "r", shape=shape)
         except FileNotFoundError:
             return None
+        np.bitwise_or.reduce(found.reshape(-1).view(np.uint8)[:: mmap.PAGESIZE])  # lets other threads go on
+        return found
 
     def keep(self, key: str, drawn: npt.NDArray[T]) -> npt.NDArray[T]:
         """Keep it; the answer is the kept one."""
