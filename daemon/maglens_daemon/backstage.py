@@ -9,8 +9,8 @@ import logging
 from collections.abc import Collection, Mapping
 
 from maglens_daemon.session import Session
+from maglens_driver.automatics import SWITCHES, is_driven, switches_to_end
 from maglens_driver.errors import Refused
-from maglens_v4l2.automatics import SWITCHES, is_driven, switches_to_end
 from maglens_v4l2.controls import factory_values
 
 log = logging.getLogger(__name__)

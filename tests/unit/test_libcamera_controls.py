@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import pytest
 
+from maglens_driver.automatics import switches_to_end
 from maglens_driver.control import Cid
 from maglens_driver.errors import Refused
 from maglens_driver.libcamera import control_map
 from maglens_driver.libcamera.packet import FrameBody
 from maglens_driver.libcamera.source import LibcameraSource
-from maglens_v4l2.automatics import switches_to_end
 from tests.unit.test_libcamera_source import Sink, scenario
 
 

@@ -15,13 +15,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from maglens_driver.automatics import switches_to_end
 from maglens_driver.control import Cid, ControlInfo
 from maglens_driver.errors import MaglensError, Refused
 from maglens_driver.mode import Mode
 from maglens_v4l2.auto_exposure import AutoExposure, ExposureState
 from maglens_v4l2.auto_focus import AutoFocus, FocusState
 from maglens_v4l2.auto_white_balance import LIMITS_K, AutoWhiteBalance
-from maglens_v4l2.automatics import switches_to_end
 from maglens_v4l2.exposure_program import (
     GAIN_UNIT,
     TIME_UNIT_S,

@@ -13,9 +13,9 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from maglens_driver.automatics import SWITCHES, is_driven, switches_to_end
 from maglens_driver.control import ControlFlag, ControlInfo, ControlType, Origin
 from maglens_driver.errors import MaglensError, Refused
-from maglens_v4l2.automatics import SWITCHES, is_driven, switches_to_end
 from maglens_v4l2.canonical import CONTROLS
 from maglens_v4l2.node import ControlChange, ControlSet, Node, NodeEvent, UsageChanged
 from maglens_v4l2.replays import BURST_S, Replays, Verdict

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from maglens_driver.automatics import is_driven
 from maglens_driver.conform.check import Group, Skipped, expect
 from maglens_driver.conform.specimen import Reply, Specimen
 from maglens_driver.control import ControlFlag, ControlInfo, ControlType
@@ -32,9 +33,12 @@ def _one(s: Specimen, control: int, value: int) -> ControlValue:
 
 
 def _writable(s: Specimen) -> Iterator[ControlInfo]:
+    """Those that obey as the module leaves the factory: what an automatic of its own drives then goes its own way."""
     found = False
+    factory = {c.id: c.default for c in s.descriptor.controls}
     for c in s.descriptor.controls:
-        if not c.flags & (ControlFlag.READ_ONLY | ControlFlag.INACTIVE) and c.type in (*_NUMBERS, *_CHOICES):
+        fixed = c.flags & (ControlFlag.READ_ONLY | ControlFlag.INACTIVE) or is_driven(c.id, factory)
+        if not fixed and c.type in (*_NUMBERS, *_CHOICES):
             found = True
             yield c
     if not found:
