@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from types import SimpleNamespace
 from typing import cast
 
@@ -26,7 +27,7 @@ class Webcam(FakeSource):
 
 
 def test_webcams_that_are_named_alike_are_told_apart_by_their_ports(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def open_webcam(path: str) -> Webcam:
+    async def open_webcam(path: str, *, ours: Collection[str]) -> Webcam:
         return Webcam(Steps(), "0001")
 
     async def play() -> None:
