@@ -16,7 +16,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from typing import Final, Protocol
+from functools import partial
+from typing import Final, Protocol, TypeVar
 
 from crc32c import crc32c
 
@@ -27,6 +28,8 @@ from maglens_driver.link.message import Message
 from maglens_driver.link.pd import PdMessage
 from maglens_driver.link.wire import ModuleState, Op, Status
 from maglens_driver.mode import Mode
+
+T = TypeVar("T")
 
 _S = ModuleState
 _ALL = frozenset(ModuleState)
@@ -128,13 +131,7 @@ class Responder:
             if op is None or op not in wire.IN_OPS:
                 raise _Refuse(Status.UNSUPPORTED)
             self._check_state(op)
-            try:
-                body = self._read(op, value)
-            except _Refuse:
-                raise
-            except Exception as error:
-                raise self._broken(error) from error
-            return wire.pack_reply(Status.OK, 0, body)
+            return wire.pack_reply(Status.OK, 0, self._done(partial(self._read, op, value)))
         except _Refuse as refusal:
             tag = value if op is Op.RESULT else 0
             return wire.pack_reply(refusal.status, tag, refusal.body)
@@ -206,18 +203,18 @@ class Responder:
         if op is Op.SET_CONTROLS:
             _open_list(body)  # its length comes before the state
         self._check_state(op)
+        return self._done(partial(carry_out[op], body))
+
+    def _done(self, work: Callable[[], T]) -> T:
+        """What comes of it. Whatever breaks inside is this module's fault, and the host must be told."""
         try:
-            return carry_out[op](body)
+            return work()
         except _Refuse:
             raise
         except Exception as error:
-            raise self._broken(error) from error
-
-    def _broken(self, error: Exception) -> _Refuse:
-        """Whatever breaks inside is this module's fault, and the host must be told."""
-        self.fault = error
-        self.state = ModuleState.FAULT
-        return _Refuse(Status.FAULT)
+            self.fault = error
+            self.state = ModuleState.FAULT
+            raise _Refuse(Status.FAULT) from error
 
     def _check_state(self, op: Op) -> None:
         if self.state not in LEGAL[op]:
