@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from maglens_driver.conform import tap
+from maglens_driver.conform import stream_checks, tap
 from maglens_driver.conform.check import Check, Failed, Result, Skipped, Verdict
 from maglens_driver.conform.run import SILENT_AFTER, Run, failed
 from maglens_driver.conform.specimen import Specimen
@@ -160,6 +160,7 @@ def test_every_fault_is_in_the_table() -> None:
 @pytest.mark.parametrize("fault", [f for f in Fault if f not in NOT_BENT], ids=lambda f: f.value)
 def test_every_fault_is_caught_by_its_check(fault: Fault, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "FIRST_FRAME_S", 0.2)  # what a module that sends nothing is waited for
+    monkeypatch.setattr(stream_checks, "RATE_S", 0.0)
     bend(bench.rig.module, fault)
     group = f"{CAUGHT[fault].partition('.')[0]}.*"
     caught = bench.run("info.*", "descriptor.*", group)
@@ -179,8 +180,9 @@ def test_a_module_that_is_half_seated_is_noted() -> None:
     assert CAUGHT[Fault.HALF_SEATED] in noted
 
 
-def test_one_damaged_frame_fails_nothing_else(bench: Bench) -> None:
+def test_one_damaged_frame_fails_nothing_else(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a fault is named after, it is named by alone."""
+    monkeypatch.setattr(stream_checks, "RATE_S", 0.0)
     bend(bench.rig.module, Fault.PAYLOAD_CRC)
     wrong = set(bench.run("info.*", "descriptor.*", "stream.*")) - {"stream.payload_crc"}
     assert {name: bench.why(name) for name in wrong} == {}

@@ -81,14 +81,22 @@ class Receiver:
         outcome, nbytes = self.read(memoryview(self._small), seconds)
         return outcome, bytes(self._small[:nbytes])
 
-    def frames(self, answer: wire.Configured, epoch: int, count: int, *, fresh: bool) -> list[RawFrame]:
-        """The next ``count`` frames, good or bad; fewer when nothing more comes."""
+    def frames(
+        self, answer: wire.Configured, epoch: int, count: int, *, fresh: bool, span_s: float = 0.0
+    ) -> list[RawFrame]:
+        """The next ``count`` frames, good or bad, and all that come within ``span_s`` of the first.
+
+        Fewer when nothing more comes.
+        """
         interval = answer.interval_numerator / max(1, answer.interval_denominator)
         seconds = limits.FIRST_FRAME_S + interval
         made: list[RawFrame] = []
         leader = b"" if fresh else self.hunt(epoch, seconds)
-        while len(made) < count:
+        over = 0.0
+        while len(made) < count or time.monotonic() < over:
             frame, leader = self.frame(answer, leader, seconds)
+            if not made:
+                over = time.monotonic() + span_s
             made.append(frame)
             if frame.trouble and not frame.halted:
                 break

@@ -411,13 +411,13 @@ class Specimen:
             self._recording = self.record(self.small())
         return self._recording
 
-    def record(self, index: int, frames: int = 8) -> Recording:
-        """Configure, start, take so many frames, stop, listen for what comes all the same."""
+    def record(self, index: int, frames: int = 8, span_s: float = 0.0) -> Recording:
+        """Configure, start, take so many frames and for so long, stop, listen for what comes all the same."""
         before = self.requests.clock_sample()
         fresh = self._fresh
         answer = self.started(index)
         started_ns = time.monotonic_ns()
-        made = self.receiver.frames(answer, self._epoch, frames, fresh=fresh)
+        made = self.receiver.frames(answer, self._epoch, frames, fresh=fresh, span_s=span_s)
         after = self.requests.clock_sample()
         self.stop()
         late = self.receiver.leftover(answer)
