@@ -185,6 +185,24 @@ async def test_a_camera_that_sends_another_picture_is_told() -> None:
         await AdaptedSource(camera, other).configure(other.modes[0])
 
 
+@pytest.mark.asyncio
+async def test_a_camera_that_sends_at_another_rate_than_was_told_is_told(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera, source = await adapted()
+    mode = source.modes[0]
+    for rate, lines in ((30, 0), (Fraction(30000, 1001), 0), (25, 1)):
+
+        async def configure(_want: Mode, test_only: bool = False, rate: int | Fraction = rate) -> Mode:
+            return replace(mode, interval=1 / Fraction(rate))
+
+        monkeypatch.setattr(camera, "configure", configure)
+        assert await source.configure(mode, test_only=True) == mode
+        assert await source.configure(mode) == mode
+        assert len(caplog.records) == lines, caplog.messages
+    assert caplog.messages[0].endswith("was asked for 330x240 NV12 30 fps and sends 330x240 NV12 25 fps")
+
+
 class BoardRig:
     """Opens a virtual camera as a board would."""
 

@@ -63,6 +63,9 @@ class Driver:
     def set_fps(self, fd: int, kind: int, fps: Fraction) -> None:
         raise OSError(25, "it has no rate")
 
+    def get_fps(self, fd: int, kind: int) -> Fraction:
+        raise OSError(25, "it has no rate")
+
 
 def settled(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> YCbCr | None:
     """What a source would say of its pictures."""

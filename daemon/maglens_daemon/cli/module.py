@@ -61,9 +61,15 @@ async def open_source(spec: str) -> Source:
         from maglens_driver.v4l2.source import V4L2Source
 
         try:
-            return await V4L2Source.open(name)
+            camera = await V4L2Source.open(name)
+            try:
+                await camera.settle_rates()
+            except BaseException:
+                await camera.close()
+                raise
         except OSError as error:
             raise MaglensError(f"{name}: {error.strerror}", hint="v4l2-ctl --list-devices") from error
+        return camera
     if kind == "libcamera" and name:
         from maglens_driver.libcamera.source import LibcameraSource
 

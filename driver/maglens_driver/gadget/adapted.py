@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from fractions import Fraction
+from typing import Final
 
 from maglens_driver.control import ControlFlag
 from maglens_driver.described import Described
@@ -19,6 +21,8 @@ from maglens_driver.mode import Mode, nearest_mode
 from maglens_driver.source import FrameSink, Source
 
 log = logging.getLogger(__name__)
+
+RATE_TOLERANCE: Final = Fraction(1, 100)  # of what a host is told
 
 
 class AdaptedSource(Described):
@@ -49,6 +53,8 @@ class AdaptedSource(Described):
         got = await self._inner.configure(mode, test_only)
         if not same_picture(got, mode):
             raise WrongState(f"{self._inner.identity} was asked for {mode.describe()} and sends {got.describe()}")
+        if not test_only and abs(got.interval / mode.interval - 1) > RATE_TOLERANCE:
+            log.warning("%s was asked for %s and sends %s", self._inner.identity, mode.describe(), got.describe())
         return mode
 
     async def start(self, sink: FrameSink, generation: int) -> None:

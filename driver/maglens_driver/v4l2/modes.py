@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 from maglens_driver.mode import MJPG, NV12, YUYV, Mode, frame_bytes, make_mode
 from maglens_driver.v4l2 import colours
-from maglens_driver.v4l2.binding import linuxpy
+from maglens_driver.v4l2.binding import GONE, linuxpy
+
+log = logging.getLogger(__name__)
 
 FORMATS = (NV12, YUYV, MJPG)
 SIZES = ((640, 480), (1280, 720), (1920, 1080), (3840, 2160))  # asked for where a device takes any size
@@ -57,10 +61,34 @@ def set_mode(fd: int, mode: Mode) -> Mode:
     kind = v4l2.BufferType.VIDEO_CAPTURE
     try:
         v4l2.set_fps(fd, kind, 1 / mode.interval)
+    except OSError as error:  # a device without a rate to set sends at its own, and may say which
+        if error.errno in GONE:
+            raise
+    try:
         rate = v4l2.get_fps(fd, kind)
-    except (OSError, ZeroDivisionError):  # a device without a rate to set, or that tells none, sends at its own
+    except ZeroDivisionError:  # linuxpy's, at an interval of 0 s
+        return settled
+    except OSError as error:
+        if error.errno in GONE:
+            raise
         return settled
     return replace(settled, interval=1 / rate) if rate else settled
+
+
+def settle_rates(fd: int, modes: Sequence[Mode]) -> dict[Mode, Mode]:
+    """Each mode at the rate that the device makes of it, and the mode to ask for: V4L2 has no way to try a rate, so
+    each is set. A mode that is not taken is left out. ``OSError`` EBUSY where another program uses the device."""
+    found: dict[Mode, Mode] = {}
+    for mode in modes:
+        try:
+            settled = set_mode(fd, mode)
+        except OSError as error:
+            if error.errno in (*GONE, errno.EBUSY):
+                raise
+            log.info("%s is left out: %s", mode.describe(), error)
+            continue
+        found.setdefault(replace(mode, interval=settled.interval), mode)
+    return found
 
 
 def _mode(code: int, width: int, height: int, interval: Fraction) -> Mode:

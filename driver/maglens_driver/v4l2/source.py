@@ -39,10 +39,11 @@ from maglens_driver.v4l2.controls import (
 )
 from maglens_driver.v4l2.identity import identify
 from maglens_driver.v4l2.memory import Choice
-from maglens_driver.v4l2.modes import read_modes, set_mode, try_mode
+from maglens_driver.v4l2.modes import read_modes, set_mode, settle_rates, try_mode
 
 CALL_S = 6.0  # uvcvideo itself gives a camera five seconds for a control
 OPEN_S = 10.0  # some webcams answer hundreds of questions
+SETTLE_S = 60.0  # and take a moment for each mode that is set
 # Some webcams stop to send without any error, and the driver then waits for ever. (It is late, and not silent, while
 # it has no buffer to fill.)
 STALL_S = 3.0  # without a frame, and at least ...
@@ -103,6 +104,7 @@ class V4L2Source:
         except BaseException:
             os.close(self._fd)
             raise
+        self._ask: Mapping[Mode, Mode] = {}  # for which of the modes another is to be asked for
         self._mode: Mode | None = None
         self._stream: _Stream | None = None
         self._starting = False
@@ -134,8 +136,17 @@ class V4L2Source:
         nearest = nearest_mode(self._modes, want)
         if test_only:
             return await self._call(lambda: try_mode(self._fd, nearest))
-        self._mode = await self._call(lambda: set_mode(self._fd, nearest))
+        self._mode = await self._call(lambda: set_mode(self._fd, self._ask.get(nearest, nearest)))
         return self._mode
+
+    async def settle_rates(self) -> None:
+        """Offer modes at the rates at which the device truly sends them, which only choosing one after the other
+        tells: for who has the device for himself. ``Refused`` where none is left, ``OSError`` EBUSY in use."""
+        self._check(streaming=False)
+        found = await self._call(lambda: settle_rates(self._fd, self._modes), SETTLE_S)
+        if not found:
+            raise Refused("mode", f"{self.path} takes none of its modes", hint=f"v4l2-ctl -d {self.path} --all")
+        self._ask, self._modes = found, tuple(found)
 
     async def start(self, sink: FrameSink, generation: int) -> None:
         self._check(streaming=False)
@@ -201,9 +212,9 @@ class V4L2Source:
         finally:
             os.close(self._fd)
 
-    async def _call(self, work: Callable[[], T]) -> T:
+    async def _call(self, work: Callable[[], T], limit_s: float = CALL_S) -> T:
         try:
-            return await _within(self._executor, CALL_S, self.path, work)
+            return await _within(self._executor, limit_s, self.path, work)
         except Gone as gone:
             self._gone = gone
             raise
@@ -390,11 +401,11 @@ class _Stream:
 
     def _exposure_ns(self, info: Any) -> int:
         """The device's timestamp; where it marks the frame's end, one interval earlier, the nearest there is."""
-        now = time.monotonic_ns()
-        stamp = now
+        now = stamp = time.monotonic_ns()
         if info.flags & 0xE000 == MONOTONIC:
-            stamp = min(now, (info.timestamp.secs * 1_000_000 + info.timestamp.usecs) * 1000)
+            stamp = (info.timestamp.secs * 1_000_000 + info.timestamp.usecs) * 1000
         if info.flags & 0x70000 != START_OF_EXPOSURE:
             stamp -= self._mode.interval_ns
-        self._last_exposure = max(stamp, self._last_exposure + 1)
+        # Only now: of a frame's end that a driver has reckoned ahead, the beginning is as regular as the device is.
+        self._last_exposure = max(min(now, stamp), self._last_exposure + 1)
         return self._last_exposure
