@@ -22,19 +22,20 @@ SECONDS_PER_CYCLE = 10.0
 SECONDS_AROUND = 300.0
 UML_SECONDS_PER_STEP = 5.0
 RAW_FRAMES = 10_000
-RAW_RATE = 250  # frames/s
+RAW_SETTLE = 20_000  # before: the clock keeps its samples of half a minute, the interpreter some spare tuples
+RAW_RATE = 400  # frames/s
 RAW_NOISE = 3.0  # memory may seem to grow by so many times its own noise ...
-RAW_KIB = 32.0  # ... and eight pages, which threads touch for the first time now and then
-RAW_BLOCKS = 2_000  # that Python may have more at the end than at the beginning: a fifth of one per frame
+RAW_KIB = 4.0  # ... and a page, by which it is counted
+RAW_BLOCKS = 200  # that Python may have more at the end than at the beginning: a fiftieth of one per frame
 PARTS = ("raw", "cycles", "faults", "faults-uml", "switches")
 WRITTEN = {"guest": "cycles.json", "guest_faults": "faults-vm.json", "switches": "switches.json"}
 
 
 def raw_path() -> dict[str, object]:
     """Memory over many raw frames, here, with a module and a node in memory."""
-    frames = str(RAW_FRAMES)
-    command = [sys.executable, "-m", "tests.tools.raw_path", "--frames", frames, "--settle", frames]
-    run = subprocess.run([*command, "--rate", str(RAW_RATE)], check=True, stdout=subprocess.PIPE)
+    wish = {"--frames": RAW_FRAMES, "--settle": RAW_SETTLE, "--rate": RAW_RATE}
+    words = [word for option, value in wish.items() for word in (option, str(value))]
+    run = subprocess.run([sys.executable, "-m", "tests.tools.raw_path", *words], check=True, stdout=subprocess.PIPE)
     found = json.loads(run.stdout)
     first, last = found["python_blocks"]
     steady = last - first < RAW_BLOCKS

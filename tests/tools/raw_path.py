@@ -4,8 +4,8 @@
     python -m tests.tools.raw_path --frames 300 --rate 30 --count
 
 One line of JSON: how long from the leader's time to the picture in the app's buffer; where a rate is given, how the
-process's memory went; and with --count (under :mod:`tests.tools.allocations`) how often it asked for large pieces,
-with the automatics at work as in the service.
+process's memory went; and with --count (under :mod:`tests.tools.allocations`) how often it asked for large pieces.
+The automatics are at work as in the service.
 """
 
 from __future__ import annotations
@@ -50,9 +50,14 @@ ALONE = 40  # pictures that the pixel kernel makes by itself, before and again a
 
 @dataclass
 class Camera(FakeModule):
-    """Sends the same noise again and again."""
+    """Sends the same noise again and again, and keeps no list of what it was asked."""
 
     _still: bytes = field(default=b"", init=False)
+
+    def write(self, op: int, data: bytes) -> None:
+        """See :class:`FakeModule`."""
+        super().write(op, data)
+        self.requests.clear()
 
     def payload(self, mode: Mode, frame_id: int) -> bytes:
         """See :class:`FakeModule`."""
@@ -97,8 +102,10 @@ def watch(reader: MemoryReader, frames: int, settle: int, count: bool, memory_to
     memory of the process. Runs in a thread of its own."""
     late = np.full(frames, np.nan)  # zeros would be given their pages one by one
     memory = np.zeros((3, STEPS))
-    for _ in range(settle):
+    for number in range(settle):
         look(reader)
+        if memory_too and number % max(1, settle // STEPS) == 0:  # to read it takes some the first times
+            memory[:, 0] = number, pss_kib(), sys.getallocatedblocks()
     if count:
         allocations.arm()
     began = time.monotonic()
@@ -167,9 +174,8 @@ async def run(frames: int, settle: int, rate: int, size: tuple[int, int], count:
     try:
         mode = await source.configure(raw)
         feed = pipeline.begin(1, mode)
-        if count:
-            values, tune = await source.get(), partial(pipeline.tune, 1)
-            pilots.append(Autopilot(mode, source.controls, values, source.set, tune=tune, tell=lambda c, v: None))
+        values, tune = await source.get(), partial(pipeline.tune, 1)
+        pilots.append(Autopilot(mode, source.controls, values, source.set, tune=tune, tell=lambda c, v: None))
         await source.start(feed, 1)
         found = await asyncio.to_thread(watch, reader, frames, settle, count, memory_too)
         stats = pipeline.stats()

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import inspect
 import struct
+import sys
 
 import pytest
 from crc32c import crc32c as crc32c_fast
@@ -215,3 +217,15 @@ def test_random_bytes_are_only_ever_bad_module(raw: bytes) -> None:
             opener(raw)
         except BadModule as error:
             assert error.cause
+
+
+def test_packing_leaves_nothing_behind() -> None:
+    """Nor with the interpreter, which keeps tuples that it cut to size."""
+    clock, target = wire.Clock(1, 1, 0), bytearray(wire.Clock.SIZE)
+    gc.collect()  # which gives back the spare ones
+    clock.pack()
+    before = sys.getallocatedblocks()
+    for _ in range(200):
+        clock.pack()
+        clock.pack_into(target)
+    assert sys.getallocatedblocks() - before < 20

@@ -74,11 +74,16 @@ class Message:
 
     def pack(self) -> bytes:
         """The structure as bytes."""
-        return self.WIRE.pack(*(getattr(self, name) for name in self.NAMES))
+        return self.WIRE.pack(*self._values())
 
     def pack_into(self, target: bytearray | memoryview, offset: int = 0) -> None:
         """Write the structure at ``offset`` of ``target``."""
-        self.WIRE.pack_into(target, offset, *(getattr(self, name) for name in self.NAMES))
+        self.WIRE.pack_into(target, offset, *self._values())
+
+    def _values(self) -> list[int]:
+        # A list: CPython makes a tuple of a generator longer than it has to be and cuts it, so that each one packed
+        # leaves one more tuple with the interpreter's spare ones, up to 2000, which looks like a leak.
+        return [getattr(self, name) for name in self.NAMES]
 
     @classmethod
     def unpack(cls, raw: Buffer, offset: int = 0) -> Self:
