@@ -331,11 +331,11 @@ class Stage:
                 return None
             pilot = self._pilot(playing, source.controls, values) if playing is not None else None
             if playing is None or pilot is None:
-                await controls.attach(source.identity.key, source.controls, values, session.write)
+                await controls.attach(source.identity.key, source.controls, values, session.write, session.read)
             else:
                 self._land()  # of a try before
                 self._flight = _Flight(playing, pilot)
-                await controls.attach(source.identity.key, pilot.controls, pilot.values, pilot.set)
+                await controls.attach(source.identity.key, pilot.controls, pilot.values, pilot.set, session.read)
         except (MaglensError, OSError) as why:
             return why
         return None

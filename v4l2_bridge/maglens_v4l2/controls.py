@@ -15,16 +15,19 @@ from dataclasses import replace
 
 from maglens_driver.automatics import SWITCHES, is_driven, switches_to_end
 from maglens_driver.control import ControlFlag, ControlInfo, ControlType, Origin
-from maglens_driver.errors import MaglensError, Refused
+from maglens_driver.errors import Deadline, MaglensError, Refused
+from maglens_driver.link.wire import Status
 from maglens_v4l2.canonical import CONTROLS
 from maglens_v4l2.node import ControlChange, ControlSet, Node, NodeEvent, UsageChanged
 from maglens_v4l2.replays import BURST_S, Replays, Verdict
 from maglens_v4l2.store import Store
+from maglens_v4l2.wishes import Wishes
 
 SAVE_EVERY_S = 1.0  # at most: a slider that is dragged
 MENU_BITS = 64
 
 SetSource = Callable[[Mapping[int, int]], Awaitable[Mapping[int, int]]]
+ReadSource = Callable[[], Awaitable[Mapping[int, int]]]
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +44,13 @@ class Controls:
         self._infos: dict[int, ControlInfo] = {}
         self._values: dict[int, int] = {}
         self._set_source: SetSource | None = None
+        self._read_source: ReadSource | None = None
         self._before = before
         self._left = _CANONICAL.keys() | set()  # may be active still for one who has gone meanwhile
         self._early: dict[int, ControlSet] = {}  # written while no process was there, for ``before``: latest wins
         self._replays = Replays()
         self._turn = asyncio.Lock()  # one exchange with the module at a time
-        self._asked: dict[int, int] = {}  # what apps want and nobody has written yet: latest wins
-        self._wanted = asyncio.Event()
+        self._wishes = Wishes()
         self._worker = asyncio.get_running_loop().create_task(self._work(), name="maglens-controls")
         self._unsaved = False
         self._save_again: asyncio.TimerHandle | None = None  # until then nothing is saved
@@ -75,18 +78,20 @@ class Controls:
         infos: Sequence[ControlInfo],
         values: Mapping[int, int],
         set_source: SetSource,
+        read_source: ReadSource | None = None,
     ) -> None:
-        """A module plays from now on. ``values`` are its present ones, ``set_source`` writes to it as
-        :meth:`maglens_driver.source.Source.set` does. What is stored for it is written again."""
+        """A module plays from now on. ``values`` are its present ones, ``set_source`` and ``read_source`` write to it
+        and ask it as :class:`maglens_driver.source.Source` does. What is stored for it is written again."""
         async with self._turn:
             gone = (self._infos.keys() | self._left) - {info.id for info in infos}
             early = self._early.values() if identity == self._before else ()
             self._before, self._left, self._early = "", set(), {}
+            if identity != self._identity:
+                self._forget_wishes()
             self._identity = identity
             self._infos = {info.id: info for info in infos}
             self._values = dict(values)
-            self._set_source = set_source
-            self._asked.clear()
+            self._set_source, self._read_source = set_source, read_source
             self._grey_out(gone)
             await self._restore()
             if self._set_source is not set_source:
@@ -100,14 +105,21 @@ class Controls:
         """No module plays: its controls are greyed out, and what apps wanted of it is forgotten."""
         self._grey_out(self._infos.keys() | self._left)
         self._before, self._left, self._early = "", set(), {}
-        self._identity, self._infos, self._values, self._set_source = "", {}, {}, None
-        self._asked.clear()
+        self._identity, self._infos, self._values = "", {}, {}
+        self._set_source = self._read_source = None
+        self._forget_wishes()
 
     async def write(self, control: int, value: int, origin: Origin) -> int:
         """Write a control; the answer is the value as clamped. Raises ``Refused`` when the present module does not
         have it or does not take it now, and what the module's ``set`` raises."""
+        if origin in (Origin.APP, Origin.MODULE):
+            self._wishes.drop(control)  # older ones
         async with self._turn:
-            return await self._write(control, value, origin)
+            try:
+                return await self._write(control, value, origin)
+            except BaseException:
+                self._put_back(control)
+                raise
 
     def changed(self, control: int, value: int) -> None:
         """The module moved a control by itself: a hand where it has a ring and no automatic drives it, else its
@@ -117,6 +129,8 @@ class Controls:
             return
         by_hand = bool(info.flags & ControlFlag.RING) and not is_driven(control, self._values)
         self._values[control] = value
+        if by_hand:
+            self._wishes.drop(control)
         if by_hand or control in SWITCHES:
             self._remember(control, value)
         self._push_value(control)
@@ -144,6 +158,8 @@ class Controls:
             self._store.forget(self._identity, only)
             self._save_soon()
             wanted = factory_values(self._infos.values(), only)
+            for control in wanted:
+                self._wishes.drop(control)
             await self._replay(wanted)
             for control in wanted:
                 self._push_all(self._infos[control])
@@ -152,8 +168,7 @@ class Controls:
     async def close(self) -> None:
         """End; what is not saved yet is saved now."""
         self._worker.cancel()
-        for timer in self._waiting.values():
-            timer.cancel()
+        self._forget_wishes()
         with contextlib.suppress(asyncio.CancelledError):
             await self._worker
         if self._save_again is not None:
@@ -179,7 +194,7 @@ class Controls:
         if (
             info.type is not ControlType.BUTTON
             and value == self._values.get(event.id)
-            and event.id not in self._asked
+            and event.id not in self._wishes
         ):
             self._replays.unchanged(*who, now)
             return
@@ -201,33 +216,80 @@ class Controls:
 
     def _driving(self, control: int) -> Collection[int]:
         """Switches of the automatics that will drive it once all that apps want is written."""
-        return switches_to_end(control, self._values | self._asked).keys()
+        return switches_to_end(control, {**self._values, **self._wishes.values}).keys()
 
     def _settle(self, control: int, value: int, verdict: Verdict) -> None:
-        if verdict is Verdict.IGNORE:
-            self._push_value(control)  # the app's write stands in the node: put the true value back
-            return
-        self._asked.pop(control, None)
-        self._asked[control] = value
-        self._wanted.set()
+        if verdict is not Verdict.IGNORE:
+            self._wishes.ask(control, value)
+        else:
+            self._put_back(control)
+
+    def _forget_wishes(self) -> None:
+        """They were for a module that has left."""
+        for timer in self._waiting.values():
+            timer.cancel()
+        self._waiting.clear()
+        self._wishes.clear()
 
     async def _work(self) -> None:
         """Write what apps ask for, one after the other, as fast as the module takes it."""
         while True:
-            await self._wanted.wait()
-            self._wanted.clear()
-            while self._asked:
-                async with self._turn:
-                    control = next(iter(self._asked))
-                    value = self._asked.pop(control)
-                    try:
-                        await self._write(control, value, Origin.APP)
-                    except (MaglensError, OSError) as error:
-                        log.info("control 0x%08x was not set to %d: %s", control, value, error)
-                        self._push_value(control)
-                    except Exception:  # one module's bad answer: the next one is written to all the same
-                        log.exception("control 0x%08x was not set to %d", control, value)
-                        self._push_value(control)
+            await self._wishes.wait()
+            async with self._turn:
+                wish = self._wishes.take()
+                if wish is None:
+                    continue
+                control, value = wish
+                try:
+                    await self._grant(control, value)
+                except Exception:  # one module's bad answer: the next one is written to all the same
+                    log.exception("control 0x%08x was not set to %d", control, value)
+                    self._put_back(control)
+
+    async def _grant(self, control: int, value: int) -> None:
+        info = self._infos.get(control)
+        try:
+            await self._write(control, value, Origin.APP)
+            return
+        except (MaglensError, OSError) as error:
+            button = info is not None and info.type is ControlType.BUTTON  # it may have been pressed
+            if _had_no_time(error) and not button and self._wishes.again():
+                log.info("control 0x%08x is not set to %d yet: %s", control, value, error)
+                return
+            why = error
+        finally:
+            self._wishes.done()
+        if not (_had_no_time(why) and await self._has_taken(control, value)):
+            log.info("control 0x%08x was not set to %d: %s", control, value, why)
+            self._replays.undone(control, value)
+            self._put_back(control)
+
+    def _put_back(self, control: int) -> None:
+        """An app's write stands in the node: back to the true value, unless another is on its way."""
+        if control not in self._wishes:
+            self._push_value(control)
+
+    async def _has_taken(self, control: int, value: int) -> bool:
+        """Ask a module whose answers came too late what it has, and tell apps; whether it has ``value``."""
+        read, info = self._read_source, self._infos.get(control)
+        if read is None or info is None:
+            return False
+        try:
+            present = await read()
+        except (MaglensError, OSError) as error:
+            log.info("%s does not say what it has: %s", self._identity, error)
+            return False
+        if self._read_source is not read:
+            return False  # it left meanwhile
+        taken = present.get(control) == info.clamp(value)
+        for changed, now in present.items():
+            if changed not in self._infos or changed in self._wishes or self._values.get(changed) == now:
+                continue
+            self._values[changed] = now
+            if taken and (changed == control or changed in SWITCHES):
+                self._remember(changed, now)
+            self._push_value(changed)
+        return taken
 
     # Writing.
 
@@ -319,7 +381,8 @@ class Controls:
                     self._push(info.id, ControlChange(active=True))
 
     def _push_all(self, info: ControlInfo) -> None:
-        value = self._to_node(info.id, self._values[info.id]) if info.id in self._values else None
+        told = info.id in self._values and info.id not in self._wishes
+        value = self._to_node(info.id, self._values[info.id]) if told else None
         self._push(info.id, ControlChange(value=value, range=self._range(info), active=self._is_active(info)))
 
     def _is_active(self, info: ControlInfo) -> bool:
@@ -356,6 +419,11 @@ def factory_values(infos: Iterable[ControlInfo], only: Collection[int] = ()) -> 
         and (not only or info.id in only)
     ]
     return {info.id: info.default for info in sorted(writable, key=lambda info: info.id not in SWITCHES)}
+
+
+def _had_no_time(error: Exception) -> bool:
+    """Whether the same write may succeed a moment later."""
+    return isinstance(error, Deadline) or (isinstance(error, Refused) and error.status == Status.BUSY.name)
 
 
 _CANONICAL = {info.id: info for info in CONTROLS}

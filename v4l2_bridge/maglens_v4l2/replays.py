@@ -64,6 +64,12 @@ class Replays:
         if program:
             self._note(program, control, now).written[control] = (value, process)
 
+    def undone(self, control: int, value: int) -> None:
+        """This was never in force: who writes it once more means it."""
+        for known in self._programs.values():
+            if known.written.get(control, (None,))[0] == value:
+                del known.written[control]
+
     def decide(self, program: str, process: int, control: int, value: int, switches: Collection[int] = ()) -> Verdict:
         """The second word on a write that had to wait; ``switches`` as they are now."""
         known = self._programs.get(program)
