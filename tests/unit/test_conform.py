@@ -18,7 +18,7 @@ from maglens_driver.conform.run import SILENT_AFTER, Run, failed
 from maglens_driver.conform.specimen import Specimen
 from maglens_driver.conform.suite import GROUPS, SUITE, chosen
 from maglens_driver.conform.usb_facts import EndpointFacts, UsbFacts, read_facts
-from maglens_driver.control import Cid, ControlInfo, ControlType
+from maglens_driver.control import Cid
 from maglens_driver.errors import Deadline
 from maglens_driver.gadget.faults import Fault
 from maglens_driver.gadget.functionfs import descriptor_block
@@ -129,27 +129,6 @@ def test_a_bare_lens_passes_what_it_can_be_asked() -> None:
     specimen.close()
     assert {r.check.name: r.why for r in results if r.verdict is Verdict.FAIL} == {}
     assert sum(r.verdict is Verdict.PASS for r in results) >= LEAST_CHECKS
-
-
-class Restless(dict[int, int]):
-    """Values of a module whose gain goes its own way while its automatic is on, as behind vivid's."""
-
-    def __getitem__(self, control: int) -> int:
-        wanders = control == Cid.GAIN and super().__getitem__(Cid.AUTOGAIN)
-        return 121 if wanders else super().__getitem__(control)
-
-
-def test_what_an_automatic_drives_is_not_asked_to_obey() -> None:
-    whole = quick(DESCRIPTOR)
-    gain = ControlInfo(Cid.GAIN, "Gain", ControlType.INTEGER, 0, 255, 1, 100)
-    switch = ControlInfo(Cid.AUTOGAIN, "Gain, Automatic", ControlType.BOOLEAN, 0, 1, 1, 1)
-    others = tuple(c for c in whole.controls if c.id not in (gain.id, switch.id))
-    rig = FakeRig(descriptor=replace(whole, controls=(switch, gain, *others)), interval_s=float(INTERVAL))
-    rig.module.values = Restless(rig.module.values)
-    specimen = Specimen(FACTS, rig.device, rig.transport)
-    results = Run(specimen).make(chosen(["controls.*"]))
-    specimen.close()
-    assert {r.check.name: r.why for r in results if r.verdict is Verdict.FAIL} == {}
 
 
 def test_every_fault_is_in_the_table() -> None:

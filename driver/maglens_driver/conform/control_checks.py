@@ -3,58 +3,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
-from maglens_driver.automatics import is_driven
+from maglens_driver.automatics import SWITCHES
 from maglens_driver.conform.check import Group, Skipped, expect
-from maglens_driver.conform.specimen import Reply, Specimen
+from maglens_driver.conform.in_hand import NUMBERS, ends, in_hand, present, put, put_one, writable
+from maglens_driver.conform.specimen import Specimen
 from maglens_driver.control import ControlFlag, ControlInfo, ControlType
 from maglens_driver.link import wire
 from maglens_driver.link.wire import ControlValue, Op, Status
 
 CONTROLS: Final = Group("controls")
 _UNKNOWN: Final = 0x0F00FFFF  # no control of V4L2's has such an id
-_NUMBERS: Final = (ControlType.INTEGER, ControlType.BOOLEAN)
-_CHOICES: Final = (ControlType.MENU, ControlType.INTEGER_MENU)
-
-
-def _set(s: Specimen, *entries: tuple[int, int]) -> tuple[Reply, tuple[ControlValue, ...]]:
-    reply = s.put(Op.SET_CONTROLS, wire.pack_controls(ControlValue(i, 0, v) for i, v in entries))
-    expect(reply.status == Status.OK, f"SET_CONTROLS is answered {reply.name}")
-    return reply, wire.open_control_values(reply.body)
-
-
-def _one(s: Specimen, control: int, value: int) -> ControlValue:
-    _, answers = _set(s, (control, value))
-    expect(len(answers) == 1, f"one entry was sent, {len(answers)} came back")
-    expect(answers[0].id == control, f"the answer is for {answers[0].id:#010x}")
-    return answers[0]
-
-
-def _writable(s: Specimen) -> Iterator[ControlInfo]:
-    """Those that obey as the module leaves the factory: what an automatic of its own drives then goes its own way."""
-    found = False
-    factory = {c.id: c.default for c in s.descriptor.controls}
-    for c in s.descriptor.controls:
-        fixed = c.flags & (ControlFlag.READ_ONLY | ControlFlag.INACTIVE) or is_driven(c.id, factory)
-        if not fixed and c.type in (*_NUMBERS, *_CHOICES):
-            found = True
-            yield c
-    if not found:
-        raise Skipped("it has no control that can be set")
-
-
-def _present(s: Specimen) -> dict[int, int]:
-    reply = s.get(Op.CONTROLS)
-    expect(reply.status == Status.OK, f"CONTROLS is answered {reply.name}")
-    return {e.id: e.value for e in wire.open_control_values(reply.body)}
 
 
 def _read(s: Specimen, control: ControlInfo) -> int:
-    present = _present(s)
-    expect(control.id in present, f"CONTROLS does not tell of {control.name}")
-    return present[control.id]
+    now = present(s)
+    expect(control.id in now, f"CONTROLS does not tell of {control.name}")
+    return now[control.id]
 
 
 @CONTROLS.check("listed", "CONTROLS tells of every control of the descriptor, once, and of no other")
@@ -76,38 +42,34 @@ def _count(s: Specimen) -> None:
 
 @CONTROLS.check("in_range", "every value is in its range")
 def _in_range(s: Specimen) -> None:
-    present = _present(s)
+    now = present(s)
     for c in s.descriptor.controls:
-        value = present.get(c.id, c.default)
+        value = now.get(c.id, c.default)
         expect(c.minimum <= value <= c.maximum, f"{c.name} is {value}, its range {c.minimum} to {c.maximum}")
-
-
-def _ends(c: ControlInfo) -> tuple[int, ...]:
-    if c.type in _CHOICES:
-        return tuple(value for value, _ in c.menu)
-    return tuple(dict.fromkeys((c.minimum, c.clamp(c.maximum), c.clamp(c.default))))
 
 
 @CONTROLS.check("set_and_read", "least, most and default of every control can be set, and are read back")
 def _set_and_read(s: Specimen) -> None:
-    for c in _writable(s):
-        for value in _ends(c):
-            answer = _one(s, c.id, value)
-            taken = (answer.status, answer.value) == (Status.OK, value)
-            expect(taken, f"{c.name} = {value} is answered {answer.value} with status {answer.status:#x}")
-            now = _read(s, c)
-            expect(now == value, f"{c.name} was set to {value} and is {now}")
+    for c in writable(s):
+        with in_hand(s, c):
+            for value in ends(c):
+                answer = put_one(s, c.id, value)
+                taken = (answer.status, answer.value) == (Status.OK, value)
+                expect(taken, f"{c.name} = {value} is answered {answer.value} with status {answer.status:#x}")
+                now = _read(s, c)
+                expect(now == value, f"{c.name} was set to {value} and is {now}")
 
 
 def _clamped(s: Specimen, ask: int, *, above: bool) -> None:
-    for c in _writable(s):
-        if c.type not in _NUMBERS:
+    for c in writable(s):
+        if c.type not in NUMBERS:
             continue
-        answer = _one(s, c.id, (c.maximum if above else c.minimum) + ask)
-        want = c.clamp(c.maximum) if above else c.minimum
-        right = (answer.status, answer.value) == (Status.ADJUSTED, want)
-        expect(right, f"{c.name} is {answer.value} with status {answer.status:#x}, not {want} and ADJUSTED")
-        _one(s, c.id, c.default)
+        with in_hand(s, c):
+            answer = put_one(s, c.id, (c.maximum if above else c.minimum) + ask)
+            want = c.clamp(c.maximum) if above else c.minimum
+            right = (answer.status, answer.value) == (Status.ADJUSTED, want)
+            expect(right, f"{c.name} is {answer.value} with status {answer.status:#x}, not {want} and ADJUSTED")
+            put_one(s, c.id, c.default)
 
 
 @CONTROLS.check("clamps_above", "a value above the range is clamped to the most, and ADJUSTED")
@@ -122,36 +84,40 @@ def _below(s: Specimen) -> None:
 
 @CONTROLS.check("clamps_huge", "the largest 64-bit numbers are clamped, too")
 def _huge(s: Specimen) -> None:
-    for c in _writable(s):
-        if c.type in _NUMBERS:
+    for c in writable(s):
+        if c.type not in NUMBERS:
+            continue
+        with in_hand(s, c):
             for value in ((1 << 63) - 1, -(1 << 63)):
-                answer = _one(s, c.id, value)
+                answer = put_one(s, c.id, value)
                 expect(c.minimum <= answer.value <= c.maximum, f"{c.name} is {answer.value}")
-            _one(s, c.id, c.default)
+            put_one(s, c.id, c.default)
 
 
 @CONTROLS.check("steps", "a value between two steps is moved to one of them, and ADJUSTED")
 def _steps(s: Specimen) -> None:
-    stepped = [c for c in _writable(s) if c.type is ControlType.INTEGER and c.step > 1 and c.maximum > c.minimum]
+    stepped = [c for c in writable(s) if c.type is ControlType.INTEGER and c.step > 1 and c.maximum > c.minimum]
     if not stepped:
         raise Skipped("every control has steps of 1")
     for c in stepped:
-        answer = _one(s, c.id, c.minimum + 1)
-        on_step = (answer.value - c.minimum) % c.step == 0 and answer.value - c.minimum <= c.step
-        expect(on_step and answer.status == Status.ADJUSTED, f"{c.name} is {answer.value}, its step {c.step}")
-        _one(s, c.id, c.default)
+        with in_hand(s, c):
+            answer = put_one(s, c.id, c.minimum + 1)
+            on_step = (answer.value - c.minimum) % c.step == 0 and answer.value - c.minimum <= c.step
+            expect(on_step and answer.status == Status.ADJUSTED, f"{c.name} is {answer.value}, its step {c.step}")
+            put_one(s, c.id, c.default)
 
 
 @CONTROLS.check("unknown", "an unknown control is INVALID")
 def _unknown(s: Specimen) -> None:
-    answer = _one(s, _UNKNOWN, 1)
+    answer = put_one(s, _UNKNOWN, 1)
     expect(answer.status == Status.INVALID, f"it has status {answer.status:#x}")
 
 
 @CONTROLS.check("refused_beside_good", "a refused entry does not stop the others, and the order is kept")
 def _beside(s: Specimen) -> None:
-    c = next(_writable(s))
-    _, answers = _set(s, (_UNKNOWN, 1), (c.id, c.default), (_UNKNOWN + 1, 1))
+    c = writable(s)[0]
+    with in_hand(s, c):
+        _, answers = put(s, (_UNKNOWN, 1), (c.id, c.default), (_UNKNOWN + 1, 1))
     expect([a.id for a in answers] == [_UNKNOWN, c.id, _UNKNOWN + 1], "the order is another")
     statuses = [a.status for a in answers]
     expect(statuses == [Status.INVALID, Status.OK, Status.INVALID], f"the statuses are {statuses}")
@@ -159,16 +125,19 @@ def _beside(s: Specimen) -> None:
 
 @CONTROLS.check("empty_list", "an empty list is OK")
 def _empty(s: Specimen) -> None:
-    reply, answers = _set(s)
+    reply, answers = put(s)
     expect(not answers, f"{len(answers)} entries came back")
     expect(reply.status == Status.OK, f"it is {reply.name}")
 
 
 @CONTROLS.check("all_at_once", "all controls can be set in one request")
 def _all(s: Specimen) -> None:
-    wanted = [(c.id, c.clamp(c.default)) for c in _writable(s)]
-    _, answers = _set(s, *wanted)
-    expect([(a.id, a.value) for a in answers] == wanted, "the answers are others")
+    controls = writable(s)
+    with in_hand(s, *controls):
+        now = present(s)  # of a switch: one that was ended stays so meanwhile
+        wanted = [(c.id, now.get(c.id, c.default) if c.id in SWITCHES else c.clamp(c.default)) for c in controls]
+        _, answers = put(s, *wanted)
+        expect([(a.id, a.value) for a in answers] == wanted, "the answers are others")
 
 
 @CONTROLS.check("too_many", "a list that says it has 65 entries is refused, INVALID or BAD_LENGTH")
@@ -185,9 +154,9 @@ def _cut(s: Specimen) -> None:
 
 @CONTROLS.check("while_streaming", "controls can be set while it streams, and frames go on")
 def _streaming(s: Specimen) -> None:
-    c = next(_writable(s))
+    c = writable(s)[0]
     answer = s.started(s.small())
-    _one(s, c.id, c.default)
+    put_one(s, c.id, c.default)
     frames = s.receiver.frames(answer, s.epoch, 2, fresh=False)
     s.stop()
     expect(len(frames) == 2 and not frames[-1].trouble, "they do not")
@@ -200,5 +169,6 @@ def _read_only(s: Specimen) -> None:
         raise Skipped("it has none")
     for c in fixed:
         before = _read(s, c)
-        _one(s, c.id, c.minimum if before != c.minimum else c.maximum)
-        expect(_read(s, c) == before, f"{c.name} has changed")
+        asked = c.minimum if before != c.minimum else c.maximum
+        put_one(s, c.id, asked)
+        expect(_read(s, c) != asked, f"{c.name} has become {asked}, as it was told")  # it may move by itself

@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from maglens_driver.conform.check import Group, Skipped, expect
+from maglens_driver.automatics import SWITCHES
+from maglens_driver.conform.check import Group, expect
+from maglens_driver.conform.in_hand import ends, in_hand, present, put, writable
 from maglens_driver.conform.specimen import Reply, Specimen
 from maglens_driver.link.wire import Epoch, ModuleState, Op, Status
 
@@ -140,8 +142,12 @@ def _keeps(s: Specimen) -> None:
 
 @STATES.check("standby_keeps_controls", "controls keep their values through standby")
 def _controls(s: Specimen) -> None:
-    if not s.descriptor.controls:
-        raise Skipped("it has no controls")
-    before = s.requests.controls()
-    s.standing_by()
-    expect(s.requests.controls() == before, "they have changed")
+    controls = writable(s)
+    with in_hand(s, *controls):
+        kept = {c.id: ends(c)[0] for c in controls if c.id not in SWITCHES}  # mostly not the default
+        put(s, *kept.items())
+        s.standing_by()
+        now = present(s)
+        put(s, *((c.id, c.clamp(c.default)) for c in controls if c.id in kept))
+    lost = [c for c in controls if c.id in kept and now.get(c.id) != kept[c.id]]
+    expect(not lost, "; ".join(f"{c.name} was {kept[c.id]} and is {now.get(c.id)}" for c in lost))
