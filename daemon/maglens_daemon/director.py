@@ -388,8 +388,11 @@ class Director:
             if now < late_at:
                 due.append(late_at)
                 break
-        for coming in [c for c in self._coming.values() if c.session.id not in wanted]:
-            self._call_off(coming)
+        better = [self._records[source].session for source in wanted]
+        for coming in [c for c in self._coming.values() if c.session not in better]:
+            # Where there may be room for both, a better one that comes and goes must not keep it off for ever.
+            if coming.session.id not in order or any(_alike(coming.session, one) for one in better):
+                self._call_off(coming)
         for source in wanted:
             if source not in self._coming:
                 self._start(self._records[source], pipeline, now)
