@@ -158,6 +158,38 @@ async def test_an_apps_write_ends_what_it_contradicts_and_nothing_else() -> None
     await stay.it.close()
 
 
+@pytest.mark.parametrize(
+    ("off", "moved"),
+    [
+        ({Cid.EXPOSURE_AUTO: MANUAL_EXPOSURE, Cid.AUTOGAIN: 0}, {Cid.EXPOSURE_ABSOLUTE, Cid.GAIN}),
+        ({Cid.FOCUS_AUTO: 0}, {Cid.FOCUS_FINE}),
+    ],
+)
+async def test_what_is_on_its_way_when_an_app_takes_over_is_told_and_nothing_follows(
+    off: dict[int, int], moved: set[int]
+) -> None:
+    """Else apps see a value that the module has not, and to write that one changes nothing."""
+    stay = Stay(size=(256, 192))
+    await stay.run(12)
+    stay.gate = asyncio.Event()
+    flying = {Cid.EXPOSURE_ABSOLUTE: 123, Cid.GAIN: 2000, Cid.FOCUS_FINE: 1_500_000}
+    stay.it._want({control: value for control, value in flying.items() if control in moved})
+    await stay.run(1)
+    writes = len(stay.writes)
+    stay.it._want({control: value + 1000 for control, value in flying.items() if control in moved})
+    await stay.it.set(off)
+    stay.gate.set()
+    await stay.run(20)
+    assert [w for w in stay.writes[writes + 1 :] if w.keys() & moved] == []
+    assert {c: stay.value(c) for c in moved} == {c: stay.rig.values[c] for c in moved}
+    assert moved <= {control for control, _ in stay.told}
+    stay.rig.light *= 0.25
+    await stay.it.set({Cid.EXPOSURE_AUTO: APERTURE_PRIORITY, Cid.AUTOGAIN: 1})
+    await stay.run(20)
+    assert stay.rig.frame().luma * stay.it._trim == pytest.approx(0.18, rel=0.05)  # and it can be taken back
+    await stay.it.close()
+
+
 async def test_an_apps_write_that_the_module_refuses_ends_its_automatic_and_that_is_told() -> None:
     """Else apps see a switch that is on, and to switch it on again changes nothing."""
     stay = Stay(size=(256, 192))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -78,6 +78,7 @@ class Autopilot:
         self._pending: dict[int, int] = {}  # what the automatics want and nobody has written yet
         self._flying: Mapping[int, int] = {}  # what is being written for them now
         self._theirs: dict[int, int] = {}  # what a hand has moved meanwhile
+        self._taken: set[int] = set()  # what a person has moved since the last was taken up to be written
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()  # one exchange with the module at a time
         temperature = self._module.get(Cid.WHITE_BALANCE_TEMPERATURE)
@@ -172,29 +173,43 @@ class Autopilot:
         """One of its own controls has been given ``value``."""
         if control in STEERING:
             self._steer_exposure()
+            if self._drop(c for c in EXPOSURE if not self._drives(c)) and self._exposure is not None:
+                self._exposure.set_by_hand(self._exposure_now(self._exposure.program))
         elif control in BALANCE:
             self._steer_balance()
         elif self._focus is None:
             return
         elif control == Cid.FOCUS_AUTO:
             if not value:
-                self._focus.stop()
+                self._end_focus()
             elif not self._focus.continuous:
                 self._focus.start(continuous=True)
         elif control == Cid.AUTO_FOCUS_START and not self._focus.continuous:
             self._focus.start(continuous=False)
         elif control == Cid.AUTO_FOCUS_STOP and not self._focus.continuous:
-            self._focus.stop()
+            self._end_focus()
         self._show_status()
+
+    def _drop(self, controls: Iterable[int]) -> bool:
+        """What the automatics want of these is not written any more. Whether there was anything."""
+        dropped = self._pending.keys() & set(controls)
+        for control in dropped:
+            del self._pending[control]
+        return bool(dropped)
+
+    def _end_focus(self) -> None:
+        """Focus stays where it is, or where it is going just now."""
+        self._drop(FOCUS)
+        if self._focus is not None:
+            self._focus.stop()
 
     def _taken_over(self, values: Mapping[int, int]) -> None:
         """A person moves these: what is under way with them is dropped."""
-        for control in values:
-            self._pending.pop(control, None)
-        if self._focus is not None and values.keys() & FOCUS:
-            self._pending.pop(Cid.FOCUS_FINE, None)
-            self._pending.pop(Cid.FOCUS_ABSOLUTE, None)
-            self._focus.stop()
+        self._drop(values)
+        self._taken |= values.keys()
+        if values.keys() & FOCUS:
+            self._taken |= FOCUS
+            self._end_focus()
             self._show_status()
 
     def _moved_by_hand(self, values: Mapping[int, int]) -> None:
@@ -350,6 +365,7 @@ class Autopilot:
             self._wake.clear()
             async with self._turn:
                 values, self._pending = self._pending, {}
+                self._taken.clear()
                 if not values:
                     continue
                 written = await self._put(values)
@@ -376,8 +392,9 @@ class Autopilot:
         return taken
 
     def _wrote(self, wanted: Mapping[int, int], written: Mapping[int, int]) -> None:
-        """The module has taken ``written`` of what was ``wanted``; what a person took over meanwhile is theirs."""
-        written = {control: value for control, value in written.items() if self._drives(control)}
+        """The module has taken ``written`` of what was ``wanted``: that is so, whatever was switched off meanwhile.
+        What a person has moved meanwhile is theirs."""
+        written = {control: value for control, value in written.items() if control not in self._taken}
         for control, value in written.items():
             self._moved(control, value)
         if self._exposure is not None and wanted.keys() & EXPOSURE:
