@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -131,6 +132,16 @@ def test_shares_add_up_and_keep_to_whole_pulses(free: Free, mains: int) -> None:
             assert share.gain == now.gain
         if free == Free() and 2**-3 <= light / now.light <= 2**5:
             assert share.light == pytest.approx(light, rel=1e-6)
+
+
+@pytest.mark.parametrize("rate", [12, 15, 24, 25, 30, 48, 50, 60, 90, 100, 120])
+@pytest.mark.parametrize("mains", [0, 1, 2])
+def test_no_exposure_is_longer_than_its_frame(rate: int, mains: int) -> None:
+    """Two pulses at 60 Hz are 16.67 ms, as a frame is at 60 a second: in whole tenths that is too long."""
+    program = replace(PROGRAM, time=info(Cid.EXPOSURE_ABSOLUTE, 1, 10_000), interval_s=1 / rate)
+    now = Exposure(0.001, 1.0, 2.8)
+    share = program.share(now.light * 1000, now, Free(), mains)
+    assert 0.9 / rate - 0.01 <= share.time_s <= 1 / rate
 
 
 def test_share_opens_before_it_amplifies() -> None:

@@ -98,7 +98,9 @@ class ExposureProgram:
         wanted_s = min(wanted_s, most)
         if pulse_s and wanted_s >= pulse_s:
             wanted_s = math.floor(wanted_s / pulse_s + 1e-9) * pulse_s
-            return self.time.clamp(round(wanted_s / TIME_UNIT_S)) * TIME_UNIT_S
+            whole_s = self.time.clamp(round(wanted_s / TIME_UNIT_S)) * TIME_UNIT_S
+            if whole_s <= most:  # 2 pulses at 60 Hz are 166.67 units: with 167 a frame would take longer than at 60/s
+                return whole_s
         return _down(self.time, wanted_s / TIME_UNIT_S) * TIME_UNIT_S
 
 
