@@ -275,6 +275,31 @@ def test_what_is_no_meter(tmp_path: Path) -> None:
         meter.read()
 
 
+class DeadInput(PipeInput):
+    """Its device does not answer."""
+
+    def level(self) -> bool:
+        raise OSError("no answer")
+
+
+@pytest.mark.parametrize("dead", ["alarm", "line"])
+def test_a_port_that_does_not_answer_leaves_nothing_open(tmp_path: Path, dead: str) -> None:
+    """It is tried again every two seconds, for as long as the board does not answer."""
+    where = make_meter(tmp_path, curr1_crit_alarm=0)
+    if dead == "alarm":
+        (where / "curr1_max_alarm").mkdir()  # it can be opened, and not be read
+
+    async def play() -> None:
+        line = DeadInput() if dead == "line" else PipeInput()
+        with pytest.raises(OSError, match=r"no answer|Is a directory"):
+            BoardPort("1-2", detect=[line], meter=Meter(INA, tmp_path))
+        line.close()
+
+    asyncio.run(play())
+    open_files = {os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()}
+    assert not [name for name in open_files if name.startswith(str(tmp_path))]
+
+
 def test_edges_that_come_faster_than_they_are_taken_are_told_by_their_newest(tmp_path: Path) -> None:
     """However long the loop was busy: a bounded number of them, the end as it is, and no fault left out."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -63,8 +64,15 @@ class Meter:
         return Draw(mv, ma, mw, any(_number(alarm) == 1 for alarm in self._alarms))
 
     def alarms(self) -> list[AlarmInput]:
-        """The alarms that can be waited for; only drivers that notify wake for them."""
-        return [AlarmInput(path) for path in self._alarms]
+        """The alarms that can be waited for; only drivers that notify wake for them. ``OSError`` where the meter does
+        not answer; then nothing is open."""
+        with ExitStack() as opened:
+            alarms = []
+            for path in self._alarms:
+                alarms.append(AlarmInput(path))
+                opened.callback(alarms[-1].close)
+            opened.pop_all()
+            return alarms
 
 
 class AlarmInput:
@@ -75,7 +83,11 @@ class AlarmInput:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._was = self._take()
+        try:
+            self._was = self._take()
+        except OSError:  # the meter does not answer
+            self.close()
+            raise
 
     def fileno(self) -> int:
         return self._fd

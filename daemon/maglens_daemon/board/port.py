@@ -45,7 +45,8 @@ class UsbPort:
 
 
 class BoardPort:
-    """A port whose pins the board has; made by :func:`maglens_daemon.board.fit.open_port`, in the loop."""
+    """A port whose pins the board has; made by :func:`maglens_daemon.board.fit.open_port`, in the loop. ``OSError``
+    where one of them does not answer."""
 
     def __init__(
         self,
@@ -67,10 +68,15 @@ class BoardPort:
         inputs: dict[Input, Pin] = dict.fromkeys(detect, Pin.DETECT)
         if fault is not None:
             inputs[fault] = Pin.FAULT
-        if meter is not None:
-            inputs |= dict.fromkeys(meter.alarms(), Pin.ALARM)
+        alarms = meter.alarms() if meter is not None else []
+        inputs |= dict.fromkeys(alarms, Pin.ALARM)
         self._fittings = Fittings(bool(detect), switch is not None, fault is not None, meter is not None)
-        self._interlock = Interlock(name, inputs, switch, self._tell)
+        try:
+            self._interlock = Interlock(name, inputs, switch, self._tell)
+        except OSError:  # an input that cannot be read; the others are whose they were
+            for alarm in alarms:
+                alarm.close()
+            raise
         self._interlock.start()
 
     def _tell(self, event: PinEvent | OSError) -> None:
