@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import bisect
 import itertools
 import random
 from dataclasses import dataclass, field
@@ -12,9 +11,9 @@ import pytest
 
 from maglens_v4l2.pacer import GAP_MAX, Pacer
 from maglens_v4l2.stamps import Stamps
+from tests.unit.pacing_model import MS, SECOND, START, Delivery, Stalls, counts, largest_gap, play, stalling
 
 T = 33_333_333
-SECOND = 1_000_000_000
 
 
 @dataclass
@@ -143,6 +142,7 @@ def test_stamps_rise_without_jumps_from_frames_to_fillers_and_back() -> None:
     for kind in ["frame"] * 20 + ["filler"] * 20 + ["frame"] * 20:
         now += T
         seen.append(stamps.frame(now - lag, now, T) if kind == "frame" else stamps.filler(now, T))
+        stamps.shown(seen[-1], now, T)
         assert seen[-1] <= now
     steps = [b - a for a, b in itertools.pairwise(seen)]
     assert min(steps) > 0
@@ -155,6 +155,7 @@ def test_stamps_rise_without_jumps_from_frames_to_fillers_and_back() -> None:
 def test_an_exposure_in_the_future_or_long_ago_is_not_believed() -> None:
     stamps = Stamps()
     assert stamps.frame(20 * SECOND, 10 * SECOND, T) == 10 * SECOND
+    stamps.shown(10 * SECOND, 10 * SECOND, T)
     assert stamps.frame(0, 11 * SECOND, T) == 11 * SECOND
 
 
@@ -177,53 +178,17 @@ def test_what_the_node_has_filled_is_taken_off_the_grid() -> None:
     assert max(steps) <= 1.1 * T
 
 
-def stalled(source_ns: int, longest: float, per_s: float, seed: int) -> Outcome:
-    """A minute in which source and pipeline stand still now and then, while the node fills by itself."""
-    dice, pacer, out = random.Random(seed), Pacer(T), Outcome()
-    pacer.restart(0)
-    pacer.follow(source_ns)
-    stalls: list[tuple[int, int]] = []
-    while not stalls or stalls[-1][1] < 60 * SECOND:
-        began = (stalls[-1][1] if stalls else 0) + round(dice.expovariate(per_s) * SECOND)
-        stalls.append((began, began + round(dice.uniform(0.3, longest) * T)))
-
-    def awake(at: int) -> int:
-        return next((end for began, end in stalls if began <= at < end), at)
-
-    coming = [awake(n * source_ns) for n in range(1, 60 * SECOND // source_ns)]
-    now, number, mailbox, filled, node_due = 0, 0, False, 0, 2 * T
-    while number < len(coming):
-        due = pacer.next_ns(mailbox)
-        if coming[number] <= max(due, now):
-            now, number, mailbox = max(now, coming[number]), number + 1, True
-            pacer.arrived(now)
-            continue
-        now = awake(max(now, due))
-        while node_due <= now:
-            out.fillers.append(node_due)
-            node_due, filled = node_due + T, filled + 1
-        if not mailbox and pacer.leave(now):
-            continue
-        if mailbox:
-            out.fresh.append((now, number))
-        else:
-            out.fillers.append(now)
-        pacer.shown(now, mailbox, filled)
-        mailbox, filled, node_due = False, 0, now + round(GAP_MAX * T)
-    return out
-
-
 @pytest.mark.parametrize(("longest", "per_s", "fresh"), [(2, 1, 0.985), (4, 1, 0.955), (3, 2, 0.94), (8, 0.5, 0.95)])
 def test_stalls_give_an_app_neither_gaps_nor_a_tenth_too_many(longest: float, per_s: float, fresh: float) -> None:
-    """``fresh``: the share of the source's frames that is shown all the same."""
+    """``fresh``: the share of the source's frames that is shown all the same, in four minutes."""
     shown = 0
+    deliveries = [Delivery(START + n * T, START + n * T, 1, T) for n in range(1, 60 * 30)]
     for seed in range(4):
-        out = stalled(T, longest, per_s, seed)
-        assert out.largest_gap() <= GAP_MAX + 0.01
-        times = out.times
-        counts = [bisect.bisect_left(times, at + 2 * SECOND) - place for place, at in enumerate(times[:-70])]
-        assert min(counts) >= 0.9 * 60 and max(counts) <= 1.1 * 60
-        shown += len(out.fresh)
+        stalls = stalling(random.Random(seed), 60, per_s, round(longest * T / MS))
+        film = play(T, deliveries, START + 60 * SECOND, stalls=stalls)
+        assert largest_gap(film.times) <= (GAP_MAX + 0.01) * T
+        assert min(counts(film.times)) >= 0.9 * 60 and max(counts(film.times)) <= 1.1 * 60
+        shown += film.kinds.count("frame")
     assert shown >= fresh * 4 * 60 * SECOND / T
 
 
@@ -238,6 +203,30 @@ def test_a_debt_to_the_node_costs_no_frame_of_a_source() -> None:
         pacer.arrived(now)
         assert pacer.next_ns(True) <= now
         pacer.shown(now, True)
+
+
+def test_what_the_node_showed_before_its_owner_came_is_no_debt() -> None:
+    """A minute without the daemon; fillers from its successor come at the rate, not later each."""
+    pacer = Pacer(T)
+    pacer.restart(0)
+    pacer.shown(0, False, 1800)
+    for number in range(1, 50):
+        assert pacer.next_ns(False) == number * T
+        pacer.shown(number * T, False)
+
+
+@pytest.mark.parametrize("rate", [5, 15, 30, 60])
+@pytest.mark.parametrize("ppm", [-1000, 1000])
+def test_nothing_waits_for_a_quota_where_a_source_keeps_to_the_rate(rate: int, ppm: int) -> None:
+    interval = SECOND // rate
+    source = round(interval * (1 + ppm / 1e6))
+    dice = random.Random(rate)
+    exposed = [START + source * n for n in range(20 * rate)]
+    deliveries = [Delivery(at + round(dice.uniform(0, 0.4) * interval), at, 1, source) for at in exposed]
+    film = play(interval, deliveries, exposed[-1], stalls=Stalls([]))
+    assert film.displaced == 0 and max(film.waits) == 0
+    assert film.kinds.count("frame") >= len(film.kinds) - 2, "fillers only until it has begun"
+    assert set(film.stamps[3:]) <= set(exposed), "told as it was"
 
 
 def test_while_nobody_watches_pictures_are_as_far_apart_as_an_app_may_see() -> None:

@@ -23,12 +23,12 @@ from maglens_driver.mode import MJPG, NV12, SRGGB10P, YUYV, Mode, make_mode
 from maglens_v4l2 import correcting
 from maglens_v4l2.card import Card, render
 from maglens_v4l2.convert import Converter
-from maglens_v4l2.feed import Feed
+from maglens_v4l2.feed import HOLD_NS, Feed
 from maglens_v4l2.memory_node import MemoryNode, MemoryReader
 from maglens_v4l2.node import FormatChosen, NodeEvent
 from maglens_v4l2.optics import Optics
 from maglens_v4l2.orientation import UPRIGHT
-from maglens_v4l2.pipeline import HOLD_NS, Pipeline
+from maglens_v4l2.pipeline import Pipeline
 from tests.unit.allocations import Allocations
 
 FAST = Fraction(1, 100)

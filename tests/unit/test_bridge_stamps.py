@@ -23,6 +23,7 @@ def stamps(pictures: Sequence[tuple[float, float | None]]) -> list[float]:
     for at, lag in pictures:
         now = START + round(at * T)
         stamp = made.filler(now, T) if lag is None else made.frame(now - round(lag * T), now, T)
+        made.shown(stamp, now, T)
         found.append((stamp - START) / T)
     return found
 

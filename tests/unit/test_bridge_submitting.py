@@ -104,6 +104,22 @@ def test_the_next_has_a_place_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Non
     play(act)
 
 
+def test_one_that_would_be_too_many_waits_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many there were is known only when the one on its way has been shown."""
+
+    async def act(stage: Stage) -> None:
+        gate, feed = await held_up(stage, monkeypatch)
+        feed.deliver(frame(feed, luma=70))
+        await stage.until(lambda: gate.converted == 2)
+        allowed = stage.pipeline._now() + round(A_WHILE_S * 1e9)
+        monkeypatch.setattr(stage.pipeline._pacer, "early_ns", lambda now: allowed - now)
+        gate.open.set()
+        await stage.until(lambda: stage.pipeline.stats().submitted == 2)
+        assert stage.pipeline.stats().last_frame_ns >= allowed
+
+    play(act)
+
+
 def test_no_filler_and_no_placeholder_overtakes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     async def act(stage: Stage) -> None:
         gate, _ = await held_up(stage, monkeypatch)

@@ -18,6 +18,8 @@ from maglens_v4l2.recipe_book import Measured, RecipeBook
 
 log = logging.getLogger(__name__)
 
+HOLD_NS = 500_000_000  # how long the last frame stands in for a missing one
+HOLD_INTERVALS = 2  # the same for a source slower than that, in its own intervals
 STAGING = 8  # frames a source may have in hand where they need converting, ...
 STAGING_BYTES = 512 * 1024 * 1024  # ... fewer of those so large that they would take more than this
 STAGING_LEAST = 4  # two that arrive, one that waits, one that is converted
@@ -68,6 +70,11 @@ class Feed:
         self._orientation = orientation
         self.converter = self._first = through(optics, mode, shown, orientation, self.book, measured)
         self.staging = self._make_staging(shown)
+
+    @property
+    def hold_ns(self) -> int:
+        """How long the last frame stands in for a missing one."""
+        return HOLD_NS if self.over else max(HOLD_NS, HOLD_INTERVALS * self.mode.interval_ns)
 
     def way(self, shown: Mode) -> tuple[Converter | None, bool]:
         """The converter to another format, and whether there is a way at all."""

@@ -14,17 +14,23 @@ A node may fill by itself when its owner is late. A filler that comes too late i
 besides. What it showed is taken off the grid; what is more than that is a *debt*, paid back by pictures that come a
 little later. A source's frame is left out for it only where frames come in a bunch, as they do after a stall: then
 they are shown almost an interval apart, and the newest wins.
+
+All that is arithmetic about the long run. What an app sees in any two seconds is kept by a quota besides: the picture
+that would be one too many waits, whatever has led to it, and the newest wins. It waits for an interval after the
+picture before at most, so the quota makes no gap.
 """
 
 from __future__ import annotations
+
+from maglens_v4l2.quota import Quota
 
 # In intervals of the node.
 GRACE = 0.5
 LEAD_MAX = 1.5
 LEAD_MIN = 0.25
 GAP_MAX = 1.75  # an app may see two; a node that fills by itself does so then (maglens_patience in driver/kernel)
-LATE = 1 / 16  # after that a filler is left to such a node
 EARLY = 1 / 8  # where it has begun to fill, the next filler of ours comes so much before its
+TOOK_MAX = 1 / 4  # the next picture may take as long to be shown as the one before, up to this
 DEBT_MAX = 8
 PAYBACK = 1 / 16  # later by so much, each filler, while there is a debt
 BUNCH_DEBT = 1 / 2  # a debt from which on a bunch is drawn apart ...
@@ -41,8 +47,10 @@ class Pacer:
         self._due = 0
         self._debt = 0
         self._last: int | None = None
-        self._node_due = 0  # when the node would fill by itself; only where there is a last picture
-        self._left = 0  # fillers that were left to it since the last picture of ours
+        self._node_due = 0  # what is handed over then finds that the node has filled; only after a first picture
+        self._took = 0
+        self.left = 0  # as many has it shown by itself since the last picture of ours, as far as is known
+        self._quota = Quota(interval_ns)
         self._expected: int | None = None
 
     def follow(self, source_interval_ns: int | None) -> None:
@@ -53,8 +61,9 @@ class Pacer:
     def restart(self, now: int) -> None:
         """Someone begins to watch: a picture is due at once."""
         self._due = now
-        self._debt = self._left = 0
+        self._debt = self.left = 0
         self._last = None
+        self._quota.clear()
 
     def arrived(self, now: int) -> None:
         """The source delivered a frame."""
@@ -65,11 +74,15 @@ class Pacer:
         """When to show something; ``fresh``: a frame is waiting, else it will be a filler."""
         filler = self._filler_ns()
         if not fresh:
-            return filler
+            return max(filler, self._quota.earliest)
         due = min(filler, self._due - self._lead_ns())
         if self._last is not None and self._debt > BUNCH_DEBT * self.interval_ns:
             due = max(due, self._last + round(APART * self.interval_ns))
-        return due
+        return max(due, self._quota.earliest)
+
+    def early_ns(self, now: int) -> int:
+        """For how long not even a frame that is ready may be shown; not positive: it may."""
+        return self._quota.earliest - now
 
     def idle_ns(self) -> int:
         """When to show something while nobody watches: as seldom as lets an app that begins find a picture that is
@@ -77,20 +90,24 @@ class Pacer:
         return self._due if self._last is None else self._last + round(GAP_MAX * self.interval_ns)
 
     def leave(self, now: int) -> bool:
-        """Whether a filler would come too late, since a node that fills by itself has done so: it counts as its."""
-        if self._last is None or now < self._node_due + round(LATE * self.interval_ns):
+        """Whether a node that fills by itself has done so by now: what it showed counts, and a filler of ours would
+        come too late."""
+        if self._last is None or now < self._node_due:
             return False
         count = 1 + (now - self._node_due) // self.interval_ns
-        self._left += count
+        self.left += count
         self._due += count * self.interval_ns
-        self._node_due += count * self.interval_ns
+        self._node_filled(count)
         return True
 
-    def shown(self, now: int, fresh: bool, filled: int = 0) -> None:
-        """A picture went out; before it the node has shown ``filled`` by itself, those that were left to it among
-        them."""
+    def shown(self, now: int, fresh: bool, filled: int = 0, took_ns: int = 0) -> None:
+        """A picture was handed over, which the node took so long to show; before it the node has shown ``filled`` by
+        itself, those that :meth:`leave` knew of among them."""
         interval = self.interval_ns
-        unforeseen, self._left = filled - self._left, 0
+        if self._last is None:  # what it showed before anybody watched what is ours is no debt
+            filled = min(filled, max(0, now - self._due) // interval)
+        unforeseen, self.left = filled - self.left, 0
+        self._node_filled(unforeseen)
         paid = min(self._debt, max(0, now - self._due))
         self._debt -= paid
         self._due += paid
@@ -103,7 +120,15 @@ class Pacer:
         if fresh:
             self._due -= round((self._due - now - interval) * PULL)
         self._last = now
-        self._node_due = now + round(GAP_MAX * interval)
+        self._took = min(took_ns, round(TOOK_MAX * interval))
+        self._node_due = now + took_ns - self._took + round(GAP_MAX * interval)
+        self._quota.add(now + took_ns)
+
+    def _node_filled(self, count: int) -> None:
+        """It has shown ``count`` more."""
+        for place in range(min(count, self._quota.most), 0, -1):
+            self._quota.add(self._node_due + self._took + (count - place) * self.interval_ns)
+        self._node_due += max(0, count) * self.interval_ns
 
     def _filler_ns(self) -> int:
         grace = self._due + round(GRACE * self.interval_ns)
@@ -111,7 +136,7 @@ class Pacer:
         due += min(self._debt, round(PAYBACK * self.interval_ns))
         if self._last is None:
             return due
-        return min(due, self._node_due - (round(EARLY * self.interval_ns) if self._left else 0))
+        return min(due, self._node_due - (round(EARLY * self.interval_ns) if self.left else 0))
 
     def _lead_ns(self) -> int:
         """How far ahead of the grid a fresh frame may go: little when the source is faster, so that the frames left

@@ -33,7 +33,7 @@ from maglens_driver.mode import Mode
 from maglens_v4l2._pixels import copy
 from maglens_v4l2.card import Card, black
 from maglens_v4l2.convert import Converter, same_layout
-from maglens_v4l2.feed import Feed
+from maglens_v4l2.feed import HOLD_NS, Feed
 from maglens_v4l2.node import FormatChosen, Node, NodeEvent, UsageChanged
 from maglens_v4l2.optics import Optics
 from maglens_v4l2.orientation import UPRIGHT, Orientation
@@ -45,9 +45,6 @@ from maglens_v4l2.stamps import Stamps
 
 if TYPE_CHECKING:
     from maglens_v4l2.recipe import Recipe
-
-HOLD_NS = 500_000_000  # how long the last frame stands in for a missing one
-HOLD_INTERVALS = 2  # the same for a source slower than that, in its own intervals
 
 log = logging.getLogger(__name__)
 
@@ -467,11 +464,12 @@ class Pipeline:
             due += self._pacer.interval_ns  # the place of the picture on its way, of which the pacer is not told yet
         if now < due:
             return None, (due - now) / 1e9
-        if self._mailbox is None and self._watched and self._node_fills and self._pacer.leave(now):
-            self._left += 1
+        if settled and self._watched and self._node_fills and self._pacer.leave(now):
+            self._left += self._mailbox is None
             return self._due()
         frame, self._mailbox = self._mailbox, None
-        hold = self._watched and now - self._last_frame_ns <= self._hold_ns()
+        hold_ns = HOLD_NS if self._feed is None else self._feed.hold_ns
+        hold = self._watched and now - self._last_frame_ns <= hold_ns
         converter = self._feed.converter if self._feed is not None else None
         return _Job(frame, converter, self._format, self._node_generation, self._card_image, hold), None
 
@@ -488,11 +486,6 @@ class Pipeline:
         else:
             self._show_filler(due)
 
-    def _hold_ns(self) -> int:
-        if self._feed is None or self._feed.over:
-            return HOLD_NS
-        return max(HOLD_NS, HOLD_INTERVALS * self._feed.mode.interval_ns)
-
     def _show_frame(self, frame: Frame, job: _Job) -> None:
         lease: Lease | None = frame.lease
         nbytes = frame.nbytes
@@ -501,16 +494,16 @@ class Pipeline:
             lease, cause = self._convert(frame, job.converter, job.format.nbytes)
             nbytes = job.format.nbytes
         if lease is None:
-            self._count_drop(cause or "no_buffer")
+            self.dropped(cause or "no_buffer")
             return
         with self._wake:
-            while not self._settled():
-                self._wake.wait()
+            while not self._settled() or (wait_ns := self._pacer.early_ns(self._now())) > 0:
+                self._wake.wait(None if self._going else wait_ns / 1e9)
             card = self._due_card()  # frames that follow each other closely leave no other place for it
         if card is not None:
             self._node.placeholder(*card)
-        now = self._now()
-        stamp = self._stamps.frame(frame.exposure_ns, now, job.format.interval_ns)
+        now, left = self._moment()
+        stamp = self._stamps.frame(frame.exposure_ns, now, job.format.interval_ns, left)
         ready = Frame(lease, nbytes, job.format, frame.seq, stamp, job.node_generation, frame.meta)
         if job.converter is None:  # nothing is to be gained
             self._submit(ready, frame.generation, now, cause)
@@ -548,7 +541,7 @@ class Pipeline:
             if self._first_frame_ns == 0 and self._feed is not None and generation == self._feed.generation:
                 self._first_frame_ns = now
                 self._call(self._on_first, generation)
-            self._pacer.shown(now, True, self._filled_since())
+            self._shown(now, frame.exposure_ns, frame.mode, fresh=True)
 
     def _convert(self, frame: Frame, converter: Converter, nbytes: int) -> tuple[Lease | None, str | None]:
         """Into a buffer of the node. The frame's lease is given back; a cause with a lease: damaged, but shown."""
@@ -565,25 +558,30 @@ class Pipeline:
             frame.lease.release()
         return out, cause
 
-    def _filled_since(self) -> int:
-        """Under the lock: what the node has shown by itself since the last picture but one of ours."""
-        filled = self._node.filled
-        since, self._filled = filled - self._filled, filled
-        return since
-
-    def _count_drop(self, cause: str) -> None:
+    def _moment(self) -> tuple[int, int]:
+        """Now, and how many pictures the node has shown by itself since the last one of ours, as it seems."""
         with self._wake:
-            self._dropped[cause] += 1
+            now = self._now()
+            if self._node_fills:
+                self._pacer.leave(now)
+            return now, self._pacer.left
+
+    def _shown(self, now: int, stamp: int, format: Mode, *, fresh: bool) -> None:
+        """Under the lock: a picture was handed to the node at ``now``, and shown."""
+        filled, took_ns = self._node.filled - self._filled, self._now() - now
+        self._filled += filled
+        self._pacer.shown(now, fresh, filled, took_ns)
+        self._stamps.shown(stamp, now, format.interval_ns, filled, took_ns)
 
     def _show_filler(self, job: _Job) -> None:
         """The last frame while it may stand in, else the card."""
-        now = self._now()
-        stamp = self._stamps.filler(now, job.format.interval_ns)
+        now, left = self._moment()
+        stamp = self._stamps.filler(now, job.format.interval_ns, left)
         same = job.hold if self._showing is None else self._showing is job.card
         repeated = same and self._node.repeat(stamp, job.node_generation)
         shown = repeated or self._show_card(job, stamp)
         with self._wake:
-            self._pacer.shown(now, False, self._filled_since())
+            self._shown(now, stamp, job.format, fresh=False)
             if repeated and self._showing is None:
                 self._repeated += 1
             elif shown:
