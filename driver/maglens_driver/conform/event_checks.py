@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from typing import Final
 
 from maglens_driver.automatics import SWITCHES
@@ -43,12 +44,23 @@ def _ring(s: Specimen) -> None:
     first = len(s.receiver.events)
     if not s.hand.turn(rings[0]):
         raise Skipped("nobody turned it")
-    s.receiver.wait_events(_HAND_S, enough=1)
-    moved = [wire.open_event(raw) for _, raw in s.receiver.events[first:]]
-    mine = [e for e in moved if e.kind == EventKind.CONTROL and e.id == _RINGS[rings[0]]]
-    expect(bool(mine), f"turning the {rings[0]} ring sent none")
-    now = s.requests.controls().get(mine[-1].id)
-    expect(now == mine[-1].value, f"the event says {mine[-1].value}, the control is {now}")
+    ring = _RINGS[rings[0]]
+    heard = s.receiver.hear(lambda raw: _moved(raw, ring) is not None, first, _HAND_S)
+    expect(heard, f"turning the {rings[0]} ring sent none")
+    until = time.monotonic() + _HAND_S
+    while time.monotonic() < until and s.receiver.wait_events(_LISTEN_S):  # it may be turned on
+        pass
+    value = [moved for _, raw in s.receiver.events[first:] if (moved := _moved(raw, ring)) is not None][-1]
+    now = s.requests.controls().get(ring)
+    expect(now == value, f"the event says {value}, the control is {now}")
+
+
+def _moved(raw: bytes, control: int) -> int | None:
+    """The value that an event says the control has; None for an event of something else."""
+    if len(raw) < Event.SIZE:
+        return None
+    event = Event.unpack(raw)
+    return event.value if (event.kind, event.id) == (EventKind.CONTROL, control) else None
 
 
 @EVENTS.check("length", f"every event has {Event.SIZE} to {limits.MAX_EVENT_BYTES} bytes, in one packet")
@@ -76,6 +88,14 @@ def _rise(s: Specimen) -> None:
         expect(0 < (b - a) & 0xFFFFFFFF < 1 << 31, f"{b} comes behind {a}")
 
 
+@EVENTS.check("no_flood", f"it sends at most {limits.MAX_EVENTS_PER_S} in a second", should=True)
+def _flood(s: Specimen) -> None:
+    s.receiver.wait_events(_LISTEN_S)
+    times, most = [e.time_ns for _, e in _opened(s)], limits.MAX_EVENTS_PER_S
+    short = [b - a for a, b in zip(times, times[most:], strict=False) if b - a < 1_000_000_000]
+    expect(not short, f"{most + 1} are of {min(short, default=0) / 1e6:.0f} ms")
+
+
 @EVENTS.check("times", "their times are of the module's clock, and not in the future")
 def _times(s: Specimen) -> None:
     times = [e.time_ns for _, e in _opened(s)]
@@ -99,11 +119,10 @@ def _power(s: Specimen) -> None:
     s.silence_power()
     first = len(s.receiver.events)
     s.say(PdType.SOURCE_CAPABILITIES, *(o.pack() for o in s.offers))
-    s.receiver.wait_events(limits.REPLY_S, enough=1)
-    kinds = [wire.open_event(raw).kind for _, raw in s.receiver.events[first:]]
+    heard = s.receiver.hear(lambda raw: raw[3:4] == bytes([EventKind.POWER]), first, limits.REPLY_S)
     s.await_message(PdType.REQUEST)
     s.grant()
-    expect(EventKind.POWER in kinds, "none came for this one")
+    expect(heard, "none came for this one")
 
 
 @EVENTS.check("set_is_silent", "a change made by SET_CONTROLS causes no event")
@@ -118,7 +137,6 @@ def _silent(s: Specimen) -> None:
             for value in ends(c):
                 put_one(s, c.id, value)
         s.receiver.wait_events(_LISTEN_S)
-    events = [wire.open_event(raw) for _, raw in s.receiver.events[first:]]
-    told = {(e.id, e.value) for e in events if e.kind == EventKind.CONTROL}
-    names = [c.name for c in controls if any((c.id, value) in told for value in ends(c))]
+    raws = [raw for _, raw in s.receiver.events[first:]]
+    names = [c.name for c in controls if any(_moved(raw, c.id) in ends(c) for raw in raws)]
     expect(not names, f"setting {', '.join(names)} caused one")

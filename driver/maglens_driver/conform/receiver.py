@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -19,6 +20,7 @@ SLACK_BYTES: Final = 64 * 1024  # beyond a payload's length: so much too long is
 LEFTOVER_TRANSFERS: Final = 4  # a controller's FIFO holds a few packets at most
 _QUIET_INTERVALS: Final = 3
 _EVENT_ROOM: Final = 1024
+MAX_EVENTS: Final = 10_000  # kept of a run; a module that sends more is not listened to any further
 _ENDS: Final = 4  # bytes kept of a payload's beginning and end
 
 
@@ -48,7 +50,8 @@ class Receiver:
         self._listening = False
         if outcome is Outcome.COMPLETED and not self._closing:
             self.events.append((time.monotonic_ns(), bytes(self._event_buffer[:nbytes])))
-            self.listen()
+            if len(self.events) < MAX_EVENTS:
+                self.listen()
 
     def wait_events(self, seconds: float, enough: int = 0) -> list[bytes]:
         """Events of the next ``seconds``, or until ``enough`` of them have come."""
@@ -56,6 +59,17 @@ class Receiver:
         while (left := until - time.monotonic()) > 0 and not 0 < enough <= len(self.events) - first:
             self._pipe.run(left)
         return [raw for _, raw in self.events[first:]]
+
+    def hear(self, wanted: Callable[[bytes], bool], first: int, seconds: float) -> bool:
+        """Wait until one of the events is ``wanted``, of those from number ``first`` on; whether one was."""
+        until = time.monotonic() + seconds
+        while True:
+            heard, first = self.events[first:], len(self.events)
+            if any(wanted(raw) for _, raw in heard):
+                return True
+            if (left := until - time.monotonic()) <= 0:
+                return False
+            self._pipe.run(left)
 
     def read(self, view: memoryview, seconds: float) -> tuple[Outcome, int]:
         """One transfer. CANCELLED: nothing, or not all of it, came in time."""

@@ -29,6 +29,7 @@ from maglens_driver.usb.requests import Requests
 from maglens_driver.usb.transport import ControlPipe, Transport
 
 BUSY_TRIES: Final = 20
+BUSY_PAUSE_S: Final = 0.025  # nobody tells when it could
 SUPER_SPEED_MBIT: Final = 5000
 _TINY: Final = (FixedPdo(5000, 10),)  # an offer that covers no mode worth the name
 _IDS: Final = 8
@@ -197,6 +198,7 @@ class Specimen:
                 expect(reply.tag == self._tag, f"RESULT has tag {reply.tag}, the request had {self._tag}")
             if reply.status != Status.BUSY:
                 return reply
+            time.sleep(BUSY_PAUSE_S)
         fail(f"BUSY {BUSY_TRIES} times in a row")
 
     @property
