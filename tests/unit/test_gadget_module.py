@@ -16,7 +16,7 @@ from maglens_driver.gadget.functionfs import Ep0Event, Ep0EventType, FunctionFs,
 from maglens_driver.gadget.module import Link, Module
 from maglens_driver.gadget.stay import Stay
 from maglens_driver.link import limits, wire
-from maglens_driver.link.wire import Op, Status
+from maglens_driver.link.wire import ModuleState, Op, Status
 from tests.unit.usb_rig import DESCRIPTOR
 
 
@@ -62,3 +62,31 @@ def test_a_camera_that_left_while_nothing_was_sent_ends_its_module(why: MaglensE
     asyncio.run(ask())
     assert wire.open_payload(files.replies[0])[0].code == Status.FAULT, "the host is told"
     assert lost == ([why] if ends else [])
+
+
+class Stuck(NoPictures):
+    """A source whose stream cannot be ended."""
+
+    why: MaglensError
+
+    async def stop(self) -> None:
+        raise self.why
+
+
+@pytest.mark.parametrize("why", [Gone("unplugged"), MaglensError("it is stuck")], ids=["gone", "stuck"])
+def test_a_camera_that_cannot_be_stopped_as_the_host_leaves_ends_its_module(why: MaglensError) -> None:
+    """In words, and not by a thread that breaks."""
+    lost = list[Exception]()
+
+    async def leave() -> None:
+        source = Stuck(DESCRIPTOR)
+        source.why = why
+        link = Link(lambda: 5000, 5000)
+        module = Module(source, DESCRIPTOR, link, cast(FunctionFs, Files()), stay=Stay(1), faults=Faults())
+        module.streamer.on_lost = lost.append
+        module.responder.state = ModuleState.STREAMING
+        await asyncio.to_thread(module._handle, Ep0Event(Ep0EventType.DISABLE))
+        assert module.responder.state is ModuleState.FAULT
+
+    asyncio.run(leave())
+    assert lost == [why]

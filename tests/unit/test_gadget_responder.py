@@ -47,6 +47,8 @@ class Works:
         self.done.append(("start", epoch))
 
     def stop(self) -> None:
+        if self.breaks:
+            raise RuntimeError("the motor is stuck")
         self.done.append(("stop", None))
 
     def flush(self, epoch: int) -> None:
@@ -337,6 +339,14 @@ def test_a_bus_reset_stops_the_stream_and_keeps_the_contract() -> None:
     assert bench.works.done == [("stop", None)]
     assert bench.it.state is S.IDLE
     assert bench.sink.allowed_mw == 3000
+
+
+def test_a_stream_that_a_bus_reset_cannot_end_is_a_fault() -> None:
+    bench = Bench(S.STREAMING)
+    bench.works.breaks = True
+    bench.it.reset()
+    assert bench.it.state is S.FAULT
+    assert str(bench.it.fault) == "the motor is stuck"
 
 
 def test_a_shrinking_contract_stops_a_dear_stream() -> None:

@@ -134,6 +134,15 @@ async def test_controls_that_do_not_fit_are_left_out() -> None:
 
 
 @pytest.mark.asyncio
+async def test_defaults_are_values_that_a_control_can_have() -> None:
+    """Some webcams have one between two steps; a host that sets it would be told another."""
+    between = replace(FOCUS, minimum=1, step=5, default=9)
+    menu = replace(FIXED, id=Cid.CONTRAST, type=ControlType.MENU, menu=((0, "off"), (2, "on")), default=1)
+    made = await describe(WEBCAM, Camera(modes(), [between, menu]), "S1")
+    assert [(c.id, c.default) for c in made.controls] == [(FOCUS.id, 11)]
+
+
+@pytest.mark.asyncio
 async def test_a_camera_without_a_mode_is_told() -> None:
     with pytest.raises(MaglensError, match="no mode"):
         await describe(WEBCAM, Camera([]), "S1")

@@ -97,14 +97,16 @@ def _shown(control: ControlInfo) -> ControlInfo | None:
         return None
     if not control.minimum <= control.default <= control.maximum or len(control.menu) > limits.MAX_MENU_ITEMS:
         return None
-    if control.type in (ControlType.MENU, ControlType.INTEGER_MENU) and not control.menu:
+    choices = control.type in (ControlType.MENU, ControlType.INTEGER_MENU)
+    if choices and control.default not in dict(control.menu):
         return None
     menu = tuple((value, _cut(text)) for value, text in control.menu)
     if not all(text.isprintable() and text for _, text in menu):
         return None
     step = 0 if control.type is ControlType.BUTTON else min(max(1, control.step), _I32)
     # Inactive is what it is at this moment, under an automatic for one; a descriptor says it for good.
-    return replace(control, name=name, step=step, menu=menu, flags=control.flags & ~ControlFlag.INACTIVE)
+    shown = replace(control, name=name, step=step, menu=menu, flags=control.flags & ~ControlFlag.INACTIVE)
+    return replace(shown, default=shown.clamp(shown.default))  # some cameras' are off their own steps
 
 
 def _cut(text: str) -> str:

@@ -179,6 +179,8 @@ class Module:
     def _disable(self) -> None:
         self.events.disable()
         self.responder.reset()
+        if (fault := self._take_fault("the end of its stream")) is not None:
+            self.streamer.on_lost(fault)  # no host is there to hear of it
 
     def _request(self, setup: Setup) -> None:
         if setup.request_type & _TYPE_MASK == _VENDOR:
@@ -200,11 +202,16 @@ class Module:
         except OSError as error:
             level = logging.DEBUG if error.errno in _WITHDRAWN else logging.WARNING
             log.log(level, "request %#04x went wrong on its way: %s", setup.request, error)
-        fault, self.responder.fault = self.responder.fault, None
-        if fault is not None:
-            log.error("request %#04x broke the module", setup.request, exc_info=fault)
+        fault = self._take_fault(f"request {setup.request:#04x}")
         if isinstance(fault, Gone):  # its camera left while nothing was sent, and it is seen only now
             self.streamer.on_lost(fault)
+
+    def _take_fault(self, what: str) -> Exception | None:
+        """What broke inside the module as that was done; it is logged."""
+        fault, self.responder.fault = self.responder.fault, None
+        if fault is not None:
+            log.error("%s broke the module", what, exc_info=fault)
+        return fault
 
     def _silent(self) -> bool:
         """Whether the request is not to be answered; waits, for the next look at endpoint 0 would stall it."""

@@ -13,6 +13,7 @@ Preconditions are checked in the order of :class:`maglens_driver.link.wire.Statu
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Mapping
 from fractions import Fraction
@@ -112,11 +113,13 @@ class Responder:
         self._descriptor_crc = crc32c(descriptor) if crc is None else crc
 
     def reset(self) -> None:
-        """The host has reset or reconfigured the device: no stream, no mode. The contract and boot id stay."""
+        """The host has reset or reconfigured the device: no stream, no mode. The contract and boot id stay. Where the
+        stream does not end, the module is in FAULT."""
         if self.state not in (ModuleState.IDLE, ModuleState.FAULT):
-            if self.state is ModuleState.STREAMING:
-                self._works.stop()
-            self.state = ModuleState.IDLE
+            was, self.state = self.state, ModuleState.IDLE
+            if was is ModuleState.STREAMING:
+                with contextlib.suppress(_Refuse):  # there is no request to answer
+                    self._done(self._works.stop)
         self._mode = None
         self._result = None
 
