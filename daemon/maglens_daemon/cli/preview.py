@@ -24,6 +24,7 @@ from typing import IO, Final
 import numpy as np
 
 from maglens_daemon.cli import terminal, window
+from maglens_daemon.cli.ending import orderly
 from maglens_daemon.cli.output import emit, say
 from maglens_daemon.config import Config, NodeConfig
 from maglens_daemon.errors import Usage
@@ -242,6 +243,11 @@ def _pipe_writer(stream: IO[bytes]) -> Writer:
 def run(args: argparse.Namespace) -> int:
     """The service's camera in a window or in the terminal; with ``--in-process`` virtual modules there, or into
     ``--out``."""
+    with orderly():
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     if not 0 <= args.seconds < math.inf:
         raise Usage(f"{args.seconds:g} are no seconds", hint="--seconds 5")
     if args.in_process and args.node:
