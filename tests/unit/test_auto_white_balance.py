@@ -10,6 +10,8 @@ import pytest
 from maglens_driver.color import MAX_K, MIN_K
 from maglens_v4l2 import auto_white_balance
 from maglens_v4l2.auto_white_balance import LIMITS_K, TRANSITIONS, AutoWhiteBalance, BalanceState
+from maglens_v4l2.exposure_program import MAX_TRIM
+from maglens_v4l2.recipe import recipe_for
 from tests.bench.auto_rig import Rig
 from tests.bench.auto_runs import LENSES, STOPS
 from tests.bench.auto_white_balance_bench import Attempt, attempt, follow, told
@@ -30,6 +32,19 @@ def test_the_diagram_is_the_table() -> None:
 def test_within_200_kelvin_on_scenes_that_average_neutral(lens: str, stop: float | None, kelvin: int) -> None:
     found = attempt(lens, stop, seed=kelvin, kelvin=kelvin)
     assert found.kept, found
+
+
+@pytest.mark.parametrize("kelvin", [2500, 2800])
+def test_warm_light_is_found_in_the_dark_too_where_the_pixel_kernel_has_no_gain_left(kelvin: int) -> None:
+    """What exposure could not do is made up for by brightness, and blue needs most of the gain already."""
+    rig = Rig("35mm", 1, SMALL)
+    rig.kelvin = kelvin
+    it = AutoWhiteBalance(rig.facts, 5600)
+    it.start()
+    for _ in range(25):
+        rig.book.tune(recipe_for(rig.facts, it.kelvin, MAX_TRIM))
+        it.observe(rig.frame())
+    assert abs(it.kelvin - kelvin) < 50
 
 
 def test_an_attempt_that_misses_is_told() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -57,20 +58,21 @@ class DevelopConverter:
         self._zones = numbers[:-HISTOGRAM].reshape(rows, columns, len(Field))
         self._histogram = numbers[-HISTOGRAM:]
         self._own: dict[int, Recipe] = {}
-        self._applied: Recipe | None = None
-        self._apply(self._recipe(0))
+        self._applied = self._recipe(0)
+        self._in_use = self._apply(self._applied)
 
     def run(self, frame: Frame, dst: memoryview) -> str | None:
         """See :class:`maglens_v4l2.convert.Converter`."""
         recipe = self._recipe(frame.meta.temperature_k)
         if recipe is not self._applied:
-            self._apply(recipe)
+            self._in_use = self._apply(recipe)
+            self._applied = recipe
         self._developer.run(frame.lease.view[: frame.nbytes], dst, self._numbers)
         if self._measured is not None:
             self._measured(
                 Statistics(
-                    frame.generation, frame.seq, frame.exposure_ns, frame.mode, frame.meta, recipe, self._zones,
-                    self._histogram,
+                    frame.generation, frame.seq, frame.exposure_ns, frame.mode, frame.meta, self._in_use,
+                    self._zones, self._histogram,
                 )
             )  # fmt: skip
         return None
@@ -86,10 +88,13 @@ class DevelopConverter:
             known = self._own[kelvin] = recipe_for(self._facts, kelvin)
         return known
 
-    def _apply(self, recipe: Recipe) -> None:
-        """Gains are cut to what the pixel kernel takes."""
+    def _apply(self, recipe: Recipe) -> Recipe:
+        """Brightness above 1 is cut to what the pixel kernel takes, which leaves white white; then gains are. The
+        answer is the recipe as it is in use, which frames are measured by."""
         facts = self._facts
         most = _MOST_GAIN * (facts.white - facts.black) / (1 << facts.bits)
-        red, green, blue = (min(max(gain * recipe.brightness, _LEAST_GAIN), most) for gain in recipe.gains)
+        highest = max(*recipe.gains, _LEAST_GAIN)
+        brightness = min(recipe.brightness, max(most / highest, 1.0))
+        red, green, blue = (min(max(gain * brightness, _LEAST_GAIN), most) for gain in recipe.gains)
         self._developer.tune(facts.black, facts.white, (red, green, blue), recipe.matrix, self._curve, self._falloff)
-        self._applied = recipe
+        return replace(recipe, gains=(red / brightness, green / brightness, blue / brightness), brightness=brightness)

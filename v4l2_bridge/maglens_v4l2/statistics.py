@@ -36,8 +36,9 @@ class Statistics:
     """One frame, measured in linear light after black level, vignetting and ``recipe``'s gains (before its matrix).
 
     ``zones``: uint64 (rows, columns, 7), see :class:`Field`. ``histogram``: uint64 (128,), counts of LUMA. Both are
-    used again: copy what is kept after the callback has returned. ``meta`` says how the frame was exposed,
-    ``mode.raw`` what is known of the sensor; ``seq``, ``exposure_ns`` and ``generation`` are the frame's.
+    used again: copy what is kept after the callback has returned. ``recipe`` has gains and brightness as they were in
+    use, cut to what the pixel kernel takes. ``meta`` says how the frame was exposed, ``mode.raw`` what is known of
+    the sensor; ``seq``, ``exposure_ns`` and ``generation`` are the frame's.
     """
 
     generation: int
