@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
@@ -68,7 +70,47 @@ def test_a_wrong_lens_begins_no_file(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_player_that_fails_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     player(folder, "exit 3")
     assert main.main(["preview", "--seconds", "20"]) == Exit.FAILED
-    assert "ffplay ended with 3" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "ffplay ended with 3" in said
+    assert "try: maglens preview --terminal" in said
+
+
+def test_a_camera_that_goes_ends_the_window(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ffplay would show its last picture for ever."""
+    camera = folder / "video9"
+    camera.touch()
+
+    async def status(self: Service) -> Status:
+        there = everything(module())
+        there["nodes"][0]["path"] = str(camera)
+        return there
+
+    monkeypatch.setattr(Service, "status", status)
+    monkeypatch.setattr(window, "REFRESH_S", 0.02)
+    player(folder, f"rm {camera}; exec sleep 60")
+    assert main.main(["preview", "--seconds", "20"]) == Exit.FAILED
+    assert f"{camera} has gone" in capsys.readouterr().err
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((folder / "pid").read_text()), 0)
+
+
+def written(words: Path) -> str:
+    """What ffmpeg complains of when it writes these words over a picture."""
+    words.write_text("lens    %{pts} it's \\ 1:2")
+    picture = ("-f", "lavfi", "-i", "color=black:s=64x48", "-frames:v", "1", "-vf", window.filter_text(words))
+    command = ("ffmpeg", "-loglevel", "error", *picture, "-f", "null", "-")
+    return subprocess.run(command, check=False, capture_output=True, text=True).stderr
+
+
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="asks ffmpeg itself: apt install ffmpeg")
+def test_the_words_are_found_in_a_folder_of_any_name(tmp_path: Path) -> None:
+    if complaint := written(tmp_path / "overlay"):
+        pytest.skip(f"this ffmpeg writes no words: {complaint}")
+    for name in ("a:b", "it's", "x,y;[z]", "back\\slash", "100 %{pts}"):
+        (tmp_path / name).mkdir()
+        assert written(tmp_path / name / "overlay") == "", name
 
 
 def two_cameras() -> Status:

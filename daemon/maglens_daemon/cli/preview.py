@@ -273,12 +273,14 @@ def _run(args: argparse.Namespace) -> int:
             writer = partial(_into_terminal, shown, mode, words)
             said = asyncio.run(_show(settings, lenses, seconds, writer, words.append, words.append))
     elif out is not None:
-        said = _through(_encoder(mode, out), settings, lenses, seconds)
+        plain = f"maglens preview --in-process --out {out.with_suffix('.y4m')}"
+        said = _through(_encoder(mode, out), settings, lenses, seconds, plain)
     else:
         with tempfile.TemporaryDirectory(prefix="maglens-preview-") as folder:
             text = Path(folder) / "overlay"
             window.write(text, "maglens")
-            said = _through(_player(mode, text), settings, lenses, seconds, partial(window.write, text))
+            plain = f"{window.IN_TERMINAL} --in-process"
+            said = _through(_player(mode, text), settings, lenses, seconds, plain, partial(window.write, text))
     if args.json:
         emit({"out": str(out) if out else None, **said})
     elif out is not None:
@@ -309,9 +311,10 @@ def _through(
     settings: NodeConfig,
     lenses: Sequence[str],
     seconds: float,
+    plain: str,
     overlay: Callable[[str], None] | None = None,
 ) -> dict[str, object]:
-    """Pipe the show into a program. Raises when that fails by itself."""
+    """Pipe the show into a program. Raises when that fails by itself; ``plain`` is the command that needs none."""
     with subprocess.Popen(command, stdin=subprocess.PIPE) as program:
         assert program.stdin is not None
         try:
@@ -322,5 +325,5 @@ def _through(
         with contextlib.suppress(BrokenPipeError):  # a window that was closed
             program.stdin.close()
     if program.returncode not in (0, _WINDOW_CLOSED):
-        raise MaglensError(f"{command[0]} ended with {program.returncode}", hint=" ".join(command))
+        raise MaglensError(f"{command[0]} ended with {program.returncode}", hint=plain)
     return said

@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -20,15 +21,18 @@ from maglens_daemon.cli.client import Client
 from maglens_daemon.cli.output import contract_text
 from maglens_daemon.errors import NotFound, Unavailable
 from maglens_daemon.exits import Exit
-from maglens_driver.errors import MaglensError, MissingDependency
+from maglens_driver.errors import Gone, MaglensError, MissingDependency
 from maglens_driver.packages import Need, install
 
 if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+
     from maglens_daemon.status import NodeStatus, Status
 
 REFRESH_S: Final = 1.0  # of what is written over the picture
 STOP_S: Final = 5.0
 WINDOW_CLOSED: Final = 123  # of ffplay
+IN_TERMINAL: Final = "maglens preview --terminal"
 
 
 def in_terminal(wanted: bool) -> bool:
@@ -65,9 +69,12 @@ def overlay(status: Status, group: str = "") -> str:
 
 
 def filter_text(text: Path) -> str:
-    """ffmpeg's filter that writes the file's text over the picture, and reads it anew for each one."""
+    """ffmpeg's filter that writes the file's text over the picture, and reads it anew for each one. What means
+    something to ffmpeg is escaped twice: in an option's value, and in a graph of filters."""
+    value = re.sub(r"([\\':])", r"\\\1", str(text))
+    path = re.sub(r"([\\'\[\],;])", r"\\\1", value)
     style = "font=monospace:fontsize=h/36:fontcolor=white:box=1:boxcolor=black@0.5:boxborderw=8:x=12:y=12"
-    return f"drawtext=textfile={text}:reload=1:expansion=none:{style}"
+    return f"drawtext=textfile={path}:reload=1:expansion=none:{style}"
 
 
 def player(text: Path) -> list[str]:
@@ -122,6 +129,38 @@ async def _in_terminal(client: Client, status: Status, group: str, seconds: floa
         await terminal.play(shown(status, group)["path"], lambda: words, seconds)
 
 
+def _made(path: str) -> tuple[int, int] | None:
+    """What tells a device file from another of that name; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+async def _closed(process: Process, path: str, made: tuple[int, int] | None) -> None:
+    """Until the window is closed. Raises ``Gone`` when the camera, which was ``made`` so, has gone: ffplay takes no
+    notice of that."""
+    closed = asyncio.create_task(process.wait())
+    try:
+        while not closed.done():
+            if _made(path) != made:
+                raise Gone(f"{path} has gone", hint="maglens doctor")
+            await asyncio.wait({closed}, timeout=REFRESH_S)
+    finally:
+        closed.cancel()
+
+
+async def _end(process: Process) -> None:
+    process.terminate()
+    try:
+        async with asyncio.timeout(STOP_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
 async def run(args: argparse.Namespace) -> int:
     """Until the window is closed; in a terminal until Ctrl-C."""
     async with Client() as client:
@@ -136,18 +175,17 @@ async def run(args: argparse.Namespace) -> int:
             text = Path(folder) / "overlay"
             write(text, overlay(status, args.node))
             command = [*player(text), "-f", "v4l2", "-i", node["path"]]
+            made = _made(node["path"])
             process = await asyncio.create_subprocess_exec(*command)
             try:
                 async with _telling(client, args.node, partial(write, text)):
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(args.seconds or None):
-                            await process.wait()
+                            await _closed(process, node["path"], made)
                 timed_out = process.returncode is None
             finally:
                 if process.returncode is None:
-                    process.terminate()
-                    async with asyncio.timeout(STOP_S):
-                        await process.wait()
+                    await _end(process)
     if not timed_out and process.returncode not in (0, WINDOW_CLOSED):
-        raise MaglensError(f"ffplay ended with {process.returncode}", hint=" ".join(command))
+        raise MaglensError(f"ffplay ended with {process.returncode}", hint=IN_TERMINAL)
     return Exit.OK
