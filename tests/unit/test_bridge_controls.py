@@ -20,7 +20,7 @@ from maglens_v4l2.controls import Controls
 from maglens_v4l2.memory_node import MemoryNode
 from maglens_v4l2.node import UsageChanged
 from maglens_v4l2.replays import BURST_S, Replays, Verdict
-from maglens_v4l2.store import FILE_NAME, MAX_IDENTITIES, Store
+from maglens_v4l2.store import FILE_NAME, Store
 
 FOCUS = ControlInfo(Cid.FOCUS_ABSOLUTE, "Focus", ControlType.INTEGER, 0, 400, 10, 50, ControlFlag.RING)
 AUTO_FOCUS = ControlInfo(Cid.FOCUS_AUTO, "Auto Focus", ControlType.BOOLEAN, 0, 1, 1, 1)
@@ -518,20 +518,6 @@ def test_values_survive_a_restart(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "{", "[]", '{"version": 2}', '{"version": 1, "modules": 3}', '{"version": 1, "modules": {"a": {"x": 1}}}'],
-)
-def test_a_broken_file_is_put_aside(tmp_path: Path, text: str) -> None:
-    (tmp_path / FILE_NAME).write_text(text)
-    store = Store(tmp_path)
-    assert store.get("a") == {}
-    assert [path.suffix for path in tmp_path.iterdir()] == [".broken"]
-    store.put("a", 1, 2)
-    store.save()
-    assert Store(tmp_path).get("a") == {1: 2}
-
-
 def test_a_store_that_cannot_be_written_disturbs_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def act(stage: Stage) -> None:
         (tmp_path / FILE_NAME).with_suffix(".new").mkdir()
@@ -539,15 +525,6 @@ def test_a_store_that_cannot_be_written_disturbs_nobody(tmp_path: Path, caplog: 
 
     play(tmp_path, act)
     assert "not kept over a restart" in caplog.text
-
-
-def test_the_store_is_bounded(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    for number in range(MAX_IDENTITIES + 10):
-        store.put(f"m{number}", 1, 1)
-        store.put("kept", 1, number)
-    assert store.get("m0") == {}
-    assert store.get("kept") == {1: MAX_IDENTITIES + 9}
 
 
 def test_replays_forget_old_programs() -> None:

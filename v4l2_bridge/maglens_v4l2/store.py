@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 import os
+import threading
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -24,6 +25,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE_NAME
         self._values: dict[str, dict[int, int]] = self._read()
+        self._saving = threading.Lock()
 
     def get(self, identity: str) -> Mapping[int, int]:
         """What is stored for a module, in the order in which it was chosen: two controls may move one motor, and then
@@ -44,19 +46,21 @@ class Store:
             self._values[identity] = kept
 
     def save(self) -> None:
-        """Write the file whole or not at all. Raises ``OSError``. May block: not for the event loop's thread."""
-        listed = {
-            identity: {f"0x{control:08x}": value for control, value in values.items()}
-            for identity, values in self._values.copy().items()
-        }
-        text = json.dumps({"version": VERSION, "modules": listed}, indent=1)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self._path.with_suffix(".new")
-        with open(beside, "w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(beside, self._path)
+        """Write the file whole or not at all, one after the other. Raises ``OSError``. May block: not for the event
+        loop's thread."""
+        with self._saving:
+            listed = {
+                identity: {f"0x{control:08x}": value for control, value in values.items()}
+                for identity, values in self._values.copy().items()
+            }
+            text = json.dumps({"version": VERSION, "modules": listed}, indent=1)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            beside = self._path.with_suffix(".new")
+            with open(beside, "w", encoding="utf-8") as out:
+                out.write(text)
+                out.flush()
+                os.fsync(out.fileno())
+            os.replace(beside, self._path)
 
     async def keep(self) -> None:
         """Save without blocking the event loop. Where that fails, nobody but the log hears of it."""
@@ -72,7 +76,7 @@ class Store:
             return _parse(json.loads(self._path.read_text("utf-8")))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             aside = self._path.with_suffix(".broken")
             log.warning("%s is not understood and put aside as %s: %s", self._path, aside.name, error)
             try:
