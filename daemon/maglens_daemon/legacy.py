@@ -75,7 +75,7 @@ class Legacy:
             return _parse(json.loads(self._path.read_text("utf-8")))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             log.warning("%s is not understood and left aside: %s", self._path, error)
             return {}
 

@@ -113,6 +113,7 @@ def test_a_choice_that_is_not_understood_was_made_by_nobody(tmp_path: Path) -> N
         "",
         "[]",
         "{}",
+        "[" * (MAX_BYTES - 1),
         text[:-1],
         text.replace('"version": 1', '"version": 2'),
         text.replace('"input": 1', f'"input": {INPUTS}'),
