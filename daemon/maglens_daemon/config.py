@@ -26,6 +26,7 @@ from typing import Any, Final, TypeVar, cast
 from maglens_daemon import coherence
 from maglens_daemon.board.failures import Code
 from maglens_daemon.board.hall import SWITCHES
+from maglens_daemon.config_files import config_files
 from maglens_daemon.errors import ConfigError
 from maglens_daemon.link_health import LinkRules
 from maglens_daemon.power_policy import PowerRules
@@ -123,16 +124,20 @@ def _rate(value: Any) -> Fraction:
     return rate.limit_denominator(1_000_000)
 
 
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("/") and value.isprintable()
+
+
 def _paths(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(v, str) and v.startswith("/") for v in value):
+    if not isinstance(value, list) or not all(_is_path(v) for v in value):
         raise _Unfit("a list of absolute paths")
     return tuple(value)
 
 
 def _device(value: Any) -> str:
-    if not isinstance(value, str) or not value.startswith("/") or ".." in value.split("/"):
+    if not _is_path(value) or ".." in value.split("/"):
         raise _Unfit("an absolute path")
-    return value
+    return str(value)
 
 
 def _usb_paths(value: Any) -> tuple[str, ...]:
@@ -544,14 +549,6 @@ def _build(kind: type[T], table: Table) -> T:
         else:
             values[f.name] = f.metadata["check"](table[f.name])
     return kind(**values)
-
-
-def config_files() -> tuple[Path, ...]:
-    """The files that are there, in the order of reading. ``MAGLENS_CONFIG`` names another main file; its drop-ins
-    are then beside it."""
-    main = Path(os.environ.get(names.ENV_CONFIG) or names.CONFIG_FILE)
-    dropins = sorted(Path(f"{main}.d").glob("*.toml"))
-    return (*((main,) if main.exists() or names.ENV_CONFIG in os.environ else ()), *dropins)
 
 
 def load(files: Sequence[Path] | None = None) -> Config:

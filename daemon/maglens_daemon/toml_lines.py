@@ -23,6 +23,8 @@ def _keys(text: str) -> tuple[str, ...] | None:
         return None
     parts: list[str] = []
     while isinstance(value, dict):
+        if len(value) != 1:
+            return None  # a table within the brackets, and no key
         ((name, value),) = value.items()
         parts.append(name)
     return tuple(parts)
@@ -32,7 +34,7 @@ class Lines:
     """Places of all table headers and assignments of one text; lines count from 1."""
 
     def __init__(self, text: str) -> None:
-        self._lines = text.splitlines()
+        self._lines = text.removesuffix("\n").split("\n")  # splitlines() would end lines that go on in TOML
         self._places: dict[KeyPath, int] = {}
         counts: dict[tuple[str, ...], int] = {}
         table: KeyPath = ()

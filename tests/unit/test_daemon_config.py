@@ -13,8 +13,10 @@ import pytest
 
 from maglens_daemon import config
 from maglens_daemon.config import NodeConfig, Rule
+from maglens_daemon.config_files import config_files
 from maglens_daemon.errors import ConfigError
 from maglens_daemon.toml_lines import Lines
+from maglens_driver import names
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -103,6 +105,8 @@ BROKEN = [
     ("[node]\nwidth = \n", 2, "Invalid value", "sed -n 2p"),
     ("[node]\nwidth = 2\nwidth = 4\n", 3, "Cannot overwrite a value", ""),
     ('[node]\nname = "unfinished', 2, "", ""),
+    ('[cameras]\ndevice = ["/dev/video\\u0000"]\n', 2, "a list of absolute paths", ""),
+    ('[port."1-2"]\nmeter = "/sys/\\u001b[31m"\n', 2, "an absolute path", ""),
     ('[port."1_2"]\nname = "a"\n', 1, "'1_2' is no USB path", 'as [port."1-2.3"]'),
     ('[[policy.rule]]\nnode = "frnt"\n[node.front]\n', 2, "there is no [node.frnt]", "did you mean 'front'?"),
     ('[[policy.rule]]\n[[policy.rule]]\nnode = "x"\n', 3, "there is no [node.x]", "add a table [node.x]"),
@@ -188,13 +192,45 @@ def test_dropins_beside_the_named_file(tmp_path: Path, monkeypatch: pytest.Monke
     second, first = (write(tmp_path / "maglens.toml.d", "", f"{n}.toml") for n in ("20", "10"))
     write(tmp_path / "maglens.toml.d", "x", "note.txt")
     monkeypatch.setenv("MAGLENS_CONFIG", str(main))
-    assert config.config_files() == (main, first, second)
+    assert config_files() == (main, first, second)
 
 
 def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAGLENS_CONFIG", str(tmp_path / "none.toml"))
     with pytest.raises(ConfigError):
         config.load()
+
+
+def test_what_cannot_be_looked_at_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that may not look into the folder would run by the defaults, and say nothing."""
+    write(tmp_path, "").with_name("maglens.toml.d").write_text("no folder")
+    monkeypatch.setattr(names, "CONFIG_FILE", str(tmp_path / "maglens.toml"))
+    monkeypatch.delenv(names.ENV_CONFIG, raising=False)
+    with pytest.raises(ConfigError, match=r"maglens.toml.d: Not a directory") as caught:
+        config_files()
+    assert caught.value.hint
+    tmp_path.chmod(0)
+    user = os.geteuid()
+    try:
+        if user == 0:  # who may look into any folder
+            os.seteuid(65534)
+        with pytest.raises(ConfigError, match=r"maglens.toml: Permission denied"):
+            config_files()
+    finally:
+        os.seteuid(user)
+        tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize(("text", "line"), [("[x = {} #]", 1), ("[x = {y = 1, z = 2} #]", 1), ("[[x = {}#]]", 1)])
+def test_a_table_between_brackets_is_an_error_as_any_other(tmp_path: Path, text: str, line: int) -> None:
+    with pytest.raises(ConfigError, match=rf"maglens.toml:{line}: "):
+        config.load([write(tmp_path, text)])
+
+
+def test_lines_end_where_they_end_in_toml() -> None:
+    lines = Lines("# pasted:\u2028 it goes on\u0085 here\n\f\nx = 1\n")
+    assert lines.find(("x",)) == 3
+    assert Lines("x = [\n").of_syntax_error("Invalid value (at end of document)") == (1, "Invalid value")
 
 
 def test_lines_of_dotted_and_quoted_keys() -> None:
