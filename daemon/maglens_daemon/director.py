@@ -205,7 +205,8 @@ class Director:
                 return Choice(None, "an app asks for MJPEG, which is not turned as this one's pictures have to be")
             if optics_for(session, self._house.all()) is not None:
                 return Choice(None, "an app asks for MJPEG, which is not corrected as pictures through a lens are")
-        choice = choose_mode(session.source.modes, pipeline.format, session.means())
+        wanted = self._house.orientation(session).unturned(pipeline.format)
+        choice = choose_mode(session.source.modes, wanted, session.means())
         notes = session.restraint.notes(session.port, session.source.modes)
         return choice if choice.mode is not None else Choice(None, "; ".join((choice.reason, *notes)))
 

@@ -50,7 +50,8 @@ def _rank(mode: Mode, node: Mode, preferred: bool) -> tuple[float, ...]:
     then the work it takes, then the load on the link."""
     seconds = mode.interval.numerator / mode.interval.denominator  # as fractions these would take most of a choice
     missing_rate = max(0.0, 1 - node.interval.numerator / node.interval.denominator / seconds)
-    cover = min(1.0, mode.width / node.width) * min(1.0, mode.height / node.height)
+    shrunk = min(1.0, node.width / mode.width, node.height / mode.height)  # letterboxed: the same both ways
+    cover = (shrunk * mode.width / node.width) * (shrunk * mode.height / node.height)
     passes = mode.fourcc == node.fourcc and (mode.width, mode.height) == (node.width, node.height)
     compressed = mode.fourcc == MJPG
     excess = mode.width * mode.height / (node.width * node.height)

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from maglens_daemon import director
-from maglens_daemon.config import PolicyConfig, Rule, SourceConfig
+from maglens_daemon.config import NodeConfig, PolicyConfig, Rule, SourceConfig
 from maglens_daemon.director import START_S, STREAM_TRIES
 from maglens_daemon.fake import MODE, FakeSource, FakeVisitor
 from maglens_daemon.session_state import SessionState
 from maglens_driver.errors import Deadline, Gone, Interrupted
 from maglens_driver.frame import Frame
-from maglens_driver.mode import Mode
+from maglens_driver.mode import NV12, Mode, make_mode
 from maglens_driver.source import FrameSink
 from maglens_v4l2.feed import Feed
 from maglens_v4l2.memory_node import MemoryReader
@@ -374,6 +374,21 @@ def test_a_camera_mounted_on_its_head_is_set_upright() -> None:
             visitor = FakeVisitor("2")
             await t.until_playing(t.arrive(visitor))
             await until_seen(app, visitor, upside_down=True)
+
+    asyncio.run(play())
+
+
+def test_a_camera_on_its_side_is_asked_for_what_fills_the_picture_turned() -> None:
+    """And not for its largest mode, which alone is as high as the node is."""
+    wide, largest = MODE, make_mode(NV12, 128, 96, MODE.interval)
+    config = replace(SMALL, node=NodeConfig(width=48, height=64), source={"*": SourceConfig(rotate=90)})
+
+    async def play() -> None:
+        async with theatre(config) as t:
+            t.watch()
+            await t.until_playing(t.arrive(FakeVisitor("2", (largest, wide))))
+            assert t.manager.stage.playing is not None
+            assert t.manager.stage.playing.mode == wide
 
     asyncio.run(play())
 

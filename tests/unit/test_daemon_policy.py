@@ -117,6 +117,7 @@ def mode(code: int, width: int, height: int, interval: Fraction = FPS30, mbit_s:
 SAME = mode(NV12, 1280, 720, mbit_s=332, mw=1700)
 FULL = mode(NV12, 1920, 1080, mbit_s=747, mw=2300)
 SMALL = mode(NV12, 640, 480, mbit_s=111, mw=1200)
+SQUARISH = mode(NV12, 960, 720)
 OTHER = mode(YUYV, 1280, 720, mbit_s=443, mw=1700)
 SLOW = mode(NV12, 1280, 720, FPS15, mbit_s=166, mw=1400)
 FAST = mode(NV12, 1280, 720, FPS60, mbit_s=664, mw=2000)
@@ -128,6 +129,7 @@ CHOICES: list[tuple[str, list[Mode], Means, Mode | None]] = [
     ("the same passes through", [FULL, OTHER, FAST, SAME, JPEG], ENOUGH, SAME),
     ("larger before smaller", [SMALL, FULL], ENOUGH, FULL),
     ("same size in another format before larger", [FULL, OTHER], ENOUGH, OTHER),
+    ("no larger than what is seen of it", [mode(NV12, 3840, 2880), SQUARISH], ENOUGH, SQUARISH),
     ("uncompressed before compressed", [JPEG, OTHER], ENOUGH, OTHER),
     ("smooth before detailed", [SLOW, SMALL], ENOUGH, SMALL),
     ("compressed when the link is slow", [SAME, SMALL, JPEG], Means(200, 10_000), JPEG),

@@ -28,9 +28,15 @@ class Orientation:
 
     def turned(self, mode: Mode) -> Mode:
         """What frames of ``mode`` become: tight NV12."""
-        across = self.rotate % 180 != 0
-        size = (mode.height, mode.width) if across else (mode.width, mode.height)
-        return make_mode(NV12, *size, mode.interval)
+        return make_mode(NV12, *self._size(mode), mode.interval)
+
+    def unturned(self, node: Mode) -> Mode:
+        """What would fill a node of this format: its size as the camera sees it. As it is where nothing is turned."""
+        width, height = self._size(node)
+        return node if width == node.width else make_mode(node.fourcc, width, height, node.interval)
+
+    def _size(self, mode: Mode) -> tuple[int, int]:
+        return (mode.height, mode.width) if self.rotate % 180 else (mode.width, mode.height)
 
 
 UPRIGHT: Final = Orientation()
