@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -104,6 +105,9 @@ async def test_all_three_converge_and_apps_are_told() -> None:
     told = {control for control, _ in stay.told}
     assert told >= {Cid.EXPOSURE_ABSOLUTE, Cid.WHITE_BALANCE_TEMPERATURE, Cid.FOCUS_ABSOLUTE, Cid.AUTO_FOCUS_STATUS}
     assert Cid.IRIS_ABSOLUTE not in told  # aperture priority: a person's
+    infos = {info.id: info for info in stay.it.controls}
+    assert [(c, v) for c, v in stay.told if infos[c].clamp(v) != v] == []  # values that apps could have written
+    assert all(a != b for a, b in itertools.pairwise(t for t in stay.told if t[0] == Cid.WHITE_BALANCE_TEMPERATURE))
     await stay.it.close()
 
 

@@ -152,7 +152,7 @@ class Autopilot:
             self._want_exposure(exposure)
         kelvin = self._balance.observe(seen)
         if kelvin is not None:
-            self._moved(Cid.WHITE_BALANCE_TEMPERATURE, round(kelvin))
+            self._show_kelvin(round(kelvin))
         self._develop()
         if self._focus is not None and self._is_lit(self._focus):
             udpt = self._focus.observe(seen)
@@ -301,6 +301,13 @@ class Autopilot:
 
     def _kelvin(self) -> int:
         return self._values.get(Cid.WHITE_BALANCE_TEMPERATURE, DAYLIGHT_K)
+
+    def _show_kelvin(self, kelvin: int) -> None:
+        """As a value that apps may write: a node that keeps to the control's steps shows another one else."""
+        info = self._own.get(Cid.WHITE_BALANCE_TEMPERATURE) or self._module[Cid.WHITE_BALANCE_TEMPERATURE]
+        shown = info.clamp(kelvin)
+        if shown != self._values.get(Cid.WHITE_BALANCE_TEMPERATURE):
+            self._moved(Cid.WHITE_BALANCE_TEMPERATURE, shown)
 
     def _steer_balance(self) -> None:
         if Cid.AUTO_WHITE_BALANCE in self._own and self._values[Cid.AUTO_WHITE_BALANCE]:
