@@ -57,6 +57,26 @@ def test_an_answer_without_end_leaves_no_descriptors_behind() -> None:
     asyncio.run(play())
 
 
+def test_an_answer_that_comes_as_its_asker_is_called_off_leaves_no_descriptors_behind() -> None:
+    async def play() -> None:
+        child = ChildProcess(Deaf(), environment())
+        asking = asyncio.create_task(child.ask(Kind.LIST, None, PATIENT.open_s))
+        await asyncio.sleep(0)
+        ends = os.pipe()
+        pipe = os.fstat(ends[0]).st_ino
+        child._answer(Packet(Kind.BUFFER, 1, BufferBody(epoch=1, index=0, planes=2)), ends)
+        child._answer(Packet(Kind.DONE, 1), ())
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert not [end for end in ends if inode(end) == pipe]
+        child.end(Interrupted("the test is over"))
+        async with asyncio.timeout(PATIENT.stop_s):
+            await child.ended()
+
+    asyncio.run(play())
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_defect_of_ours_ends_the_child_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waits for an answer, or for its end, would wait for ever."""

@@ -330,6 +330,24 @@ def test_a_device_that_opens_too_late_is_closed(
     asyncio.run(play())
 
 
+def test_whoever_is_called_off_as_the_device_opens_is_called_off() -> None:
+    """What has come is given back, and the task does not go on as if nobody had said anything."""
+    late: list[int] = []
+
+    async def play() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            opening = asyncio.create_task(source._within(executor, 20.0, "/dev/video0", lambda: 7, late.append))
+            await asyncio.sleep(0)
+            executor.submit(int).result()  # what it has asked for before that is done, and the loop is to hear of it
+            await asyncio.sleep(0)  # it has heard of it, and the task has not
+            opening.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+
+    asyncio.run(play())
+    assert late == [7]
+
+
 def test_a_start_that_fails_leaves_nothing_pending(slow: tuple[V4L2Source, SlowStart]) -> None:
     camera, start = slow
     sink: Any = None

@@ -134,9 +134,13 @@ class ChildProcess:
         request = self._last_request
         future: asyncio.Future[Answer] = self._loop.create_future()
         self._waiting[request] = (Answer(), future)
+        taken = False
         try:
             self.send(Packet(kind, request, body))
-            return await asyncio.wait_for(future, deadline_s)
+            async with asyncio.timeout(deadline_s):
+                await future
+            taken = True
+            return future.result()
         except TimeoutError:
             late = Deadline(
                 f"the libcamera process did not answer {kind.name} within {deadline_s:g} s",
@@ -146,7 +150,7 @@ class ChildProcess:
             raise late from None
         finally:
             answer, _ = self._waiting.pop(request)
-            if future.cancelled() or not future.done() or future.exception() is not None:
+            if not taken:  # it may have come whole for somebody who was called off at the same moment
                 answer.discard()
 
     def send(self, packet: Packet) -> None:

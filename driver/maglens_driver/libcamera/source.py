@@ -335,7 +335,8 @@ def _ycbcr_of(body: ModeBody) -> YCbCr | None:
 async def _end(child: ChildProcess, why: Gone, limits: Limits) -> None:
     child.end(why)
     try:
-        await asyncio.wait_for(child.ended(), limits.stop_s)
+        async with asyncio.timeout(limits.stop_s):
+            await child.ended()
     except TimeoutError:
         log.warning("libcamera process %s is stuck inside the kernel; it is reaped when it comes out", child.pid)
 

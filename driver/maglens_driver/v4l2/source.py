@@ -268,7 +268,8 @@ async def _within(
 
     doing = executor.submit(guarded)
     try:
-        return await asyncio.wait_for(asyncio.wrap_future(doing), limit_s)
+        async with asyncio.timeout(limit_s):  # Python 3.11's wait_for() takes a result for a cancellation
+            return await asyncio.wrap_future(doing)
     except TimeoutError as error:
         doing.add_done_callback(done)
         hint = f"try it alone: v4l2-ctl -d {path} --all; journalctl -k -b"
