@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from maglens_daemon.bare_lens import is_bare_lens
+from maglens_daemon.policy import BARRED
 from maglens_daemon.session import Session
 from maglens_daemon.session_state import SessionState
 from maglens_v4l2.card import Card
@@ -24,7 +25,7 @@ def card_for(sessions: Sequence[Session], obstacles: dict[int, str]) -> Card:
         if session.state is SessionState.QUARANTINED:
             lines = (f"port {session.port.label}", session.reason, session.hint)
             return Card(f"{kind} refused", tuple(line for line in lines if line))
-        if session.unplugged:
+        if session.unplugged or obstacles.get(session.id) == BARRED:
             continue
         who = session.identity
         if session.state.is_under_way:

@@ -266,7 +266,7 @@ class Director:
 
     def _candidates(self, now: float) -> list[policy.SourceState]:
         """Sessions that could play; notes why others cannot."""
-        seen = []
+        seen, rules = [], self._house.rules(self.name)
         self.obstacles.clear()
         for session in self._house.cast(self.name):
             record = self._records[session.id]
@@ -280,7 +280,11 @@ class Director:
             if choice.mode is None:
                 self.obstacles[session.id] = choice.reason
                 continue
-            seen.append(state_of(session))
+            state = state_of(session)
+            if policy.is_barred(rules, state):
+                self.obstacles[session.id] = policy.BARRED
+                continue
+            seen.append(state)
         return seen
 
     def _settle(self) -> None:
@@ -303,8 +307,6 @@ class Director:
         choice = policy.choose(self._house.rules(self.name), candidates, current, now)
         if choice.again_at is not None:
             due.append(choice.again_at)
-        if current is not None and current not in choice.order:
-            self._clear()  # the rules say never
         if pipeline.watched and not self._house.parked:
             best = choice.source
             if best is not None and best != current and best not in self._coming and self._records[best].room:

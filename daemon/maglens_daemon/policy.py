@@ -12,6 +12,7 @@ from maglens_daemon.config import Rule
 
 AUTO: Final = "auto"
 PINNED: Final = -1  # place of what a rule pins
+BARRED: Final = "a rule of [policy] says never"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,11 @@ def _place(rules: Rules, source: SourceState) -> int | None:
         if _matches(rule, source):
             return {"never": None, "pin": PINNED}.get(rule.use, place)
     return len(rules.rule) + (not source.snapped)
+
+
+def is_barred(rules: Rules, source: SourceState) -> bool:
+    """Whether a source never plays, unless a person chooses it."""
+    return _place(rules, source) is None and source.identity != rules.pinned
 
 
 def choose(rules: Rules, seen: Sequence[SourceState], playing: int | None, now: float) -> Choice:
