@@ -69,6 +69,7 @@ PREFIX = "/usr/local"
 FAILED = 1
 NO_PERMISSION = 77  # as maglens_daemon.exits has it, which is not installed yet
 LEAST_PYTHON = (3, 11)  # python_requires of setup.cfg
+PLAIN = re.compile(r"/[\w./+~-]*", re.ASCII)  # a path that a unit and the first line of a program take as it is
 
 
 class InstallError(Exception):
@@ -437,13 +438,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _see_that_it_can_work(args: argparse.Namespace) -> None:
-    """The Python that maglens needs, and root where the machine itself is changed."""
+    """The Python that maglens needs, paths that can be written into files, and root where the machine itself is
+    changed."""
     if sys.version_info[:2] < LEAST_PYTHON:
         wanted = ".".join(map(str, LEAST_PYTHON))
         raise InstallError(
             f"maglens needs Python {wanted} or later, and {sys.executable} is {sys.version.split()[0]}"
             f"\n  try: sudo make {args.action} PYTHON=python{wanted}"
         )
+    for name, path in (("PREFIX", args.prefix), ("SYSCONFDIR", args.sysconfdir)):
+        if args.action == "install" and not PLAIN.fullmatch(path):
+            raise InstallError(
+                f"{name} is {path!r}: it has to be an absolute path of letters, digits and any of . _ + ~ -"
+                f"\n  try: make install PREFIX={PREFIX}"
+            )
     if not args.destdir and os.geteuid() != 0:
         prefix = "" if args.prefix == PREFIX else f" PREFIX={args.prefix}"
         raise InstallError(f"{args.action} needs root\n  try: sudo make {args.action}{prefix}", NO_PERMISSION)
@@ -452,7 +460,8 @@ def _see_that_it_can_work(args: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0, or another one with one clear line."""
     args = _parser().parse_args(arguments)
-    layout = Layout(args.prefix.rstrip("/"), args.sysconfdir.rstrip("/"), args.destdir.rstrip("/"))
+    destdir = os.path.abspath(args.destdir) if args.destdir else ""  # pip and its like run in the sources
+    layout = Layout(args.prefix.rstrip("/"), args.sysconfdir.rstrip("/"), destdir.rstrip("/"))
     try:
         _see_that_it_can_work(args)
         ACTIONS[args.action](layout)

@@ -163,6 +163,41 @@ def test_the_machine_itself_is_root_s(
     assert "try: sudo make uninstall PREFIX=/opt\n" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("prefix", ["/opt/my apps", "opt/maglens", "", "/opt/100%"])
+def test_a_prefix_that_no_unit_can_name_is_refused(
+    installer: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    prefix: str,
+) -> None:
+    """A service with a space in its program's path does not start, nor does a program behind ``#!``."""
+    monkeypatch.setattr(
+        installer, "make_packages", lambda layout, _: layout.staged(layout.coming).mkdir(parents=True)
+    )
+    words = ["install", "--prefix", prefix, "--destdir", str(tmp_path)]
+    assert installer.main(words) == installer.FAILED
+    assert "absolute path" in capsys.readouterr().err
+    assert not contents(tmp_path)
+
+
+def test_what_a_relative_destdir_means_does_not_change_on_the_way(
+    installer: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands that fill it run in the folder of the sources, whoever called."""
+    seen: list[Path] = []
+
+    def packages(layout: Any, manifest: object) -> None:
+        del manifest
+        seen.append(layout.staged(layout.coming))
+        raise installer.InstallError("far enough")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(installer, "make_packages", packages)
+    installer.main(["install", "--prefix", "/usr", "--destdir", "image"])
+    assert seen == [tmp_path / "image/usr/lib/maglens.new"]
+
+
 def test_an_old_python_is_told_so(
     installer: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
