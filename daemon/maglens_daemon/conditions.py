@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
+from maglens_daemon.pattern import fits
 from maglens_daemon.power_policy import Level, PowerRules, Readings, assess
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def read(zones: Sequence[str], root: Path = ROOT) -> Readings:
     hottest: tuple[float, str] | None = None
     for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
         kind, millidegrees = _text(zone / "type"), _number(zone / "temp")
-        if millidegrees is not None and any(fnmatchcase(kind, pattern) for pattern in zones):
+        if millidegrees is not None and any(fits(kind, pattern) for pattern in zones):
             hottest = max(hottest or (float("-inf"), ""), (millidegrees / 1000, kind))
     return Readings(
         on_battery=percent is not None and not fed,

@@ -17,7 +17,6 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from fnmatch import fnmatchcase
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,7 @@ from maglens_daemon.board.hall import SWITCHES
 from maglens_daemon.config_files import config_files
 from maglens_daemon.errors import ConfigError
 from maglens_daemon.link_health import LinkRules
+from maglens_daemon.pattern import fits
 from maglens_daemon.power_policy import PowerRules
 from maglens_daemon.toml_lines import KeyPath, Lines
 from maglens_driver import names
@@ -391,7 +391,7 @@ class Config:
     def orientation(self, *names: str) -> Orientation:
         """How a camera that has these names was mounted; the first pattern that fits one of them counts."""
         for pattern, settings in self.source.items():
-            if any(fnmatchcase(name, pattern) for name in names):
+            if any(fits(name, pattern) for name in names):
                 return Orientation(settings.rotate, settings.mirror)
         return UPRIGHT
 

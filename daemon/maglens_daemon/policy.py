@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Final
 
 from maglens_daemon.config import Rule
+from maglens_daemon.pattern import fits
 
 AUTO: Final = "auto"
 PINNED: Final = -1  # place of what a rule pins
@@ -57,9 +57,9 @@ class Choice:
 def _matches(rule: Rule, source: SourceState) -> bool:
     return (
         (rule.kind is None or rule.kind == source.kind)
-        and (rule.identity is None or fnmatchcase(source.identity, rule.identity))
-        and (rule.port is None or fnmatchcase(source.port, rule.port) or fnmatchcase(source.port_name, rule.port))
-        and (rule.by_id is None or fnmatchcase(source.by_id, rule.by_id))
+        and (rule.identity is None or fits(source.identity, rule.identity))
+        and (rule.port is None or fits(source.port, rule.port) or fits(source.port_name, rule.port))
+        and (rule.by_id is None or fits(source.by_id, rule.by_id))
     )
 
 

@@ -183,6 +183,7 @@ def source(
 
 
 A, B = source(1, "m/a/1", "1-1", 0.0), source(2, "m/b/1", "1-2", 10.0)
+CAM = source(3, "m/Cam [HD]/1", "1-3", 15.0)
 PREFER_A = Rules((Rule(identity="m/a/*"),))
 NEVER_B = Rules((Rule(port="1-2", use="never"),))
 DWELL = Rules(dwell_s=0.3)
@@ -194,6 +195,7 @@ SCENES: list[tuple[str, Rules, list[SourceState], int | None, float, int | None]
     ("but only after the dwell time", DWELL, [A, B], 1, 10.1, 1),
     ("and then it does", DWELL, [A, B], 1, 10.3, 2),
     ("rules come before time", PREFER_A, [A, B], 2, 20.0, 1),
+    ("brackets are the maker's", Rules((Rule(identity="m/Cam [HD]/?", use="never"),)), [CAM, A], None, 20.0, 1),
     ("never is never", NEVER_B, [B], None, 20.0, None),
     ("the other then", NEVER_B, [A, B], None, 20.0, 1),
     ("a choice beats the rules", Rules(PREFER_A.rule, "m/b/1"), [A, B], 1, 20.0, 2),
