@@ -15,7 +15,7 @@ from maglens_driver.frame import Lease
 from maglens_driver.mode import NV12, SRGGB10P, YUYV, Mode, make_mode
 from maglens_driver.usb.fake import FakeTransfer
 from maglens_v4l2.memory_node import MemoryNode
-from maglens_v4l2.pipeline import Pipeline
+from tests.tools.screen import Screen
 from tests.unit.usb_rig import DESCRIPTOR, FakeRig
 
 RATE = Fraction(1, 100)
@@ -56,26 +56,17 @@ def received_into(
     async def run() -> tuple[list[range], list[bytes]]:
         rig = FakeRig(descriptor=replace(DESCRIPTOR, modes=(mode,)), interval_s=0.005)
         source = await rig.open()
-        node = MemoryNode((shown,))
-        slots = slots_of(node, shown.nbytes)
-        pipeline = Pipeline(
-            node,
-            loop=asyncio.get_running_loop(),
-            on_lost=lambda generation, why: None,
-            on_control=lambda generation, control, value: None,
-        )
-        reader = node.open()
-        reader.start()
-        configured = await source.configure(mode)
-        await source.start(pipeline.begin(1, configured), 1)
-        pictures: list[bytes] = []
-        while pipeline.stats().submitted < 20:
-            seen = await asyncio.to_thread(reader.copy, WAIT_S)
-            assert seen is not None
-            pictures.append(seen[1])
-        await source.close()
-        await pipeline.close()
-        node.close()
+        screen = Screen(shown)
+        slots = slots_of(screen.node, shown.nbytes)
+        async with screen:
+            configured = await source.configure(mode)
+            await source.start(screen.pipeline.begin(1, configured), 1)
+            pictures: list[bytes] = []
+            while screen.pipeline.stats().submitted < 20:
+                seen = await asyncio.to_thread(screen.reader.copy, WAIT_S)
+                assert seen is not None
+                pictures.append(seen[1])
+            await source.close()
         return slots, pictures
 
     slots, pictures = asyncio.run(run())

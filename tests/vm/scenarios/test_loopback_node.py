@@ -236,13 +236,8 @@ def test_ffmpeg_records_through_card_source_and_card(ffmpeg_recorder: Record, cr
 
     async def run() -> Path:
         node = create()
-        pipeline = Pipeline(
-            node,
-            loop=asyncio.get_running_loop(),
-            on_lost=lambda generation, why: None,
-            on_control=lambda generation, control, value: None,
-            card=Card("Before"),
-        )
+        loop = asyncio.get_running_loop()
+        pipeline = Pipeline(node, loop=loop, on_lost=print, on_control=print, card=Card("Before"))
         recording = ffmpeg_recorder(node.path)
         await asyncio.to_thread(recording.wait_frames, 15)
         with Lateness() as lateness:

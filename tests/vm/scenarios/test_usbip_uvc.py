@@ -20,8 +20,7 @@ from maglens_driver.mode import MJPG, NV12, YUYV, make_mode
 from maglens_driver.v4l2.source import V4L2Source
 from maglens_driver.virtual import mark
 from maglens_driver.ycbcr import Matrix, YCbCr
-from maglens_v4l2.memory_node import MemoryNode
-from maglens_v4l2.pipeline import Pipeline
+from tests.tools.screen import Screen
 from tests.tools.usbip.camera import MARK_SOURCE
 from tests.tools.usbip.plugged import Plugged
 from tests.unit.source_conformance import RecordingSink, SourceConformance
@@ -230,36 +229,29 @@ def test_a_webcam_of_bt709_is_shown_as_what_apps_are_told(plug: Plug) -> None:
     async def run() -> None:
         source = await V4L2Source.open(str(path))
         shown_in = make_mode(NV12, WIDTH, HEIGHT, Fraction(1, 30))
-        node = MemoryNode([shown_in])
-        pipeline = Pipeline(
-            node,
-            loop=asyncio.get_running_loop(),
-            on_lost=lambda generation, why: None,
-            on_control=lambda generation, control, value: None,
-        )
-        reader = node.open()
-        reader.start()
-        try:
-            for generation, code in enumerate((NV12, YUYV, MJPG), 1):
-                wanted = next(m for m in source.modes if (m.fourcc, m.width) == (code, WIDTH))
-                mode = await source.configure(wanted)
-                assert mode.ycbcr == (None if code == MJPG else YCbCr(Matrix.BT709, full=False))
-                feed = pipeline.begin(generation, mode)
-                await source.start(feed, generation)
-                async with asyncio.timeout(60):
-                    while pipeline.stats().generation != generation or not pipeline.stats().first_frame_ns:
-                        await asyncio.to_thread(reader.copy, 5)
-                got = await asyncio.to_thread(reader.copy, 5)
-                assert got is not None
-                picture = np.frombuffer(got[1], np.uint8)
-                assert isinstance(mark.read(mark.luma_plane(memoryview(got[1]), shown_in)), mark.Mark)
-                # tests/tools/usbip/picture.py draws 148 and 148 there. By BT.709 those are BT.601's 145.6 and 146.2.
-                u, v = picture[WIDTH * HEIGHT :].reshape(HEIGHT // 2, WIDTH // 2, 2)[HEIGHT * 3 // 8, WIDTH * 3 // 8]
-                means, slack = (148, 2) if code == MJPG else (146, 0)
-                assert abs(int(u) - means) <= slack and abs(int(v) - means) <= slack, (mode.describe(), u, v)
-                await source.stop()
-        finally:
-            await source.close()
-            await pipeline.close()
+        async with Screen(shown_in) as screen:
+            pipeline, reader = screen.pipeline, screen.reader
+            try:
+                for generation, code in enumerate((NV12, YUYV, MJPG), 1):
+                    wanted = next(m for m in source.modes if (m.fourcc, m.width) == (code, WIDTH))
+                    mode = await source.configure(wanted)
+                    assert mode.ycbcr == (None if code == MJPG else YCbCr(Matrix.BT709, full=False))
+                    feed = pipeline.begin(generation, mode)
+                    await source.start(feed, generation)
+                    async with asyncio.timeout(60):
+                        while pipeline.stats().generation != generation or not pipeline.stats().first_frame_ns:
+                            await asyncio.to_thread(reader.copy, 5)
+                    got = await asyncio.to_thread(reader.copy, 5)
+                    assert got is not None
+                    picture = np.frombuffer(got[1], np.uint8)
+                    assert isinstance(mark.read(mark.luma_plane(memoryview(got[1]), shown_in)), mark.Mark)
+                    # tests/tools/usbip/picture.py draws 148 and 148 there. By BT.709 those are BT.601's 145.6, 146.2.
+                    chroma = picture[WIDTH * HEIGHT :].reshape(HEIGHT // 2, WIDTH // 2, 2)
+                    u, v = chroma[HEIGHT * 3 // 8, WIDTH * 3 // 8]
+                    means, slack = (148, 2) if code == MJPG else (146, 0)
+                    assert abs(int(u) - means) <= slack and abs(int(v) - means) <= slack, (mode.describe(), u, v)
+                    await source.stop()
+            finally:
+                await source.close()
 
     asyncio.run(run())

@@ -22,8 +22,8 @@ from maglens_driver.v4l2.memory import Choice
 from maglens_driver.v4l2.source import V4L2Source
 from maglens_v4l2 import loopback_control
 from maglens_v4l2.loopback_node import LoopbackNode
-from maglens_v4l2.memory_node import MemoryNode
 from maglens_v4l2.pipeline import Pipeline
+from tests.tools.screen import Screen
 from tests.unit.source_conformance import RecordingSink, SourceConformance
 from tests.vm.conftest import MakeLoopback
 from tests.vm.guest.devices import succeed
@@ -291,31 +291,22 @@ def test_frames_go_through_the_pipeline_without_running_out_of_buffers(rig: Vivi
     """Converted and scaled from the driver's own memory; every lease comes back."""
 
     async def run() -> None:
-        node = MemoryNode([make_mode(NV12, 640, 480, Fraction(1, 30))])
-        pipeline = Pipeline(
-            node,
-            loop=asyncio.get_running_loop(),
-            on_lost=lambda generation, why: None,
-            on_control=lambda generation, control, value: None,
-        )
-        reader = node.open()
-        reader.start()
-        source = await rig.open()
-        try:
-            feed = pipeline.begin(1, await source.configure(SMALL))
-            await source.start(feed, 1)
-            end = time.monotonic() + 60
-            while pipeline.stats().submitted < 90 and time.monotonic() < end:
-                shown = await asyncio.to_thread(reader.read, 5)
-                assert shown is not None
-                reader.give_back(shown)
-            stats = pipeline.stats()
-            assert stats.submitted >= 90
-            on_its_way = 3  # in the mailbox, being converted, and with the thread that submits
-            assert stats.submitted + sum(stats.dropped.values()) >= stats.frames_in - on_its_way
-        finally:
-            await source.close()
-            await pipeline.close()
+        async with Screen(make_mode(NV12, 640, 480, Fraction(1, 30))) as screen:
+            source = await rig.open()
+            try:
+                feed = screen.pipeline.begin(1, await source.configure(SMALL))
+                await source.start(feed, 1)
+                end = time.monotonic() + 60
+                while screen.pipeline.stats().submitted < 90 and time.monotonic() < end:
+                    shown = await asyncio.to_thread(screen.reader.read, 5)
+                    assert shown is not None
+                    screen.reader.give_back(shown)
+                stats = screen.pipeline.stats()
+                assert stats.submitted >= 90
+                on_its_way = 3  # in the mailbox, being converted, and with the thread that submits
+                assert stats.submitted + sum(stats.dropped.values()) >= stats.frames_in - on_its_way
+            finally:
+                await source.close()
 
     asyncio.run(run())
 
@@ -326,12 +317,7 @@ def test_a_webcam_on_the_loopback_node(rig: VividRig) -> None:
     async def run() -> None:
         await asyncio.to_thread(succeed, "modprobe", "v4l2loopback", "devices=0")
         node = LoopbackNode.create(SMALL, "maglens webcam")
-        pipeline = Pipeline(
-            node,
-            loop=asyncio.get_running_loop(),
-            on_lost=lambda generation, why: None,
-            on_control=lambda generation, control, value: None,
-        )
+        pipeline = Pipeline(node, loop=asyncio.get_running_loop(), on_lost=print, on_control=print)
         source = await rig.open()
         feed = pipeline.begin(1, await source.configure(SMALL))
         reader = await asyncio.create_subprocess_exec(
