@@ -26,6 +26,7 @@ from maglens_daemon.legacy import Left, Legacy
 from maglens_daemon.link_health import LinkRules
 from maglens_daemon.link_watch import LinkWatch
 from maglens_daemon.mode_choice import Choice, Means, choose_mode, obstacle
+from maglens_daemon.room import Room, alike, is_in_the_way
 from maglens_daemon.session import Session
 from maglens_daemon.session_state import SessionState
 from maglens_daemon.stage import OpenNode, Playing, Stage
@@ -59,8 +60,7 @@ class _Record:
     failures: deque[float] = field(default_factory=deque)  # loop times of stream failures
     retry_at: float = 0.0  # not to be started before
     busy: bool = False  # because another program uses it
-    room: bool = False  # it is started once what plays has stopped, which left it no room ...
-    tried_room: bool = False  # ... and that has not been seen to help
+    room: Room = Room.BESIDE
     idle_since: float = 0.0
     start_s: float = START_S  # what it took last from being brought to its first frame
     watched: bool = False  # somebody was watching when it came
@@ -237,7 +237,7 @@ class Director:
         session, previous = coming.session, self.stage.playing
         del self._coming[session.id]
         record = self._records[session.id]
-        record.busy = record.room = record.tried_room = False
+        record.busy, record.room = False, Room.BESIDE
         record.start_s = asyncio.get_running_loop().time() - coming.began
         self.stage.enter(Playing(session, generation, coming.mode, coming.means, coming.optics, coming.orientation))
         if previous is not None:
@@ -309,7 +309,8 @@ class Director:
             due.append(choice.again_at)
         if pipeline.watched and not self._house.parked:
             best = choice.source
-            if best is not None and best != current and best not in self._coming and self._records[best].room:
+            record = self._records[best] if best is not None and best != current else None
+            if record is not None and best not in self._coming and record.room is Room.ALONE:
                 self._clear()
             due += self._bring(choice.order, pipeline, now) + self._watch_link(now)
         elif stage.playing is not None or self._coming:
@@ -394,7 +395,7 @@ class Director:
         better = [self._records[source].session for source in wanted]
         for coming in [c for c in self._coming.values() if c.session not in better]:
             # Where there may be room for both, a better one that comes and goes must not keep it off for ever.
-            if coming.session.id not in order or any(_alike(coming.session, one) for one in better):
+            if coming.session.id not in order or any(alike(coming.session, one) for one in better):
                 self._call_off(coming)
         for source in wanted:
             if source not in self._coming:
@@ -409,7 +410,7 @@ class Director:
         if record.failures and record.failures[-1] > now - STREAM_WINDOW_S:
             return now
         began = coming.began if coming is not None else now
-        return began + (ROOM_S if record.room else record.start_s) + float(pipeline.format.interval)
+        return began + (ROOM_S if record.room is Room.ALONE else record.start_s) + float(pipeline.format.interval)
 
     def _prefer(self, order: Sequence[int], pipeline: Pipeline) -> None:
         """Tell the pipeline who may take the stage from whom."""
@@ -430,9 +431,9 @@ class Director:
         try:
             if session.state is SessionState.STREAMING:  # its last stream was lost and not yet ended
                 await session.stop()
-            if self._records[session.id].room:
+            if self._records[session.id].room is Room.ALONE:
                 for other in self._house.cast(self.name):
-                    if other is not session and _alike(other, session) and other.state is SessionState.STREAMING:
+                    if other is not session and alike(other, session) and other.state is SessionState.STREAMING:
                         await other.stop()
             wanted = self.mode_for(session)
             if wanted.mode is None:
@@ -511,10 +512,9 @@ class Director:
             self.reconsider()  # it changed under our hands; the next round sees how
             return
         now, playing = asyncio.get_running_loop().time(), self.stage.playing
-        crowded = _has_no_room(session, why) and playing is not None and _alike(playing.session, session)
-        record.room = crowded and not record.tried_room
-        if record.room:
-            record.tried_room = True
+        crowded = playing is not None and is_in_the_way(playing.session, session, why)
+        record.room = record.room.after_failure(crowded=crowded)
+        if record.room is Room.ALONE:
             log.info("%s: %s; what plays makes room for it", session.label, why, extra=session.log_fields())
             self.reconsider()
             return
@@ -579,18 +579,6 @@ def state_of(session: Session) -> policy.SourceState:
         visitor.snapped,
         visitor.by_id,
     )
-
-
-def _alike(one: Session, other: Session) -> bool:
-    """Whether they may share what has room for one of them only."""
-    return one.visitor.kind == other.visitor.kind
-
-
-def _has_no_room(session: Session, why: Exception) -> bool:
-    """Whether another camera that streams may be in its way: two webcams share USB's bandwidth (ENOSPC), and
-    libcamera's pipelines for some boards have one camera at a time."""
-    room = {errno.ENOSPC, errno.EBUSY} if session.visitor.kind == "libcamera" else {errno.ENOSPC}
-    return isinstance(why, OSError) and why.errno in room
 
 
 def _throw_away(making: asyncio.Task[Feed], pipeline: Pipeline, generation: int) -> None:
