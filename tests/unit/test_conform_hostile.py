@@ -3,23 +3,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import pytest
 
 from maglens_daemon.cli.conform import parse_offers
 from maglens_daemon.errors import Usage
-from maglens_driver.conform import tap
+from maglens_driver.conform import port_watch, tap
 from maglens_driver.conform.check import Check, Result, Verdict
+from maglens_driver.conform.port_watch import PortWatch
 from maglens_driver.conform.run import Run, failed
 from maglens_driver.conform.specimen import Specimen
 from maglens_driver.conform.suite import chosen
+from maglens_driver.errors import Deadline, Gone
 from maglens_driver.link import wire
 from maglens_driver.link.pd import FixedPdo, PdMessage, PdType, Rdo
-from maglens_driver.link.wire import Op
-from maglens_driver.usb.fake import FakeModule
+from maglens_driver.link.wire import ModuleState, Op
+from maglens_driver.usb.device import UsbDevice
+from maglens_driver.usb.discovery import DeviceEvent, DeviceEventKind
+from maglens_driver.usb.fake import DEVICE, FakeModule
 from tests.unit.test_conform import FACTS, quick
 from tests.unit.usb_rig import DESCRIPTOR, FakeRig
 
@@ -147,3 +153,68 @@ def test_offers_are_at_most_seven() -> None:
     assert parse_offers(["5000:900", "9000:3000"]) == (FixedPdo(5000, 900), FixedPdo(9000, 3000))
     with pytest.raises(Usage, match="8 offers"):
         parse_offers(["5000:900"] * 8)
+
+
+def test_who_calls_a_run_off_leaves_no_module_streaming() -> None:
+    def interrupted(s: Specimen) -> None:
+        s.started(s.small())
+        raise KeyboardInterrupt
+
+    rig = FakeRig(descriptor=quick(DESCRIPTOR))
+    specimen = Specimen(FACTS, rig.device, rig.transport)
+    with pytest.raises(KeyboardInterrupt):
+        Run(specimen).make([Check("a.long", "it takes long", interrupted)])
+    specimen.close()
+    assert rig.module.responder.state is ModuleState.CONFIGURED
+
+
+def test_a_module_that_has_left_or_hangs_is_closed_all_the_same() -> None:
+    for why in (Gone("unplugged"), Deadline("no answer")):
+        rig = FakeRig(descriptor=quick(DESCRIPTOR))
+        specimen = Specimen(FACTS, rig.device, rig.transport)
+
+        def silent(_op: int, _raw: bytes, why: Exception = why) -> bytes:
+            raise why
+
+        rig.module.reply = silent
+        specimen.close()
+        assert all(stream.closed for stream in rig.transport.streams)
+
+
+class Bouncing:
+    """A port whose module comes and goes, without end or so many times."""
+
+    def __init__(self, times: int | None) -> None:
+        self._times = times
+        self._told = 0
+
+    def present(self) -> list[UsbDevice]:
+        return []
+
+    async def events(self) -> AsyncIterator[DeviceEvent]:
+        self._told += 1
+        if self._times is None:
+            await asyncio.sleep(0)  # so that somebody can lose patience
+        elif self._told > 1 + 2 * self._times:
+            await asyncio.Event().wait()
+        kind = DeviceEventKind.ADDED if self._told % 2 else DeviceEventKind.REMOVED
+        yield DeviceEvent(kind, DEVICE, DEVICE.port)
+
+
+async def steady(times: int | None, limit_s: float) -> int:
+    """How often it went."""
+    watch: Any = PortWatch.__new__(PortWatch)
+    watch._port, watch._discovery = DEVICE.port, Bouncing(times)
+    async with asyncio.timeout(10):
+        return int((await watch.steady(limit_s))[1])
+
+
+def test_a_module_that_comes_and_goes_for_ever_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(port_watch, "STEADY_S", 3600.0)
+    with pytest.raises(Deadline, match=r"went \d+ times within 0.05 s"):
+        asyncio.run(steady(None, 0.05))
+
+
+def test_a_module_that_comes_and_goes_twice_is_there_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(port_watch, "STEADY_S", 0.02)
+    assert asyncio.run(steady(2, 60.0)) == 2

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Final, Self
 
 from maglens_driver.errors import Deadline
@@ -45,13 +46,16 @@ class PortWatch:
     async def steady(self, limit_s: float) -> tuple[UsbDevice, int]:
         """Wait until a module is there and has been for ``STEADY_S``; also how often it went meanwhile.
 
-        Raises ``Deadline``.
+        Raises ``Deadline`` where none has come within ``limit_s``, or it comes and goes all the time.
         """
         device = next((d for d in self._discovery.present() if d.port == self._port), None)
-        bounces = 0
+        bounces, until = 0, time.monotonic() + limit_s
         while True:
+            left = until - time.monotonic()
+            if left <= 0 and bounces:
+                raise Deadline(f"the module at port {self._port} went {bounces} times within {limit_s:g} s")
             try:
-                event = await self._next(limit_s if device is None else STEADY_S)
+                event = await self._next(left if device is None else STEADY_S)
             except TimeoutError as error:
                 if device is not None:
                     return device, bounces

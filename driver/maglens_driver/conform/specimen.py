@@ -7,6 +7,7 @@ that the service never would.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ from maglens_driver.mode import MJPG, Mode
 from maglens_driver.usb.device import UsbDevice
 from maglens_driver.usb.requests import Requests
 from maglens_driver.usb.transport import ControlPipe, Transport
+
+log = logging.getLogger(__name__)
 
 BUSY_TRIES: Final = 20
 BUSY_PAUSE_S: Final = 0.025  # nobody tells when it could
@@ -95,7 +98,6 @@ class Specimen:
         self.before: Before | None = None
         self.offers = tuple(offers) or (FixedPdo(5000, 900 if facts.speed_mbit >= SUPER_SPEED_MBIT else 500),)
         self.slowest: dict[str, float] = {}
-        self.gone = False
         self._pd_id = 0
         self._tag = 0x4000
         self._epoch = random.randrange(1 << 16)  # what an earlier program has left is of another one
@@ -117,11 +119,16 @@ class Specimen:
         self.device = device
         self._pipe = transport.open_control()
         self._receiver = Receiver(transport.open_stream(), device)
-        self.gone, self._fresh, self._contracted, self._in_step = False, True, False, False
+        self._fresh, self._contracted, self._in_step = True, False, False
         self._pd_id, self._first_info, self._raw, self._descriptor = 0, None, None, None
 
     def close(self) -> None:
-        """Leave the module stopped, and give the pipes back."""
+        """Leave the module stopped, as far as it listens, and give the pipes back."""
+        if self._pipe is not None:
+            try:
+                self.put(Op.STOP)
+            except (MaglensError, Failed) as why:
+                log.debug("the module was not stopped: %s", why)
         if self._receiver is not None:
             self._receiver.close()
             self._receiver = None
@@ -427,7 +434,7 @@ class Specimen:
 
     def recover(self) -> None:
         """After a check that failed anywhere: stopped, and nothing under way."""
-        if self._pipe is not None and not self.gone:
+        if self._pipe is not None:
             self._contracted = False
             self.put(Op.STOP)
 
