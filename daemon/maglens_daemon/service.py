@@ -130,8 +130,9 @@ class Service:
         libusb_backend()
         tasks: list[asyncio.Task[Any]] = []
 
-        def begin(work: Coroutine[Any, Any, Any], name: str) -> None:
+        def begin(work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
             tasks.append(asyncio.create_task(work, name=name))
+            return tasks[-1]
 
         async with Discovery() as discovery:
             await self._boards.apply()
@@ -142,14 +143,11 @@ class Service:
             begin(watch_devices(self._uevent_handlers()), "devices")
             begin(bus.run(), "bus")
             begin(beat(manager, self._notifier), "heartbeat")
+            start_up = begin(self._settle(), "start-up")
             try:
-                self._forget_others()
-                await manager.settled()
-                self._cameras.look()
-                self._notifier.ready()
-                gc.freeze()  # what lives now lives on; later collections need not look at it
                 await _first_end(tasks)
             finally:
+                start_up.cancel()
                 self._notifier.stopping()
                 await self._cameras.close()
                 await manager.close()
@@ -158,6 +156,14 @@ class Service:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
                 herald.close()
+
+    async def _settle(self) -> None:
+        """The end of the start-up. No stop waits for it, nor a part's failure, for which it may never come."""
+        self._forget_others()
+        await self._manager.settled()
+        self._cameras.look()
+        self._notifier.ready()
+        gc.freeze()  # what lives now lives on; later collections need not look at it
 
 
 def _stored_as(node: str) -> str:

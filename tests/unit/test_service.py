@@ -130,6 +130,50 @@ def test_a_node_that_is_configured_no_more_leaves_the_others_their_camera(monkey
 
 
 @pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No bus to be on."""
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path / 'none'}")
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_part_that_fails_as_the_service_starts_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd waits a minute for one that says nothing, and knows no cause then."""
+
+    def fail(*_: object, **__: object) -> Camera:
+        raise RuntimeError("a defect of ours")
+
+    async def run() -> None:
+        async with asyncio.timeout(20):
+            await Service(Config(), Notifier({})).run()
+
+    monkeypatch.setattr(service, "open_node", fail)
+    with pytest.raises(RuntimeError, match="a defect of ours"):
+        asyncio.run(run())
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_service_that_starts_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node may be waited for: for its rights, or a device that is busy."""
+
+    async def run() -> None:
+        served, asked = Service(Config(), Notifier({})), asyncio.Event()
+
+        async def wait(name: str, settings: NodeConfig) -> KernelNode:
+            asked.set()
+            await asyncio.Event().wait()
+            raise AssertionError("nobody ends that")
+
+        monkeypatch.setattr(served._manager.stage, "_open_node", wait)
+        running = asyncio.create_task(served.run())
+        await asked.wait()
+        served._stop.set()
+        async with asyncio.timeout(20):
+            await running
+
+    asyncio.run(run())
+
+
+@pytest.fixture
 def systemd(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(str(tmp_path / "notify"))
