@@ -64,12 +64,17 @@ def test_a_stall_while_a_picture_is_handed_over_makes_one_too_many_at_most(rates
 
 @given(st.sampled_from([5, 7.5, 10, 15, 24, 25, 30, 60]), st.lists(st.floats(0, 2.5), max_size=150))
 def test_who_keeps_a_quota_keeps_the_count(rate: float, steps: list[float]) -> None:
-    """Whatever is wanted; and what comes an interval after the one before is never too early."""
+    """Whatever is wanted; and what comes an interval after the one before is never too early. Each of the last
+    pictures counts, and none before."""
     interval = round(SECOND / rate)
     quota = Quota(interval)
     times = [START]
     quota.add(START)
+    ahead, behind = START + interval - quota.earliest, quota.latest - START - interval
     for step in steps:
+        recent = times[-quota.most :]
+        places = [at + interval * (len(recent) - place) for place, at in enumerate(recent)]  # of the next, by each
+        assert (quota.earliest, quota.latest) == (max(places) - ahead, min(places) + behind)
         assert quota.earliest <= times[-1] + interval
         times.append(max(times[-1] + round(step * interval), quota.earliest))
         quota.add(times[-1])

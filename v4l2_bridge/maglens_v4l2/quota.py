@@ -33,22 +33,32 @@ class Quota:
         missing = max(SHARE * nominal, PICTURES)
         self._ahead = round(self.most * interval_ns - WINDOW_NS - MARGIN * interval_ns)
         self._behind = round(OWN * missing * interval_ns)
-        self._offsets = array("q", [0]) * self.most  # from the grid, of the last pictures
         self.clear()
 
     def clear(self) -> None:
         """Forget them: any time is right for the next."""
         self._count = 0
         self.earliest, self.latest = -_EVER, _EVER
+        # How far pictures are from the grid, by place in a round of ``most``; from the present place on, the extreme
+        # of that place of the round before and all behind it. So one look tells that of what is left of that round.
+        self._highs, self._lows = array("q", [-_EVER]) * (self.most + 1), array("q", [_EVER]) * (self.most + 1)
+        self._high, self._low = -_EVER, _EVER  # of the present round
 
     def add(self, at: int) -> None:
         """A picture came."""
+        place = self._count % self.most
+        if place == 0:
+            self._begin_round()
         offset = at - self._count * self.interval_ns
-        if not self._count:  # as if all before had come evenly
-            for place in range(self.most):
-                self._offsets[place] = offset
-        self._offsets[self._count % self.most] = offset
+        self._highs[place] = self._lows[place] = offset
+        self._high, self._low = max(self._high, offset), min(self._low, offset)
         self._count += 1
         grid = self._count * self.interval_ns
-        self.earliest = grid + max(self._offsets) - self._ahead
-        self.latest = grid + min(self._offsets) + self._behind
+        self.earliest = grid + max(self._high, self._highs[place + 1]) - self._ahead
+        self.latest = grid + min(self._low, self._lows[place + 1]) + self._behind
+
+    def _begin_round(self) -> None:
+        self._high, self._low = -_EVER, _EVER
+        for place in range(self.most - 1, -1, -1):
+            self._highs[place] = max(self._highs[place], self._highs[place + 1])
+            self._lows[place] = min(self._lows[place], self._lows[place + 1])
