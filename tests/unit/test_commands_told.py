@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from maglens_daemon.cli import main
+from maglens_daemon.cli.client import _KINDS, _NOT_THERE, to_error
 from tests.unit.test_documents import DOCUMENTS, ROOT
 
 PARTS = ("daemon/maglens_daemon", "v4l2_bridge/maglens_v4l2", "driver/maglens_driver")
@@ -131,3 +132,11 @@ def test_it_would_notice(targets: list[str]) -> None:
     assert whys[2].startswith("'shout' is none of") and whys[3:] == ["there is no --loud", "make has no lunch"]
     advice = [*hints("raise E('maglens hums', hint=f'maglens show {c}')")]
     assert {unknown(words).partition(" is ")[0] for hint in advice for words in named(hint, "maglens")} == {"'show'"}
+
+
+@pytest.mark.parametrize(
+    "name", [*_KINDS, *_NOT_THERE, "org.maglens1.Error.Other", "org.freedesktop.systemd1.NoUnit"]
+)
+def test_an_error_of_the_service_advises_something(name: str) -> None:
+    assert to_error(name, "it is broken").hint
+    assert name not in _KINDS or to_error(name, "it is broken\ntry: mend it").hint == "mend it"

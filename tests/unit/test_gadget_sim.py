@@ -53,14 +53,16 @@ def test_status_over_the_socket(tmp_path: Path) -> None:
 def test_light_can_be_changed_within_reason(tmp_path: Path) -> None:
     assert over_socket(tmp_path, lambda c: c.light(3200, 0.5))["ns"] > 0
     for kelvin, level in ((100, 1.0), (5600, 0.0), (5600, 1e9)):
-        with pytest.raises(MaglensError, match="no such light"):
+        with pytest.raises(MaglensError, match="no such light") as caught:
             over_socket(tmp_path, partial(SimClient.light, kelvin=kelvin, level=level))
+        assert "maglens sim light" in caught.value.hint
 
 
 def test_rings_are_clamped_and_missing_ones_told(tmp_path: Path) -> None:
     assert over_socket(tmp_path, lambda c: c.ring("focus", 9999))["value"] == 400
-    with pytest.raises(MaglensError, match="no zoom ring"):
+    with pytest.raises(MaglensError, match="no zoom ring") as caught:
         over_socket(tmp_path, lambda c: c.ring("zoom", 1))
+    assert caught.value.hint.startswith("use one of focus")
     with pytest.raises(MaglensError) as caught:
         over_socket(tmp_path, lambda c: c.ring("nose", 1))
     assert "focus" in caught.value.hint

@@ -279,7 +279,7 @@ def call(fd: int, request: int, argument: Structure) -> None:
         fcntl.ioctl(fd, request, argument)
     except OSError as error:
         if error.errno in (errno.ENODEV, errno.ENXIO):
-            raise Gone("the video device was taken away") from error
+            raise Gone("the video device was taken away", hint="maglens doctor") from error
         raise
 
 

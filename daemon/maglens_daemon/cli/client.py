@@ -38,11 +38,12 @@ _KINDS: Final[dict[str, Callable[..., MaglensError]]] = {
 
 
 def to_error(name: str, text: str) -> MaglensError:
-    """The error that the service raised, from its D-Bus form."""
+    """The error that the service raised, from its D-Bus form; where it advises nothing, what shows more."""
     message, _, hint = text.partition("\ntry: ")
     if name in _NOT_THERE or name.startswith("org.freedesktop.systemd1."):
         return Unavailable(f"the service does not answer: {message}")
-    return _KINDS.get(name, MaglensError)(message, hint=hint)
+    kind = _KINDS.get(name, MaglensError)
+    return kind(message, hint=hint or ("maglens doctor" if kind is Denied else "maglens modules"))
 
 
 class Client:

@@ -74,7 +74,7 @@ def _facts(port: str) -> UsbFacts:
     try:
         return read_facts(SYSFS_USB / port)
     except OSError as error:
-        raise Gone(f"what was at port {port} has left") from error
+        raise Gone(f"what was at port {port} has left", hint=f"ls {SYSFS_USB}") from error
 
 
 def _tell(text: str) -> None:

@@ -68,7 +68,8 @@ class SimClient:
                 self._received += piece
         except TimeoutError as error:
             self.close()
-            raise Deadline(f"virtual module {self.name} did not answer within {REPLY_S:.0f} s") from error
+            what = f"virtual module {self.name} did not answer within {REPLY_S:.0f} s"
+            raise Deadline(what, hint=f"journalctl -u {unit(self.name)}") from error
         except OSError as error:
             self.close()
             hint = f"journalctl -u {unit(self.name)}"

@@ -41,7 +41,8 @@ async def describe(data: LensData, source: Source, serial: str) -> Descriptor:
         if allowed(mode) and (mode.fourcc, mode.width, mode.height, mode.interval) not in known:
             modes.append(mode)
     if not modes:
-        raise MaglensError(f"{source.identity} has no mode that the link protocol allows")
+        hint = "v4l2-ctl --list-formats-ext: NV12, YUYV or MJPEG of an even size is wanted"
+        raise MaglensError(f"{source.identity} has no mode that the link protocol allows", hint=hint)
     for made in {mode.ycbcr for mode in modes if mode.ycbcr is not None}:
         told = source.identity, made.describe(), TOLD.describe()
         log.warning("%s sends %s, modules %s: its colours will be off", *told)

@@ -225,7 +225,8 @@ class Simulator:
             raise MaglensError(f"there is no ring {ring!r}", hint=f"use one of {', '.join(_RINGS)}")
         control = next((c for c in self.source.controls if c.id == _RINGS[ring]), None)
         if control is None:
-            raise MaglensError(f"{self.name} has no {ring} ring")
+            has = [name for name, id in _RINGS.items() if any(c.id == id for c in self.source.controls)]
+            raise MaglensError(f"{self.name} has no {ring} ring", hint=f"use one of {', '.join(has)}")
         clamped = self.source.camera.set({control.id: value})[control.id]
         if self._module is not None and self._udc is not None:
             self._module.events.push(EventKind.CONTROL, control.id, clamped)
@@ -234,7 +235,8 @@ class Simulator:
     def shine(self, kelvin: int, level: float) -> Reply:
         """Change the light on the scene."""
         if not MIN_K <= kelvin <= MAX_K or not 0 < level <= MAX_LIGHT:
-            raise MaglensError(f"no such light; {MIN_K} to {MAX_K} K, strength above 0, at most {MAX_LIGHT:g}")
+            what = f"no such light; {MIN_K} to {MAX_K} K, strength above 0, at most {MAX_LIGHT:g}"
+            raise MaglensError(what, hint="sudo maglens sim light 5500 1")
         self.source.camera.shine(kelvin, level)
         return {"ns": time.monotonic_ns()}
 

@@ -111,9 +111,9 @@ def read_lens(path: Path) -> LensData:
         with path.open("rb") as file:
             return _lens(path.stem, tomllib.load(file))
     except FileNotFoundError as error:
-        raise NoLens(f"there is no file {path}") from error
+        raise NoLens(f"there is no file {path}", hint="maglens module list") from error
     except OSError as error:
-        raise LensError(f"{path}: {error.strerror}") from error
+        raise LensError(f"{path}: {error.strerror}", hint=f"ls -l {path}") from error
     except KeyError as error:
         raise LensError(f"{path}: {error.args[0]} is missing", hint=f"compare it with {_example()}") from error
     except (ValueError, TypeError, AttributeError, BadModule) as error:
