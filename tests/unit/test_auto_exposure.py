@@ -85,6 +85,25 @@ def test_as_much_as_the_module_can_and_no_hunting_there() -> None:
     assert abs(loop.ratios[-1] - 1) < 0.05
 
 
+@pytest.mark.parametrize("share", [0.35, 0.5])
+def test_no_hunting_where_one_colour_clips_in_a_dark_picture(share: float) -> None:
+    """Blue light of a stage: it clips before the picture is bright, and what clips is not all that there is."""
+    loop = Loop("35mm", 5)
+    scene = loop.rig._scene
+    scene[:] = 0.01
+    scene[:, : round(scene.shape[1] * share)] = (0.05, 0.05, 1.0)
+    loop.rig._coloured = True
+    loop.run(30)
+    assert is_in(loop, S.LIMITED)
+    writes = loop.writes
+    loop.run(30)
+    assert loop.writes == writes
+    assert 0.5 < loop.ratios[-1] < 1
+    scene[:] = 0.18  # white light again
+    loop.run(WITHIN)
+    assert is_in(loop, S.STEADY)
+
+
 def test_what_a_person_holds_is_left_to_them() -> None:
     loop = Loop("35mm", 6, Free(time=False, gain=True, iris=True))
     time = loop.rig.values[Cid.EXPOSURE_ABSOLUTE]

@@ -124,6 +124,8 @@ class AutoExposure:
     def _better(self, seen: Measurement, taken: Exposure) -> Exposure | None:
         """What would be nearer to the target; None where that is what there is."""
         if seen.clipped > CLIPPED:
+            if seen.luma < TARGET:  # light of one colour, which is at its end before the picture is bright
+                return None
             factor = 1 / (DIM_BLOWN_BY if seen.clipped > BLOWN else DIM_BY)
         else:
             factor = min(TARGET / max(seen.luma, 1e-6), BRIGHTEN_BY)
