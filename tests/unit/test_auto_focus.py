@@ -217,6 +217,25 @@ def test_nothing_to_focus_on_fails_and_something_later_does_not() -> None:
     assert loop.blur < 1
 
 
+def test_a_picture_without_any_contrast_is_searched_no_more_often_than_others() -> None:
+    """A cap on the lens and a gain that shows no noise: nothing changes there."""
+    loop = Follow("35mm", 4, 1_000_000)
+    rig, black = loop.rig, replace(loop.rig.frame(), contrast=0.0, noise=0.0)
+
+    def frame() -> Measurement:
+        seen = replace(black, meta=rig.optics().meta())
+        rig.skip()
+        return seen
+
+    rig.frame = frame  # type: ignore[method-assign]
+    loop.it.start(continuous=True)
+    loop.run(80, until=S.FAILED)
+    writes = len(loop.writes)
+    loop.run(RETRY - 5)
+    assert (loop.it.state, len(loop.writes)) == (S.FAILED, writes)
+    loop.run(10, until=S.SEARCH)
+
+
 def test_scale_is_the_thin_lens() -> None:
     """Circles between two positions are the blur of a thing at one when focused at the other."""
     rig = Rig("234mm", 0, (256, 192))

@@ -198,7 +198,7 @@ class AutoFocus:
             self._reference = [seen.contrast]
         reference = sum(self._reference) / len(self._reference)
         low, high = reference * (1 - CHANGED), reference / (1 - CHANGED)
-        self._changed = 0 if low < seen.contrast < high else self._changed + 1
+        self._changed = 0 if low <= seen.contrast <= high else self._changed + 1
         near = self.state is FocusState.HELD
         due = self._changed >= PATIENCE or (not near and self._frames >= RETRY)
         if not self.continuous or not due:
