@@ -203,7 +203,7 @@ class Director:
         if pipeline.format.fourcc == MJPG:  # which is passed on as it comes
             if self._house.orientation(session) != UPRIGHT:
                 return Choice(None, "an app asks for MJPEG, which is not turned as this one's pictures have to be")
-            if optics_for(session, self._house.all()) is not None:
+            if self._optics(session) is not None:
                 return Choice(None, "an app asks for MJPEG, which is not corrected as pictures through a lens are")
         wanted = self._house.orientation(session).unturned(pipeline.format)
         choice = choose_mode(session.source.modes, wanted, session.means())
@@ -280,7 +280,7 @@ class Director:
             if choice.mode is None:
                 self.obstacles[session.id] = choice.reason
                 continue
-            state = state_of(session)
+            state = policy.state_of(session)
             if policy.is_barred(rules, state):
                 self.obstacles[session.id] = policy.BARRED
                 continue
@@ -294,9 +294,10 @@ class Director:
         if pipeline is None:
             return
         self._tell_inputs()
-        now = asyncio.get_running_loop().time()
+        now, dwell_s = asyncio.get_running_loop().time(), self._house.rules(self.name).dwell_s
         candidates = self._candidates(now)
         due = [record.retry_at for record in self._records.values() if record.retry_at > now]
+        due += [at for s in self._house.all() if is_bare_lens(s) and (at := s.ready_at + dwell_s) > now]
         playing = stage.playing
         gone = playing is not None and playing.session.id not in {seen.id for seen in candidates}
         if gone or not pipeline.convertible or (playing is not None and self._stands_otherwise(playing)):
@@ -377,8 +378,14 @@ class Director:
     def _stands_otherwise(self, playing: Playing) -> bool:
         """Whether a bare lens was put before the camera that plays or taken away, or it is said to be mounted in
         another way."""
-        optics, orientation = optics_for(playing.session, self._house.all()), self._house.orientation(playing.session)
+        optics, orientation = self._optics(playing.session), self._house.orientation(playing.session)
         return (playing.optics, playing.orientation) != (optics, orientation)
+
+    def _optics(self, session: Session) -> Optics | None:
+        """What a bare lens does to its pictures: one that has been there for the dwell time, as of any source."""
+        now, dwell_s = asyncio.get_running_loop().time(), self._house.rules(self.name).dwell_s
+        there = [s for s in self._house.all() if not is_bare_lens(s) or s.ready_at + dwell_s <= now]
+        return optics_for(session, there)
 
     def _bring(self, order: Sequence[int], pipeline: Pipeline, now: float) -> list[float]:
         """Have the best of ``order``, those before the one that plays, on its way; and the next best too where that
@@ -442,7 +449,7 @@ class Director:
             mode = await session.configure(wanted.mode)
             if against := obstacle(mode, coming.means):
                 raise Refused("ADJUSTED", f"the module answered CONFIGURE with what it may not have: {against}")
-            coming.optics = optics_for(session, self._house.all())
+            coming.optics = self._optics(session)
             coming.orientation = self._house.orientation(session)
             feed = await self._begin(coming, mode)
             coming.mode = mode
@@ -563,22 +570,6 @@ class Director:
         self._wake_at(None)
         for coming in list(self._coming.values()):
             self._call_off(coming)
-
-
-def state_of(session: Session) -> policy.SourceState:
-    """An identified session as the policy sees it."""
-    assert session.identity is not None
-    port, visitor = session.port, session.visitor
-    return policy.SourceState(
-        session.id,
-        visitor.kind,
-        session.identity.key,
-        port.path,
-        port.name,
-        session.ready_at,
-        visitor.snapped,
-        visitor.by_id,
-    )
 
 
 def _throw_away(making: asyncio.Task[Feed], pipeline: Pipeline, generation: int) -> None:

@@ -21,7 +21,7 @@ from maglens_daemon.bare_lens import is_bare_lens
 from maglens_daemon.board.report import Report
 from maglens_daemon.conditions import Conditions
 from maglens_daemon.config import Config, NodeConfig
-from maglens_daemon.director import Director, state_of
+from maglens_daemon.director import Director
 from maglens_daemon.errors import NotFound
 from maglens_daemon.legacy import Legacy
 from maglens_daemon.link_health import LinkRules
@@ -173,7 +173,7 @@ class Manager:
         return [
             session
             for session in self.sessions
-            if session.identity is None or policy.node_of(state_of(session), rules, self.choices) == name
+            if session.identity is None or policy.node_of(policy.state_of(session), rules, self.choices) == name
         ]
 
     def all(self) -> Sequence[Session]:

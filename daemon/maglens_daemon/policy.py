@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from maglens_daemon.config import Rule
 from maglens_daemon.pattern import fits
+
+if TYPE_CHECKING:
+    from maglens_daemon.session import Session
 
 AUTO: Final = "auto"
 PINNED: Final = -1  # place of what a rule pins
@@ -52,6 +55,22 @@ class Choice:
     def source(self) -> int | None:
         """The best."""
         return self.order[0] if self.order else None
+
+
+def state_of(session: Session) -> SourceState:
+    """An identified session as the policy sees it."""
+    assert session.identity is not None
+    port, visitor = session.port, session.visitor
+    return SourceState(
+        session.id,
+        visitor.kind,
+        session.identity.key,
+        port.path,
+        port.name,
+        session.ready_at,
+        visitor.snapped,
+        visitor.by_id,
+    )
 
 
 def _matches(rule: Rule, source: SourceState) -> bool:

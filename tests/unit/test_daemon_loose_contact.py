@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
+from maglens_daemon.config import PolicyConfig
 from maglens_daemon.fake import FakeVisitor
 from maglens_daemon.session_state import SessionState
-from tests.unit.test_daemon_manager import Theatre, theatre
+from tests.unit.test_daemon_bare_lens import BareLens
+from tests.unit.test_daemon_manager import SMALL, Theatre, theatre
 
 
 class BuiltIn(FakeVisitor):
@@ -17,12 +20,10 @@ class BuiltIn(FakeVisitor):
     snapped = False
 
 
-async def touch(t: Theatre) -> None:
-    """It comes, is brought, and goes before its first frame."""
-    loose = FakeVisitor("2")
-    loose.source.plays = False
+async def touch(t: Theatre, loose: FakeVisitor, state: SessionState) -> None:
+    """It comes, gets as far as this, and goes."""
     session = t.arrive(loose, "1-2")
-    await t.until(lambda: session.state is SessionState.STREAMING)
+    await t.until(lambda: session.state is state)
     loose.unplug()
     t.manager.depart("1-2")
     await t.until(lambda: session not in t.manager.sessions)
@@ -39,7 +40,9 @@ def test_it_does_not_keep_an_empty_stage_empty() -> None:
             one = t.arrive(steady, "1-1")
             await t.until(lambda: one.state is SessionState.STREAMING, "the steady one is on its way")
             for _ in range(3):
-                await touch(t)
+                loose = FakeVisitor("2")
+                loose.source.plays = False
+                await touch(t, loose, SessionState.STREAMING)
                 assert one.state is SessionState.STREAMING, "it goes on beside what is better"
             assert steady.steps.passed["start"] == 1
             assert steady.source.frame()
@@ -59,5 +62,33 @@ def test_a_better_one_of_another_kind_still_takes_the_stage_first() -> None:
             two = t.arrive(module, "1-2")
             await t.until_playing(two)
             await t.until(lambda: one.state is SessionState.READY, "called off")
+
+    asyncio.run(play())
+
+
+def test_a_bare_lens_that_comes_and_goes_leaves_the_camera_alone() -> None:
+    async def play() -> None:
+        async with theatre(replace(SMALL, policy=PolicyConfig(dwell_ms=10_000))) as t:
+            t.watch()
+            steady = BuiltIn("1")
+            one = t.arrive(steady, "1-1")
+            await t.until_playing(one)
+            for _ in range(3):
+                await touch(t, BareLens(), SessionState.READY)
+            await t.until_playing(one)
+            assert steady.steps.passed["start"] == 1
+
+    asyncio.run(play())
+
+
+def test_a_bare_lens_that_stays_counts_by_itself() -> None:
+    async def play() -> None:
+        async with theatre(replace(SMALL, policy=PolicyConfig(dwell_ms=50))) as t:
+            app = t.watch()
+            one = t.arrive(BuiltIn("1"), "1-1")
+            await t.until_playing(one)
+            t.arrive(BareLens(), "1-2")
+            await t.until(lambda: (p := t.manager.stage.playing) is not None and p.optics is not None)
+            app.stop()
 
     asyncio.run(play())
