@@ -62,6 +62,15 @@ def test_a_colour_is_written_where_it_changes() -> None:
     assert len(re.findall(r"\x1b\[38;2;[0-9;]*m", text)) == 3
 
 
+@pytest.mark.parametrize(
+    ("line", "fits"),
+    [("camera", "came"), ("カメラ", "カメ"), ("aカメラ", "aカ"), ("cafe\u0301s", "cafe\u0301"), ("", "")],
+)
+def test_a_line_fits_by_columns_and_not_by_letters(line: str, fits: str) -> None:
+    """One that is wider goes on in the next row, and the whole picture moves up with each."""
+    assert terminal.fitting(line, 4) == fits
+
+
 def test_the_terminal_is_left_as_it_was() -> None:
     out = io.StringIO()
     mode = make_mode(NV12, 64, 48, Fraction(1, 30))

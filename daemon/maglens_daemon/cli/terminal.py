@@ -9,6 +9,7 @@ import errno
 import shutil
 import sys
 import time
+import unicodedata
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final, TextIO
 
@@ -71,6 +72,15 @@ def drawn(pixels: Pixels) -> str:
     return "\n".join(lines)
 
 
+def fitting(line: str, columns: int) -> str:
+    """As much of a line as fits: letters of East Asia take two columns, accents that stand alone none."""
+    for place, letter in enumerate(line):
+        columns -= 0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF")
+        if columns < 0:
+            return line[:place]
+    return line
+
+
 class Screen:
     """The terminal, while it shows pictures. ``show`` leaves out what comes too soon."""
 
@@ -87,7 +97,7 @@ class Screen:
         size = shutil.get_terminal_size()
         lines = words.splitlines()
         pixels = small(picture, mode, size.columns, max(1, size.lines - len(lines) - 1))
-        text = "".join(f"\n{line[: size.columns]}{_CLEAR_LINE}" for line in lines)
+        text = "".join(f"\n{fitting(line, size.columns)}{_CLEAR_LINE}" for line in lines)
         self._out.write(_HOME + drawn(pixels) + text + "\x1b[J")
         self._out.flush()
 
