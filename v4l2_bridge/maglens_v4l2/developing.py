@@ -39,7 +39,6 @@ class DevelopConverter:
         if src.raw is None:
             raise ValueError("nothing is known of its samples")
         self._facts = src.raw
-        self._nbytes = src.nbytes
         self._book = book
         self._measured = measured
         columns, rows = min(ZONES[0], src.width // 64), min(ZONES[1], src.height // 8)
