@@ -121,11 +121,15 @@ def mean_row(path: Path) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
 
 @pytest.fixture
 def built_in() -> Iterator[None]:
-    """A machine whose built-in camera is libcamera's virtual one; the service starts with it."""
-    with virtual_camera():
+    """A machine whose built-in camera is libcamera's virtual one, and a service in which a lens counts at once."""
+    try:
+        DROPIN.write_text("[policy]\ndwell_ms = 0\n")
+        with virtual_camera():
+            systemctl("restart", UNIT)
+            yield
+    finally:
+        DROPIN.unlink(missing_ok=True)
         systemctl("restart", UNIT)
-        yield
-    systemctl("restart", UNIT)
 
 
 @pytest.mark.long
