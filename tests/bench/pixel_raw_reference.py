@@ -16,6 +16,7 @@ I64 = NDArray[np.int64]
 WHITE = 8191  # linear, 13 bits
 TONE_WHITE = 255 * 64  # tone-mapped, 14 bits
 BLOCK = 32  # quads per step of the vignetting mesh
+MAX_GAIN = 3.99
 STATS_STEP = 4
 CLIPPED = 8027
 FOURCC_OF = {"RGGB": "pR", "GRBG": "pg", "GBRG": "pG", "BGGR": "pB"}
@@ -86,13 +87,37 @@ def mesh(shape: tuple[int, int], crop: tuple[int, int, int, int], falloff: F64 |
     height, width = shape[0] // 2, shape[1] // 2
     x, y, w, h = (n // 2 for n in crop)
     across, down = -(-w // BLOCK) + 1, h // BLOCK + 2
-    dx = 2 * (np.arange(across) * BLOCK + x) - width
-    dy = 2 * (np.arange(down) * BLOCK + y) - height
-    at = (dx[None, :] ** 2 + dy[:, None] ** 2) / (width**2 + height**2)
-    gain = np.ones(at.shape)
-    if falloff is not None:
-        gain = np.interp(at * (len(falloff) - 1), np.arange(len(falloff)), falloff)
+    bottom = np.arange(down) * BLOCK > h
+    right = np.arange(across) * BLOCK > w
+
+    def at(column: I64, line: I64) -> F64:
+        dx, dy = 2 * (column + x) - width, 2 * (line + y) - height
+        far = (dx[None, :] ** 2 + dy[:, None] ** 2) / (width**2 + height**2)
+        if falloff is None:
+            return np.ones(far.shape)
+        return np.asarray(np.interp(far * (len(falloff) - 1), np.arange(len(falloff)), falloff))
+
+    def along(line: I64) -> F64:
+        """Nodes of lines of nodes; the last may lie behind the edge, where the way there is right."""
+        column = np.arange(across) * BLOCK
+        gain = at(np.minimum(column, w), line)
+        before = column[right] - BLOCK
+        start = at(before, line)
+        gain[:, right] = start + (gain[:, right] - start) * BLOCK / (w - before)
+        return gain
+
+    line = np.arange(down) * BLOCK
+    gain = along(np.minimum(line, h))
+    before = line[bottom] - BLOCK
+    start = along(before)
+    ahead = np.where(h > before, h - before, BLOCK)[:, None]  # nothing of the last one counts where h is its edge
+    gain[bottom] = np.where((h > before)[:, None], start + (gain[bottom] - start) * BLOCK / ahead, gain[bottom])
+    gain = np.clip(gain, 0.25, MAX_GAIN)
     node = half_up(gain * 16384)
+    for k in range(1, across):
+        made_up = bottom | right[k]
+        near = node[:, k - 1] / 16384
+        node[made_up, k] = half_up(np.clip(gain[:, k], near - 1.99, near + 1.99) * 16384)[made_up]
     row = np.arange(h)
     f = (row % BLOCK)[:, None]
     lines = (node[row // BLOCK] * (BLOCK - f) + node[row // BLOCK + 1] * f + BLOCK // 2) // BLOCK

@@ -280,3 +280,21 @@ def test_unpack_refuses() -> None:
         _pixels.unpack("pRAA", 4, 2, 0, bytes(10), 16, bytearray(15))
     with pytest.raises(ValueError, match="src has 9 bytes, 10"):
         _pixels.unpack("pRAA", 4, 2, 0, bytes(9), 8, bytearray(8))
+
+
+@pytest.mark.parametrize("size", [(640, 480), (328, 248), (644, 482)])
+def test_vignetting_is_undone_in_every_corner_alike(size: tuple[int, int]) -> None:
+    """Steps of the mesh go beyond the edges at right and below, wherever those are no multiple of 64 samples."""
+    width, height = size
+    falloff = np.array([1.0, 1.1, 1.22, 1.37, 1.56, 1.8])
+    y, x = np.mgrid[0:height, 0:width]
+    far = ((x - x % 2 + 1 - width / 2) ** 2 + (y - y % 2 + 1 - height / 2) ** 2) / (width**2 + height**2) * 4
+    gain = np.interp(far, np.linspace(0, 1, len(falloff)), falloff)
+    flat = np.round(4095 * 0.5 / gain).astype(np.uint16)
+    developer = _pixels.Developer(fourcc_of("RGGB", 12), *size, 0, "YUYV", *size, 0)
+    grey = Tuning(0.0, 4095.0, (1.0, 1.0, 1.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0), falloff=falloff)
+    out = bytearray(developer.dst_bytes)
+    tuned(developer, grey).run(pack(flat, 12).tobytes(), out)
+    luma = np.frombuffer(out, np.uint8).reshape(height, 2 * width)[:, ::2].astype(int)
+    corners = luma[[1, 1, -2, -2], [1, -2, 1, -2]]
+    assert np.ptp(corners) <= 1, corners

@@ -9,6 +9,7 @@
 #define POINT13 8192.0
 #define MATRIX_MAX 2.99 /* of the two entries that count: raw_kernel.h, coloured() */
 #define ROW_SUM_TOLERANCE 0.001
+#define STEEP 1.99 /* most that vignetting's gain may change by within a block */
 
 /* The piece of the curve between linear @x0 and @x1; @shift brings an x within it to 16 bits. */
 static const char *piece(const uint16_t *curve, int32_t x0, int32_t x1, int shift, uint16_t *base, uint16_t *slope)
@@ -97,10 +98,40 @@ static double falloff_at(const struct ml_tuning *t, int64_t num, int64_t den)
 	return t->falloff[k] * (1 - f) + t->falloff[k + 1] * f;
 }
 
+/* The gain at @x, @y, in quads from the corner of what is used. */
+static double gain_at(const struct ml_tuning *t, const struct ml_bayer *src, const struct ml_rect *crop, int32_t x,
+		      int32_t y)
+{
+	const int64_t w = src->width / 2, h = src->height / 2;
+	const int64_t dx = 2 * ((int64_t)x + crop->x / 2) - w, dy = 2 * ((int64_t)y + crop->y / 2) - h;
+
+	return t->falloff_entries ? falloff_at(t, dx * dx + dy * dy, w * w + h * h) : 1;
+}
+
+/* What a line from @before at @from has to lead to a block later, to be @there at the edge @end between. */
+static double beyond(double before, double there, int32_t from, int32_t end)
+{
+	return end > from ? before + (there - before) * ML_BLOCK / (end - from) : there;
+}
+
+/*
+ * The gain at node @x of a line of nodes at @y, in quads. The last node may lie behind the edge: then as far off as it
+ * takes for the way there to be right at the edge.
+ */
+static double along(const struct ml_tuning *t, const struct ml_bayer *src, const struct ml_rect *crop, int32_t x,
+		    int32_t y)
+{
+	const int32_t end = crop->w / 2, at = x * ML_BLOCK, before = at - ML_BLOCK;
+
+	if (at <= end)
+		return gain_at(t, src, crop, at, y);
+	return beyond(gain_at(t, src, crop, before, y), gain_at(t, src, crop, end, y), before, end);
+}
+
 const char *ml_mesh_fill(struct ml_mesh *mesh, const struct ml_bayer *src, const struct ml_rect *crop,
 			 const struct ml_tuning *t)
 {
-	const int64_t w = src->width / 2, h = src->height / 2;
+	const int32_t right = crop->w / 2, bottom = crop->h / 2;
 
 	if (t->falloff_entries == 1 || t->falloff_entries > ML_FALLOFF_MAX)
 		return "vignetting has no entry, or 2 to 1025";
@@ -108,13 +139,17 @@ const char *ml_mesh_fill(struct ml_mesh *mesh, const struct ml_bayer *src, const
 		if (!(t->falloff[k] >= 0.25 && t->falloff[k] <= ML_MAX_GAIN))
 			return "vignetting gains must be 0.25 to 3.99";
 	for (int32_t y = 0; y < mesh->down; y++) {
-		for (int32_t x = 0; x < mesh->across; x++) {
-			const int64_t dx = 2 * ((int64_t)x * ML_BLOCK + crop->x / 2) - w;
-			const int64_t dy = 2 * ((int64_t)y * ML_BLOCK + crop->y / 2) - h;
-			const double gain = t->falloff_entries ?
-						    falloff_at(t, dx * dx + dy * dy, w * w + h * h) : 1;
-			uint16_t *node = mesh->node + (size_t)y * (size_t)mesh->across + x;
+		const int32_t at = y * ML_BLOCK, before = at - ML_BLOCK;
 
+		for (int32_t x = 0; x < mesh->across; x++) {
+			uint16_t *node = mesh->node + (size_t)y * (size_t)mesh->across + x;
+			double gain = along(t, src, crop, x, at < bottom ? at : bottom);
+
+			if (at > bottom)
+				gain = beyond(along(t, src, crop, x, before), gain, before, bottom);
+			gain = fmin(fmax(gain, 0.25), ML_MAX_GAIN);
+			if (x && (at > bottom || x * ML_BLOCK > right)) /* made up: no reason to refuse a table */
+				gain = fmin(fmax(gain, node[-1] / POINT14 - STEEP), node[-1] / POINT14 + STEEP);
 			*node = (uint16_t)lround(gain * POINT14);
 			if (x && abs(*node - node[-1]) > INT16_MAX)
 				return "vignetting changes too fast";
