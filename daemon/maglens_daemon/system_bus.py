@@ -10,11 +10,17 @@ from typing import Final, Protocol
 
 from dbus_fast import BusType, Message, MessageType
 from dbus_fast.aio import MessageBus
-from dbus_fast.errors import AuthError, DBusError
+from dbus_fast.errors import AuthError, DBusError, InvalidAddressError
 
 log = logging.getLogger(__name__)
 
 RETRY_S: Final = 5.0  # where there is no bus: nobody would tell of one
+NO_BUS: Final = (
+    OSError,
+    EOFError,
+    AuthError,
+    InvalidAddressError,
+)  # what connecting raises where there is none for us
 
 
 class Part(Protocol):
@@ -31,8 +37,7 @@ class Part(Protocol):
 
 
 async def connect(address: str | None = None) -> MessageBus:
-    """The system bus, or that of a test. Raises ``OSError`` or ``EOFError`` where there is none, ``AuthError`` where
-    it does not let us in."""
+    """The system bus, or that of a test. Raises one of :data:`NO_BUS`."""
     return await MessageBus(address, BusType.SYSTEM, negotiate_unix_fd=True).connect()
 
 
@@ -52,7 +57,7 @@ class SystemBus:
                 told = False
                 await self._serve(bus)
                 why = "it has gone"
-            except (OSError, EOFError, AuthError, DBusError) as error:
+            except (*NO_BUS, DBusError) as error:
                 why = str(error)
             if not told:
                 log.warning("no system bus: %s; `maglens status` cannot reach this service", why)

@@ -11,7 +11,8 @@ import pytest
 from dbus_fast.aio import MessageBus
 
 from maglens_daemon import system_bus
-from maglens_daemon.errors import AlreadyRunning
+from maglens_daemon.cli.client import Client
+from maglens_daemon.errors import AlreadyRunning, Unavailable
 from maglens_daemon.system_bus import SystemBus
 from tests.unit.private_bus import private_bus
 
@@ -78,20 +79,25 @@ def test_parts_share_a_connection_and_are_served_again_when_the_bus_is_back(
     assert caplog.text.count("no system bus") == 1, "that is told once"
 
 
-def test_a_bus_that_refuses_us_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A bus that lets nobody in."""
+    await reader.readline()
+    writer.write(b"REJECTED EXTERNAL\r\n")
+    await writer.drain()
+    writer.close()
+
+
+@pytest.mark.parametrize("path", ["bus", None], ids=["refused", "no address"])
+def test_a_bus_that_refuses_us_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str | None
+) -> None:
     monkeypatch.setattr(system_bus, "RETRY_S", 0.0)
 
     async def play() -> None:
-        async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.readline()
-            writer.write(b"REJECTED EXTERNAL\r\n")
-            await writer.drain()
-            writer.close()
-
         part = Part()
-        server = await asyncio.start_unix_server(refuse, tmp_path / "bus")
-        async with server:
-            task = asyncio.create_task(SystemBus(part, address=f"unix:path={tmp_path / 'bus'}").run())
+        async with await asyncio.start_unix_server(refuse, tmp_path / "bus"):
+            address = f"unix:path={tmp_path / path}" if path else "/run/dbus/system_bus_socket"
+            task = asyncio.create_task(SystemBus(part, address=address).run())
             while len(part.losses) < 2:
                 await part.hear()
             task.cancel()
@@ -99,6 +105,17 @@ def test_a_bus_that_refuses_us_is_asked_again(tmp_path: Path, monkeypatch: pytes
         assert not part.buses
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize("path", ["bus", None], ids=["refused", "no address"])
+def test_people_are_told_of_a_bus_that_refuses_them(tmp_path: Path, path: str | None) -> None:
+    async def play() -> None:
+        address = f"unix:path={tmp_path / path}" if path else "/run/dbus/system_bus_socket"
+        async with await asyncio.start_unix_server(refuse, tmp_path / "bus"), Client(address):
+            raise AssertionError("nobody is let in")
+
+    with pytest.raises(Unavailable, match="there is no system bus"):
+        asyncio.run(play())
 
 
 def test_a_part_that_fails_ends_it(tmp_path: Path) -> None:

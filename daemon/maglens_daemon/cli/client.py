@@ -14,6 +14,7 @@ from dbus_fast.aio import MessageBus
 
 from maglens_daemon.errors import ConfigError, Denied, NotFound, Unavailable
 from maglens_daemon.object_path import module_path
+from maglens_daemon.system_bus import NO_BUS
 from maglens_driver import names
 from maglens_driver.errors import Deadline, Gone, MaglensError, WrongState
 
@@ -57,7 +58,7 @@ class Client:
             async with asyncio.timeout(REPLY_S):
                 self._bus = MessageBus(bus_address=self._address, bus_type=BusType.SYSTEM)  # it opens its socket here
                 await self._bus.connect()
-        except (OSError, EOFError, TimeoutError) as error:
+        except NO_BUS as error:
             raise Unavailable(f"there is no system bus: {error}", hint=START_BUS) from error
         return self
 
