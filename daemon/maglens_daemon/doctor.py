@@ -123,7 +123,7 @@ def usb(machine: Machine) -> Iterator[Finding]:
     else:
         yield ok("USB", f"{memory} MB of transfers in flight" if int(memory) else "no limit on transfers in flight")
     for entry in sorted(machine.path("/sys/bus/usb/devices").glob("*/interface")):
-        if entry.read_text(errors="replace").strip() == names.USB_INTERFACE_STRING:
+        if machine.read(f"/sys/bus/usb/devices/{entry.parent.name}/interface") == names.USB_INTERFACE_STRING:
             yield from _module(machine, entry.parent)
 
 
@@ -135,9 +135,12 @@ def _module(machine: Machine, interface: Path) -> Iterator[Finding]:
     except (OSError, ValueError):
         return  # it goes just now
     node = machine.path(f"/dev/bus/usb/{bus:03d}/{number:03d}")
-    if not node.exists():
+    try:
+        mode = node.stat().st_mode
+    except FileNotFoundError:
         yield Finding(f"module at {device.name}", Verdict.WRONG, f"{node} is missing", "sudo udevadm trigger")
-    elif node.stat().st_mode & 0o060 != 0o060 and machine.is_real:
+        return
+    if mode & 0o060 != 0o060 and machine.is_real:
         yield Finding(
             f"module at {device.name}",
             Verdict.WRONG,

@@ -44,9 +44,10 @@ def _loaded(machine: Machine, name: str) -> bool:
 
 def node_name(machine: Machine) -> str | None:
     """The first video device that is named as ours, as ``video0``."""
-    for entry in sorted(machine.path("/sys/class/video4linux").glob("video*/name")):
-        if entry.read_text().strip().startswith(names.NODE_CARD_NAME):
-            return entry.parent.name
+    for device in sorted(machine.path("/sys/class/video4linux").glob("video*")):
+        name = machine.read(f"/sys/class/video4linux/{device.name}/name")  # None: it goes just now
+        if name is not None and name.startswith(names.NODE_CARD_NAME):
+            return device.name
     return None
 
 

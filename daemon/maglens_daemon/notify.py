@@ -53,7 +53,7 @@ class Notifier:
         """One line for ``systemctl status``; sent when it changes."""
         if text != self._status:
             self._status = text
-            self._send(f"STATUS={text}")
+            self._send(f"STATUS={' '.join(text.splitlines())}")  # a further line would say something else
 
     def watchdog(self) -> None:
         """Still alive, and making progress."""

@@ -61,6 +61,8 @@ def test_what_systemd_is_told(systemd: socket.socket) -> None:
     notifier.status("no module")
     notifier.status("35 mm plays")
     assert [systemd.recv(4096), systemd.recv(4096)] == [b"STATUS=no module", b"STATUS=35 mm plays"]
+    notifier.status("refused: first line\nSTOPPING=1")
+    assert systemd.recv(4096) == b"STATUS=refused: first line STOPPING=1"
     notifier.reloading()
     assert systemd.recv(4096).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
     notifier.watchdog()
@@ -291,6 +293,14 @@ def mend(machine: Machine, subject: str) -> Finding:
 
 def test_a_healthy_machine(tmp_path: Path) -> None:
     assert not [f for f in examine(healthy(tmp_path)) if f.verdict is Verdict.WRONG]
+
+
+def test_what_goes_while_it_is_looked_at_is_passed_over(tmp_path: Path) -> None:
+    """Who calls the doctor has something that comes and goes; its files can be listed then, and not be read."""
+    machine = healthy(tmp_path)
+    for name in ("/sys/class/video4linux/video1/name", "/sys/bus/usb/devices/1-1:1.0/interface"):
+        machine.path(name).mkdir(parents=True)
+    assert not [f for f in examine(machine) if f.verdict is Verdict.WRONG]
 
 
 def test_every_finding_that_is_wrong_has_a_command(tmp_path: Path) -> None:
