@@ -22,7 +22,7 @@ from maglens_driver.errors import Deadline, Gone, Interrupted, MissingDependency
 from maglens_driver.frame import Frame
 from maglens_driver.link.limits import MAX_TEXT_BYTES
 from maglens_driver.mode import MJPG, NV12, YUYV, Mode, make_mode, nearest_mode
-from maglens_driver.v4l2 import binding, identity, memory, modes, source
+from maglens_driver.v4l2 import binding, controls, identity, memory, modes, source
 from maglens_driver.v4l2.buffers import BufferSet
 from maglens_driver.v4l2.identity import usb_device
 from maglens_driver.v4l2.memory import Choice
@@ -346,6 +346,18 @@ def test_whoever_is_called_off_as_the_device_opens_is_called_off() -> None:
 
     asyncio.run(play())
     assert late == [7]
+
+
+def test_names_of_controls_are_fit_for_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a camera's own names are: whoever adds a control to uvcvideo, any user of the camera, chooses its name."""
+    told = {"id": 0x98F900, "type": 3, "flags": 0, "minimum": 0, "maximum": 0, "step": 1, "default_value": 0}
+    driver = SimpleNamespace(
+        iter_read_controls=lambda fd: [SimpleNamespace(name=b"Lamp\x1b[31m\xe2\x80\xae\xff", **told)],
+        iter_read_menu=lambda fd, control: [SimpleNamespace(index=0, name=b"Off\x07")],
+    )
+    monkeypatch.setattr(controls, "linuxpy", lambda: driver)
+    (found,) = controls.read_controls(0)
+    assert (found.name, found.menu) == ("Lamp?[31m?\ufffd", ((0, "Off?"),))
 
 
 def test_a_start_that_fails_leaves_nothing_pending(slow: tuple[V4L2Source, SlowStart]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from maglens_driver.control import ControlFlag, ControlInfo, ControlType
 from maglens_driver.errors import Gone, Refused
 from maglens_driver.v4l2.binding import GONE, linuxpy
+from maglens_driver.v4l2.identity import printable
 
 MAX_MENU = 64  # entries of one menu that are read
 # V4L2_CTRL_FLAG_*
@@ -128,7 +129,7 @@ def _control_info(v4l2: Any, fd: int, info: Any, kind: ControlType) -> ControlIn
         flags |= ControlFlag.INACTIVE
     return ControlInfo(
         id=info.id,
-        name=info.name.decode("utf-8", "replace"),
+        name=printable(info.name.decode("utf-8", "replace")),
         type=kind,
         minimum=info.minimum,
         maximum=info.maximum,
@@ -146,5 +147,5 @@ def _menu(v4l2: Any, fd: int, info: Any, kind: ControlType) -> tuple[tuple[int, 
     bounds = SimpleNamespace(minimum=info.minimum, maximum=min(info.maximum, info.minimum + MAX_MENU - 1), step=1)
     for item in v4l2.iter_read_menu(fd, SimpleNamespace(id=info.id, _info=bounds)):
         text = item.name.decode("utf-8", "replace") if kind is ControlType.MENU else str(item.value)
-        entries.append((int(item.index), text))
+        entries.append((int(item.index), printable(text)))
     return tuple(entries)

@@ -24,7 +24,7 @@ def identify(fd: int, path: str, ours: Collection[str] = (NODE_CARD_NAME,)) -> I
     v4l2loopback."""
     found = linuxpy().read_capabilities(fd)
     driver, card, bus = (
-        _printable(text.decode("utf-8", "replace")) for text in (found.driver, found.card, found.bus_info)
+        printable(text.decode("utf-8", "replace")) for text in (found.driver, found.card, found.bus_info)
     )
     named_so = card == NODE_CARD_NAME or card.startswith(f"{NODE_CARD_NAME} ")
     if driver in OWN_DRIVERS or named_so or (driver == LOOPBACK_DRIVER and card in ours):
@@ -52,12 +52,12 @@ def _attribute(device: Path | None, name: str) -> str:
     if device is None:
         return ""
     try:
-        return _printable((device / name).read_text(errors="replace").strip())
+        return printable((device / name).read_text(errors="replace").strip())
     except OSError:  # not every device has every string
         return ""
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """What a camera says of itself, fit for a terminal: what does not print becomes ``?``, and no more is taken than
     of a module, :data:`limits.MAX_TEXT_BYTES`."""
     plain = "".join(letter if letter.isprintable() else "?" for letter in text)
