@@ -20,6 +20,8 @@ Complain = Callable[[KeyPath, str, str], ConfigError]
 def check(config: Config, complain: Complain, max_pixels: int) -> None:
     """Raises what ``complain`` makes of the first fault. ``max_pixels``: of one picture of a video device."""
     _sizes(config, complain, max_pixels)
+    _names(config, complain)
+    _places(config, complain)
     _rules(config, complain)
     _power(config.power, complain)
 
@@ -31,6 +33,29 @@ def _sizes(config: Config, complain: Complain, max_pixels: int) -> None:
             section = ".".join(at)
             what = f"[{section}] is {node.width} x {node.height}: more than {max_pixels} pixels"
             raise complain((*at, "width"), what, f"make width or height of [{section}] smaller")
+
+
+def _names(config: Config, complain: Complain) -> None:
+    """Of two cameras with one name apps and udev's links show the one that came last."""
+    named: dict[str, str] = {}
+    for node, settings in config.nodes.items():
+        other = named.setdefault(settings.name, node)
+        if other != node:
+            first = f"[node.{other}]" if other else "[node]"
+            what = f"[node.{node}] has the name {settings.name!r}, and so has {first}"
+            raise complain(("node", node, "name"), what, f"give [node.{node}] another name")
+
+
+def _places(config: Config, complain: Complain) -> None:
+    """A module at a place that two ports claim would be at the first of them, whatever the other says."""
+    claimed: dict[str, str] = {}
+    for port, settings in config.port.items():
+        for place in (port, *settings.usb):
+            other = claimed.setdefault(place, port)
+            if other != port:
+                at = ("port", port) if place == port else ("port", port, "usb")
+                what = f'[port."{port}"] and [port."{other}"] both claim the USB path {place}'
+                raise complain(at, what, f"leave {place} to one of them")
 
 
 def _rules(config: Config, complain: Complain) -> None:
