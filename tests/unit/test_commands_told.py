@@ -135,7 +135,7 @@ def test_it_would_notice(targets: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*_KINDS, *_NOT_THERE, "org.maglens1.Error.Other", "org.freedesktop.systemd1.NoUnit"]
+    "name", [*_KINDS, *sorted(_NOT_THERE), "org.maglens1.Error.Other", "org.freedesktop.systemd1.NoUnit"]
 )
 def test_an_error_of_the_service_advises_something(name: str) -> None:
     assert to_error(name, "it is broken").hint
