@@ -17,7 +17,7 @@ PREPARE := $(PYTHON) daemon/system/prepare.py
 VENV = $(eval VENV := $$(shell $(PREPARE) --where))$(VENV)
 PY = $(VENV)/bin/python
 
-.PHONY: help demo demo-faults test unit test-vm test-long test-obs soak soak-switches bench fuzz lint install install-dkms uninstall uninstall-dkms clean prepare describe
+.PHONY: help demo demo-faults test unit test-vm test-long test-obs soak soak-switches bench fuzz lint install install-dkms uninstall uninstall-dkms clean prepare prepare-test describe
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | sort -u | expand -t 16
@@ -29,13 +29,13 @@ demo-faults: prepare ## one picture of power, link, state and an app's frames th
 	@$(PY) -c 'import matplotlib' 2>/dev/null || $(PY) -m pip install -q --disable-pip-version-check 'matplotlib>=3.6'
 	@$(PY) -m tests.demo.faults
 
-test: prepare ## linters, unit tests, then the scenarios in a virtual machine
+test: prepare-test ## linters, unit tests, then the scenarios in a virtual machine
 	@mkdir -p build; $(PY) -m tests.vm image >build/vm-image.log 2>&1 & image=$$!; \
 	$(MAKE) --no-print-directory unit || { kill $$image; exit 1; }; \
 	wait $$image || cat build/vm-image.log; \
 	$(MAKE) --no-print-directory test-vm
 
-unit: prepare ## linters and unit tests, without kernel or root
+unit: prepare-test ## linters and unit tests, without kernel or root
 	@$(PY) -m pytest tests/unit -q -n $(UNIT_JOBS) --dist loadfile
 
 test-vm: prepare ## the scenarios on a real kernel in a virtual machine
@@ -71,6 +71,9 @@ describe: prepare ## renew what is written from the configuration's schema
 
 prepare: ## the development environment (a venv in the cache), as the other targets do it
 	@$(PREPARE)
+
+prepare-test:
+	@$(PREPARE) --test
 
 install: ## into PREFIX (/usr/local) under DESTDIR; without DESTDIR also enables and starts the service
 	@$(PYTHON) daemon/system/install.py install --prefix '$(PREFIX)' --sysconfdir '$(SYSCONFDIR)' --destdir '$(DESTDIR)'

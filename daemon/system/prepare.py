@@ -16,6 +16,7 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -86,6 +87,15 @@ NEEDS = (
 BENCH_NEEDS = (
     Need("libavutil-dev", "swscale, which the bench compares with", _library("avutil")),
     Need("libswscale-dev", "swscale, which the bench compares with", _library("swscale")),
+)
+TEST_NEEDS = (
+    Need("gcc-aarch64-linux-gnu", "the pixel kernel of the other processor", _program("aarch64-linux-gnu-gcc")),
+    Need(
+        "libc6-dev-arm64-cross",
+        "the pixel kernel of the other processor",
+        lambda: platform.machine() == "aarch64" or Path("/usr/aarch64-linux-gnu/include/stdlib.h").exists(),
+    ),
+    Need("qemu-user", "the pixel kernel of the other processor", _program("qemu-aarch64")),
 )
 
 
@@ -187,10 +197,19 @@ def prepare_bench(where: Path) -> None:
         stamp.write_text("\n".join(wanted))
 
 
+def prepare_test() -> None:
+    """What some tests are left out without, where this machine lets us."""
+    try:
+        install_packages(TEST_NEEDS)
+    except (SystemExit, subprocess.CalledProcessError) as error:
+        print(f"some tests will be skipped: {error}", file=sys.stderr)
+
+
 def main() -> int:
-    """``--where`` prints the venv's place without making it; ``--bench`` adds what the bench needs."""
+    """``--where`` prints the venv's place without making it; ``--test`` and ``--bench`` add what those need."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--where", action="store_true", help="print the venv's place and do nothing")
+    parser.add_argument("--test", action="store_true", help="install what some tests are skipped without, too")
     parser.add_argument("--bench", action="store_true", help="install what the bench compares with, too")
     chosen = parser.parse_args()
     if sys.version_info[:2] < LEAST_PYTHON:
@@ -203,6 +222,8 @@ def main() -> int:
         print(venv())
         return 0
     where = prepare()
+    if chosen.test:
+        prepare_test()
     if chosen.bench:
         prepare_bench(where)
     return 0
