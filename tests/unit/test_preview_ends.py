@@ -15,8 +15,13 @@ import pytest
 from maglens_daemon.cli import terminal
 
 PROGRAM = """
-import asyncio, sys
+import asyncio, signal, sys
 from maglens_daemon.cli import main, terminal, window
+
+# Whoever runs the tests in the background or under nohup ignores these, and that is inherited.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 async def show(args):
     with terminal.screen():
