@@ -102,6 +102,19 @@ def test_the_dark_and_the_blown_out_say_nothing() -> None:
         it._enter(S.STEADY)
 
 
+@pytest.mark.parametrize(
+    ("limits", "kelvin"), [((5000, 5000), 5000), ((1500, 2000), 2000), ((11_000, 12_000), 11_000), ((0, 0), MIN_K)]
+)
+def test_a_module_of_one_light_is_developed_for_that(limits: tuple[int, int], kelvin: int) -> None:
+    rig = Rig("35mm", 1, SMALL)
+    it = AutoWhiteBalance(rig.facts, 4000, limits)
+    it.start()
+    follow(rig, it, 40)
+    assert it.limits == (kelvin, kelvin)
+    assert it.kelvin == pytest.approx(kelvin, rel=0.01)
+    assert it.state is S.STEADY
+
+
 def test_matrices_that_make_no_sense_are_refused() -> None:
     from dataclasses import replace
 

@@ -50,14 +50,16 @@ class AutoWhiteBalance:
     """Pure: measurements in, kelvin out. ``ValueError`` where the module's matrices make no sense."""
 
     def __init__(self, facts: RawFacts, kelvin: float, limits: tuple[int, int] = LIMITS_K) -> None:
-        warm, cool = max(limits[0], LIMITS_K[0]), min(limits[1], LIMITS_K[1])
-        self.limits = warm, max(cool, warm)  # between which the module's matrices make sense
+        low, high = (min(max(limit, MIN_K), MAX_K) for limit in limits)
+        warm = min(max(low, LIMITS_K[0]), high)
+        self.limits = warm, max(min(high, LIMITS_K[1]), warm)  # between which the module's matrices make sense
         self._mireds = np.linspace(1e6 / self.limits[1], 1e6 / warm, STEPS)
         whites = np.array([neutral(facts, 1e6 / mired) for mired in self._mireds])
         warmth = np.log(whites[:, 0] / whites[:, 2])  # red to blue
         # Where the line of daylight gives way to that of black bodies it goes back a little.
         self._warmth = np.maximum.accumulate(warmth)
-        if warmth.argmax() != STEPS - 1 or warmth.argmin() != 0:
+        one = self.limits[0] == self.limits[1]  # that is all the module has, and all that it is developed for
+        if not one and (warmth.argmax() != STEPS - 1 or warmth.argmin() != 0):
             raise ValueError("its colour matrices do not make warm light redder than cool light")
         self.state = BalanceState.OFF
         self._mired = _mired(kelvin)
