@@ -15,12 +15,8 @@ from dbus_fast.errors import AuthError, DBusError, InvalidAddressError
 log = logging.getLogger(__name__)
 
 RETRY_S: Final = 5.0  # where there is no bus: nobody would tell of one
-NO_BUS: Final = (
-    OSError,
-    EOFError,
-    AuthError,
-    InvalidAddressError,
-)  # what connecting raises where there is none for us
+# What connecting raises where there is none for us.
+NO_BUS: Final = (OSError, EOFError, AuthError, InvalidAddressError)
 
 
 class Part(Protocol):

@@ -88,14 +88,15 @@ BENCH_NEEDS = (
     Need("libavutil-dev", "swscale, which the bench compares with", _library("avutil")),
     Need("libswscale-dev", "swscale, which the bench compares with", _library("swscale")),
 )
+OTHER = "the pixel kernel of the other processor"
 TEST_NEEDS = (
-    Need("gcc-aarch64-linux-gnu", "the pixel kernel of the other processor", _program("aarch64-linux-gnu-gcc")),
+    Need("gcc-aarch64-linux-gnu", OTHER, _program("aarch64-linux-gnu-gcc")),
     Need(
         "libc6-dev-arm64-cross",
-        "the pixel kernel of the other processor",
+        OTHER,
         lambda: platform.machine() == "aarch64" or Path("/usr/aarch64-linux-gnu/include/stdlib.h").exists(),
     ),
-    Need("qemu-user", "the pixel kernel of the other processor", _program("qemu-aarch64")),
+    Need("qemu-user", OTHER, _program("qemu-aarch64")),
 )
 
 

@@ -65,7 +65,7 @@ def ends(c: ControlInfo) -> tuple[int, ...]:
 def in_hand(s: Specimen, *controls: ControlInfo) -> Iterator[None]:
     """End the automatics that drive ``controls``, and let them go on afterwards, whatever happened."""
     before = present(s) if any(c.id in _DRIVEN for c in controls) else {}
-    ended: dict[int, int] = {}
+    ended: list[int] = []
     try:
         for c in controls:
             _end(s, switches_to_end(c.id, before), ended)
@@ -75,11 +75,11 @@ def in_hand(s: Specimen, *controls: ControlInfo) -> Iterator[None]:
             put_one(s, switch, before[switch])
 
 
-def _end(s: Specimen, switches: Mapping[int, int], ended: dict[int, int]) -> None:
+def _end(s: Specimen, switches: Mapping[int, int], ended: list[int]) -> None:
     names = {c.id: c.name for c in s.descriptor.controls}
     for switch, off in switches.items():
         if switch not in ended:
-            ended[switch] = off
+            ended.append(switch)
             answer = put_one(s, switch, off)
             expect(answer.value == off, f"{names.get(switch, hex(switch))} is not switched off but {answer.value}")
 
